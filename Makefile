@@ -1,0 +1,26 @@
+# Everything a stranger types. `make train` and `make test` install first, if need be.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install train test lint benchmark
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+train: install
+	$(BIN)/resnetlab train cifar10-quick
+
+test: install
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+benchmark: install
+	$(BIN)/python -m benchmarks

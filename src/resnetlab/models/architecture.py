@@ -1,0 +1,279 @@
+"""The architecture record: one definition for every residual network of the papers, and their table.
+
+Paper 1: He et al., Deep Residual Learning for Image Recognition, 2015, arXiv:1512.03385.
+Paper 2: He et al., Identity Mappings in Deep Residual Networks, 2016, arXiv:1603.05027.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args, get_type_hints
+
+EXPANSION = {"basic": 1, "bottleneck": 4}
+"""Output channels of a block divided by its width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A residual (or plain) network as data. Raises ValueError, one sentence, where it is none."""
+
+    block: Literal["basic", "bottleneck"]
+    """basic: two 3x3 convolutions; bottleneck: 1x1, 3x3, 1x1, four times wider at its end"""
+    depths: tuple[int, ...]
+    """blocks in each stage; every stage after the first halves the resolution"""
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    """channels of the 3x3 convolutions in each stage"""
+    stem: Literal["imagenet", "deep", "cifar"] = "imagenet"
+    """imagenet: 7x7/2 and 3x3/2 max pool; deep: three 3x3 for the 7x7 (ResNet-D); cifar: 3x3/1"""
+    stem_width: int | None = None
+    """channels after the stem; None: the first stage's width"""
+    shortcut: Literal["A", "B", "C", "D", "none"] = "B"
+    """A: zero-padded identity; B: 1x1 projection where the shape changes; C: projection everywhere;
+    D: as B, stride by average pooling (ResNet-D, arXiv:1812.01187); none: a plain net"""
+    stride_on: Literal["1x1", "3x3"] = "3x3"
+    """bottleneck's stride on its first 1x1 (v1, the paper) or on its 3x3 (v1.5, torchvision)"""
+    activation: Literal["post", "pre"] = "post"
+    """ReLU after the addition (2015) or batch norm and ReLU before each convolution (2016)"""
+    groups: int = 1
+    """groups of the bottleneck's 3x3 convolution (ResNeXt)"""
+    width_per_group: int = 64
+    """channels a group at width 64; 64 with one group is the paper's network"""
+    in_channels: int = 3
+    """channels of the input image"""
+    num_classes: int = 1000
+    """outputs of the classifier"""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for name, hint in hints.items():
+            value, choices = getattr(self, name), get_args(hint)
+            if all(isinstance(choice, str) for choice in choices) and choices:
+                if value not in choices:
+                    raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+            elif name in ("depths", "widths"):
+                object.__setattr__(self, name, _positive_integers(name, value))
+            elif not (value is None and name == "stem_width"):
+                _positive_integers(name, [value])
+        if len(self.depths) != len(self.widths):
+            raise ValueError(
+                f"depths has {len(self.depths)} stages and widths has {len(self.widths)}; "
+                "give one width for each stage."
+            )
+        if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):
+            raise ValueError("groups and width_per_group need block 'bottleneck'.")
+        if self.block == "basic" and self.stride_on == "1x1":
+            raise ValueError("stride_on '1x1' needs block 'bottleneck': a basic block has no 1x1.")
+        if self.stem == "deep" and self.channels_after_stem % 2:
+            raise ValueError("stem 'deep' needs an even stem width; it starts with half of it.")
+        for width in self.widths:
+            if not self.inner_width(width):
+                raise ValueError(
+                    f"width_per_group={self.width_per_group} leaves no channel in a stage of width "
+                    f"{width}; it must be at least {-(-64 // width)}."
+                )
+        if self.shortcut == "A":
+            for before, after in zip(self.stage_inputs, self.stage_outputs, strict=True):
+                if after < before:
+                    raise ValueError(
+                        f"shortcut 'A' can only pad channels, and a stage goes from {before} to "
+                        f"{after}; take shortcut 'B' or wider stages."
+                    )
+
+    @property
+    def expansion(self) -> int:
+        return EXPANSION[self.block]
+
+    @property
+    def channels_after_stem(self) -> int:
+        return self.widths[0] if self.stem_width is None else self.stem_width
+
+    @property
+    def stage_outputs(self) -> tuple[int, ...]:
+        """Channels after each stage."""
+        return tuple(width * self.expansion for width in self.widths)
+
+    @property
+    def stage_inputs(self) -> tuple[int, ...]:
+        """Channels before each stage."""
+        return (self.channels_after_stem, *self.stage_outputs[:-1])
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride of each stage's first block."""
+        return (1,) + (2,) * (len(self.depths) - 1)
+
+    @property
+    def stem_stride(self) -> int:
+        return 1 if self.stem == "cifar" else 4
+
+    @property
+    def total_stride(self) -> int:
+        return self.stem_stride * 2 ** (len(self.depths) - 1)
+
+    @property
+    def minimum_size(self) -> int:
+        """Pixels: the smallest input of which each stride still has two pixels to halve."""
+        return self.total_stride // 2 + 1
+
+    @property
+    def num_layers(self) -> int:
+        """Weighted layers as the papers count them: convolutions off the shortcuts, and the classifier."""
+        stem = 3 if self.stem == "deep" else 1
+        return stem + sum(self.depths) * (2 if self.block == "basic" else 3) + 1
+
+    def inner_width(self, width: int) -> int:
+        """Channels of the 3x3 convolution in a stage of this width."""
+        return width * self.width_per_group // 64 * self.groups
+
+    def stage_sizes(self, size: int) -> tuple[int, ...]:
+        """Pixels of the output of each stage for a square input of ``size`` pixels."""
+        strides = (self.stem_stride * 2**stage for stage in range(len(self.depths)))
+        return tuple(-(-size // stride) for stride in strides)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` is its inverse."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
+        """The record of ``to_dict``'s values; ValueError for a field that there is not."""
+        check_fields(cls, values)
+        return cls(**values)
+
+
+def check_fields(record: type, values: Mapping[str, Any]) -> None:
+    """Raise ValueError, with the nearest name, if ``values`` has a field that ``record`` has not."""
+    names = [field.name for field in dataclasses.fields(record)]
+    for name in values:
+        if name not in names:
+            raise ValueError(f"{record.__name__} has no field {name!r}{did_you_mean(name, names)}")
+
+
+def did_you_mean(name: str, names: list[str]) -> str:
+    """The end of an error sentence: the nearest of the names, or all of them if none is near."""
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(names)}."
+
+
+def _positive_integers(name: str, values: Any) -> tuple[int, ...]:
+    if not isinstance(values, (tuple, list)) or not values:
+        raise ValueError(f"{name} must be one or more whole numbers, not {values!r}.")
+    for value in values:
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{name} must be a positive whole number, not {value!r}.")
+    return tuple(values)
+
+
+_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)} | {
+    152: (3, 8, 36, 3)
+}
+_IMAGENET = {
+    layers: Architecture(block="basic" if layers < 50 else "bottleneck", depths=depths)
+    for layers, depths in _DEPTHS.items()
+}
+_CIFAR = Architecture(
+    block="basic",
+    depths=(3, 3, 3),
+    widths=(16, 32, 64),
+    stem="cifar",
+    shortcut="A",
+    num_classes=10,
+)
+
+
+def _cifar(layers: int, **changes: Any) -> Architecture:
+    """The paper's CIFAR network of 6n+2 layers (9n+2 for bottlenecks)."""
+    n = (layers - 2) // (9 if changes.get("block") == "bottleneck" else 6)
+    return replace(_CIFAR, depths=(n, n, n), **changes)
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    **{f"resnet{layers}": record for layers, record in _IMAGENET.items()},
+    **{f"resnet{n}_v1": replace(_IMAGENET[n], stride_on="1x1") for n in (50, 101, 152)},
+    **{f"resnet{n}d": replace(_IMAGENET[n], stem="deep", shortcut="D") for n in _IMAGENET},
+    "resnext50_32x4d": replace(_IMAGENET[50], groups=32, width_per_group=4),
+    "resnext101_32x8d": replace(_IMAGENET[101], groups=32, width_per_group=8),
+    "wide_resnet50_2": replace(_IMAGENET[50], width_per_group=128),
+    "wide_resnet101_2": replace(_IMAGENET[101], width_per_group=128),
+    **{f"plain{n}": replace(_IMAGENET[n], shortcut="none") for n in (18, 34)},
+    **{f"resnet{n}": _cifar(n) for n in (20, 32, 44, 56, 110, 1202)},
+    **{f"plain{n}": _cifar(n, shortcut="none") for n in (20, 32, 44, 56)},
+    "preresnet110": _cifar(110, activation="pre"),
+    **{
+        f"preresnet{n}": _cifar(
+            n, block="bottleneck", activation="pre", shortcut="B", stride_on="1x1"
+        )
+        for n in (164, 1001)
+    },
+}
+"""Name -> record. Everything else of these families is an override of one of them."""
+
+
+def get_architecture(name: str, **overrides: Any) -> Architecture:
+    """The named record with some fields changed; ValueError with the nearest name if there is none."""
+    if name not in ARCHITECTURES:
+        near = did_you_mean(name, list(ARCHITECTURES))
+        raise ValueError(f"there is no model {name!r}{near}")
+    check_fields(Architecture, overrides)
+    return replace(ARCHITECTURES[name], **overrides)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names in the table that match a shell pattern such as ``resnet*``, in the table's order."""
+    return [name for name in ARCHITECTURES if fnmatch.fnmatchcase(name, pattern)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What the papers print of a network; None where they print nothing."""
+
+    parameters: int | None = None
+    """exact count that the definition implies (the papers round to 0.01 M)"""
+    multiply_adds: float | None = None
+    """at 224 pixels (ImageNet) or 32 (CIFAR)"""
+    error: float | None = None
+    """%, ImageNet validation, 10-crop, top-1; or CIFAR-10 test"""
+
+
+def _published() -> dict[str, Published]:
+    imagenet = {
+        "resnet18": (11_689_512, 1.8e9, None),
+        "resnet34": (21_797_672, 3.6e9, 24.52),
+        "resnet50": (25_557_032, 4.1e9, None),
+        "resnet101": (44_549_160, 7.8e9, None),
+        "resnet152": (60_192_808, 11.5e9, None),
+        "resnet50_v1": (25_557_032, 3.8e9, 22.85),
+        "resnet101_v1": (44_549_160, 7.6e9, 21.75),
+        "resnet152_v1": (60_192_808, 11.3e9, 21.43),
+        "resnext50_32x4d": (25_028_904, None, None),
+        "resnext101_32x8d": (88_791_336, None, None),
+        "wide_resnet50_2": (68_883_240, None, None),
+        "wide_resnet101_2": (126_886_696, None, None),
+        "plain18": (None, 1.8e9, 27.94),
+        "plain34": (None, 3.6e9, 28.54),
+    }
+    cifar = {
+        "resnet20": (269_722, None, 8.75),
+        "resnet32": (464_154, None, 7.51),
+        "resnet44": (658_586, None, 7.17),
+        "resnet56": (853_018, None, 6.97),
+        "resnet110": (1_727_962, None, 6.43),
+        "resnet1202": (19_421_274, None, 7.93),
+        "preresnet110": (None, None, 6.37),
+        "preresnet164": (None, None, 5.46),
+        "preresnet1001": (None, None, 4.92),
+    }
+    return {
+        name: Published(parameters=parameters, multiply_adds=multiply_adds, error=error)
+        for name, (parameters, multiply_adds, error) in (imagenet | cifar).items()
+    }
+
+
+PUBLISHED: dict[str, Published] = _published()
