@@ -6,19 +6,18 @@ Paper 2: He et al., Identity Mappings in Deep Residual Networks, 2016, arXiv:160
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import fnmatch
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
+
+from resnetlab.records import Record, check_fields, did_you_mean
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
 """Output channels of a block divided by its width."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Architecture:
+class Architecture(Record):
     """A residual (or plain) network as data. Raises ValueError, one sentence, where it is none."""
 
     block: Literal["basic", "bottleneck"]
@@ -48,16 +47,13 @@ class Architecture:
     """outputs of the classifier"""
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for name, hint in hints.items():
-            value, choices = getattr(self, name), get_args(hint)
-            if all(isinstance(choice, str) for choice in choices) and choices:
-                if value not in choices:
-                    raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
-            elif name in ("depths", "widths"):
-                object.__setattr__(self, name, _positive_integers(name, value))
-            elif not (value is None and name == "stem_width"):
-                _positive_integers(name, [value])
+        self.check_choices()
+        for name in ("depths", "widths"):
+            object.__setattr__(self, name, _positive_integers(name, getattr(self, name)))
+        for name in ("groups", "width_per_group", "in_channels", "num_classes"):
+            _positive_integers(name, [getattr(self, name)])
+        if self.stem_width is not None:
+            _positive_integers("stem_width", [self.stem_width])
         if len(self.depths) != len(self.widths):
             raise ValueError(
                 f"depths has {len(self.depths)} stages and widths has {len(self.widths)}; "
@@ -134,33 +130,6 @@ class Architecture:
         strides = (self.stem_stride * 2**stage for stage in range(len(self.depths)))
         return tuple(-(-size // stride) for stride in strides)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``from_dict`` is its inverse."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(self).items()
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
-        """The record of ``to_dict``'s values; ValueError for a field that there is not."""
-        check_fields(cls, values)
-        return cls(**values)
-
-
-def check_fields(record: type, values: Mapping[str, Any]) -> None:
-    """Raise ValueError, with the nearest name, if ``values`` has a field that ``record`` has not."""
-    names = [field.name for field in dataclasses.fields(record)]
-    for name in values:
-        if name not in names:
-            raise ValueError(f"{record.__name__} has no field {name!r}{did_you_mean(name, names)}")
-
-
-def did_you_mean(name: str, names: list[str]) -> str:
-    """The end of an error sentence: the nearest of the names, or all of them if none is near."""
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(names)}."
-
 
 def _positive_integers(name: str, values: Any) -> tuple[int, ...]:
     if not isinstance(values, (tuple, list)) or not values:
@@ -219,7 +188,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 def get_architecture(name: str, **overrides: Any) -> Architecture:
     """The named record with some fields changed; ValueError with the nearest name if there is none."""
     if name not in ARCHITECTURES:
-        near = did_you_mean(name, list(ARCHITECTURES))
+        near = did_you_mean(name, ARCHITECTURES)
         raise ValueError(f"there is no model {name!r}{near}")
     check_fields(Architecture, overrides)
     return replace(ARCHITECTURES[name], **overrides)

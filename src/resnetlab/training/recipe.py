@@ -1,0 +1,145 @@
+"""The recipe record: everything that decides a training, and the table of recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from resnetlab.models.architecture import get_architecture
+from resnetlab.records import Record, check_fields, did_you_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Record):
+    """How to train a network. Raises ValueError, one sentence, for an impossible value."""
+
+    model: str = "resnet20"
+    """name in `resnetlab models`"""
+    model_overrides: Mapping[str, str | int] = field(default_factory=dict)
+    """fields of the architecture to change, e.g. `stem cifar shortcut B`"""
+    dataset: str = "cifar10"
+    """cifar10, fashion-mnist, or a sample of either"""
+    data_dir: str | None = None
+    """folder that holds the data set already, in torchvision's layout"""
+    val_size: int = 5000
+    """training images set aside to choose by; 0 trains on all and keeps the last weights"""
+    split_seed: int = 0
+    """seed of that split, kept apart so that runs of several seeds share it"""
+    image_size: int | None = None
+    """pixels; images are resized to it; default: as they are"""
+
+    epochs: float = 16
+    """passes over the training set; a fraction ends within an epoch"""
+    batch_size: int = 128
+    """images a step, over all processes and accumulated parts"""
+    accumulate: int = 1
+    """parts that a batch is computed in, one after the other, to save memory"""
+
+    optimizer: Literal["sgd", "nesterov"] = "nesterov"
+    """sgd: with momentum, as in the paper; nesterov: with Nesterov's"""
+    lr: float = 0.1
+    """learning rate at its highest"""
+    momentum: float = 0.9
+    """of SGD"""
+    weight_decay: float = 5e-4
+    """L2 penalty"""
+    weight_decay_on: Literal["weights", "all"] = "weights"
+    """weights: convolutions and the classifier only; all: norms and biases too, as in the paper"""
+    clip_norm: float = 0.0
+    """largest gradient norm; 0: no clipping"""
+    ema_decay: float = 0.0
+    """decay a step of the averaged weights that are then evaluated and kept; 0: no average"""
+
+    schedule: Literal["step", "cosine", "one-cycle"] = "one-cycle"
+    """step: divided by 10 at the milestones; cosine: to zero; one-cycle: linearly up and down"""
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    """of step: shares of the training at which the rate is divided by 10"""
+    warmup_epochs: float = 0.0
+    """epochs at the start in which the rate climbs (one-cycle: until its peak)"""
+    warmup: Literal["linear", "constant"] = "linear"
+    """linear: climb from a tenth of the rate; constant: stay at a tenth (the paper's resnet110)"""
+
+    label_smoothing: float = 0.0
+    """share of the label given to all classes alike"""
+    crop_padding: int = 4
+    """pixels of zeros around the image before a random crop of its size; 0: no crop"""
+    crop_mode: Literal["zero", "reflect"] = "zero"
+    """what the padding holds"""
+    flip: Literal["none", "random", "alternating"] = "random"
+    """horizontal flip: of every image with one half, or every second epoch (airbench)"""
+    cutout: int = 0
+    """pixels of a square that is blanked out; 0: none"""
+    mixup: float = 0.0
+    """alpha of mixup (arXiv:1710.09412); 0: none"""
+    cutmix: float = 0.0
+    """alpha of CutMix (arXiv:1905.04899); 0: none"""
+    zero_init: Literal["none", "residual"] = "none"
+    """residual: each residual branch starts at zero (arXiv:1706.02677)"""
+
+    seed: int = 0
+    """of the initial weights, the shuffles and the augmentation"""
+    execution: str = "auto"
+    """auto: measured and chosen; plain: fp32; or a list such as bf16,channels_last,compile"""
+
+    def __post_init__(self) -> None:
+        self.check_choices()
+        for name in ("epochs", "batch_size", "accumulate", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)}.")
+        not_negative = (
+            "val_size momentum weight_decay clip_norm ema_decay warmup_epochs label_smoothing "
+            "crop_padding cutout mixup cutmix seed split_seed"
+        ).split()
+        for name in not_negative:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}.")
+        for name in ("momentum", "ema_decay", "label_smoothing"):
+            if not getattr(self, name) < 1:
+                raise ValueError(f"{name} must be less than 1, not {getattr(self, name)}.")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be computed in {self.accumulate} equal "
+                "parts; choose accumulate so that it divides it."
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs:g}."
+            )
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError(f"image_size must be at least 1 pixel, not {self.image_size}.")
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        get_architecture(self.model, **self.model_overrides)
+
+
+_QUICK = Recipe(warmup_epochs=3, lr=0.4, label_smoothing=0.1)
+
+RECIPES: dict[str, Recipe] = {
+    "cifar10-quick": _QUICK,
+    "cifar10-paper": Recipe(
+        epochs=64_000 / 351,
+        optimizer="sgd",
+        weight_decay=1e-4,
+        weight_decay_on="all",
+        schedule="step",
+    ),
+    "fashion-mnist-quick": replace(_QUICK, dataset="fashion-mnist", epochs=10, crop_padding=2),
+    "smoke": replace(
+        _QUICK, dataset="cifar10-sample", val_size=100, epochs=2, warmup_epochs=1, batch_size=64
+    ),
+}
+"""Name -> recipe. Each comment says what it reached, and on what."""
+
+
+def get_recipe(recipe: str | Recipe, **changes: Any) -> Recipe:
+    """The named recipe with some fields changed.
+
+    Raises ValueError, with the nearest name, for a recipe or a field that there is not.
+    """
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            near = did_you_mean(recipe, RECIPES)
+            raise ValueError(f"there is no recipe {recipe!r}{near}")
+        recipe = RECIPES[recipe]
+    check_fields(Recipe, changes)
+    return replace(recipe, **changes)
