@@ -1,4 +1,4 @@
-"""The architecture record: one definition for every residual network of the papers, and their table.
+"""The architecture record, one definition for every residual network, and their table.
 
 Paper 1: He et al., Deep Residual Learning for Image Recognition, 2015, arXiv:1512.03385.
 Paper 2: He et al., Identity Mappings in Deep Residual Networks, 2016, arXiv:1603.05027.
@@ -117,7 +117,7 @@ class Architecture(Record):
 
     @property
     def num_layers(self) -> int:
-        """Weighted layers as the papers count them: convolutions off the shortcuts, and the classifier."""
+        """Weighted layers as the papers count them: without the shortcuts' projections."""
         stem = 3 if self.stem == "deep" else 1
         return stem + sum(self.depths) * (2 if self.block == "basic" else 3) + 1
 
@@ -186,7 +186,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def get_architecture(name: str, **overrides: Any) -> Architecture:
-    """The named record with some fields changed; ValueError with the nearest name if there is none."""
+    """The named record with some fields changed; ValueError with the nearest name if none."""
     if name not in ARCHITECTURES:
         near = did_you_mean(name, ARCHITECTURES)
         raise ValueError(f"there is no model {name!r}{near}")

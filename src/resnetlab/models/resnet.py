@@ -65,7 +65,7 @@ def make_shortcut(
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut: (n, in_channels, h, w) -> (n, width, h/stride, w/stride)."""
+    """Two 3x3 and a shortcut: (n, in_channels, h, w) -> (n, width, h / stride, w / stride)."""
 
     def __init__(
         self, in_channels: int, width: int, *, stride: int = 1, shortcut: str = "B"
@@ -87,7 +87,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 and a shortcut: (n, in_channels, h, w) -> (n, 4 width, h/stride, w/stride).
+    """1x1, 3x3, 1x1 and a shortcut: (n, in_channels, h, w) -> (n, 4 width, h / stride, ...).
 
     ``inner_width``: channels of the 3x3, where they differ from ``width`` (ResNeXt, wide nets).
     """

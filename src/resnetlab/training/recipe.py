@@ -9,6 +9,10 @@ from typing import Any, Literal
 from resnetlab.models.architecture import get_architecture
 from resnetlab.records import Record, check_fields, did_you_mean
 
+_NOT_NEGATIVE = ("val_size", "momentum", "weight_decay", "clip_norm", "ema_decay") + (
+    ("warmup_epochs", "label_smoothing", "crop_padding", "cutout", "mixup", "cutmix", "seed")
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Record):
@@ -87,11 +91,7 @@ class Recipe(Record):
         for name in ("epochs", "batch_size", "accumulate", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)}.")
-        not_negative = (
-            "val_size momentum weight_decay clip_norm ema_decay warmup_epochs label_smoothing "
-            "crop_padding cutout mixup cutmix seed split_seed"
-        ).split()
-        for name in not_negative:
+        for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}.")
         for name in ("momentum", "ema_decay", "label_smoothing"):

@@ -1,0 +1,156 @@
+"""The run folder: what a training leaves behind, and what everything later starts from.
+
+recipe.json; metrics.jsonl, one line an epoch; TensorBoard events; last.pt, the full state to go on
+from; best.pt, the weights to use (see ``Checkpoint``); test.json; curves.png. Plain dicts and
+tensors only, so that everything loads with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnetlab.files import atomic_write
+from resnetlab.models.architecture import Architecture
+from resnetlab.models.resnet import ResNet
+from resnetlab.training.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained network with all that is needed to use it: what best.pt holds."""
+
+    model: ResNet
+    """in eval mode, fp32, on the CPU"""
+    classes: tuple[str, ...]
+    """name of each output"""
+    mean: tuple[float, ...]
+    """per channel, of pixels scaled to 0..1"""
+    std: tuple[float, ...]
+    image_size: int
+    """pixels that an image is resized and cropped to"""
+    dataset: str
+    """what it was trained on"""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """validation metrics of these weights"""
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.model.architecture
+
+    def save(self, path: Path) -> None:
+        """Write atomically; ValueError if the disk is full or the folder closed."""
+        values = {
+            "model": {name: _owned(value) for name, value in self.model.state_dict().items()},
+            "architecture": self.architecture.to_dict(),
+            "classes": list(self.classes),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "image_size": self.image_size,
+            "dataset": self.dataset,
+            "metrics": self.metrics,
+            "recipe": self.recipe,
+        }
+        save(values, path)
+
+
+def _owned(value: Tensor) -> Tensor:
+    # A fused parameter may be a view; torch.save would write the whole storage behind it.
+    return value.detach().cpu().contiguous().clone()
+
+
+def save(values: dict[str, Any], path: Path) -> None:
+    """``torch.save`` to a temporary name, then rename."""
+    with atomic_write(path) as temporary:
+        try:
+            torch.save(values, temporary)
+        except RuntimeError as error:
+            # torch's zip writer reports a full disk as a RuntimeError of its own.
+            raise OSError(None, f"the file could not be written whole ({error})") from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read what ``save`` wrote; ValueError if there is no such file or it is not whole."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}.") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"cannot read {path}: {reason}") from error
+
+
+def load_model(run: str | Path) -> Checkpoint:
+    """The best network of a run folder, or of a checkpoint file such as last run's best.pt.
+
+    Raises ValueError if the path holds no checkpoint.
+    """
+    path = Path(run)
+    if path.is_dir():
+        path = path / "best.pt"
+        if not path.exists():
+            raise ValueError(f"{run} holds no best.pt, so it is not a finished run.")
+    values = load(path)
+    missing = {"model", "architecture", "classes", "mean", "std", "image_size"} - values.keys()
+    if missing:
+        raise ValueError(
+            f"{path} is no resnetlab checkpoint: it lacks {', '.join(sorted(missing))}."
+        )
+    model = ResNet(Architecture.from_dict(values["architecture"]))
+    model.load_state_dict(values["model"])
+    return Checkpoint(
+        model=model.eval(),
+        classes=tuple(values["classes"]),
+        mean=tuple(values["mean"]),
+        std=tuple(values["std"]),
+        image_size=values["image_size"],
+        dataset=values["dataset"],
+        metrics=values["metrics"],
+        recipe=values["recipe"],
+    )
+
+
+def read_metrics(run: str | Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; ValueError if the folder has none."""
+    path = Path(run) / "metrics.jsonl"
+    if not path.is_file():
+        raise ValueError(f"{run} holds no metrics.jsonl, so it is not a run folder.")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def read_recipe(run: str | Path) -> Recipe:
+    """The recipe of a run folder; ValueError if the folder has none."""
+    path = Path(run) / "recipe.json"
+    if not path.is_file():
+        raise ValueError(f"{run} holds no recipe.json, so it is not a run folder.")
+    return Recipe.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def new_run(recipe_name: str, out: str | Path | None) -> Path:
+    """A folder for a new run: ``out``, or the first free of runs/NAME, runs/NAME-2, ...
+
+    Raises ValueError if ``out`` holds a run or cannot be written.
+    """
+    if out is None:
+        path, number = Path("runs") / recipe_name, 2
+        while path.exists():
+            path, number = Path("runs") / f"{recipe_name}-{number}", number + 1
+    else:
+        path = Path(out)
+    if (path / "recipe.json").exists():
+        raise ValueError(
+            f"--out {path} already holds a run; name another folder, or go on with it: "
+            f"resnetlab resume {path}"
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot write to --out {path}: {error.strerror}; name another.") from None
+    return path
