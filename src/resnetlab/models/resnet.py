@@ -219,8 +219,8 @@ class ResNet(nn.Sequential):
 
     def __init__(self, architecture: Architecture, *, zero_init_residual: bool = False) -> None:
         layers = _stem(architecture)
-        self_names = [f"layer{i + 1}" for i in range(len(architecture.depths))]
-        layers |= {name: _stage(architecture, i) for i, name in enumerate(self_names)}
+        stage_names = [f"layer{i + 1}" for i in range(len(architecture.depths))]
+        layers |= {name: _stage(architecture, i) for i, name in enumerate(stage_names)}
         if architecture.activation == "pre":
             layers["bn"] = nn.BatchNorm2d(architecture.stage_outputs[-1])
             layers["relu"] = nn.ReLU(inplace=True)
@@ -231,7 +231,7 @@ class ResNet(nn.Sequential):
         self.architecture = architecture
         self.minimum_size = architecture.minimum_size
         self.in_channels = architecture.in_channels
-        self.stage_names = self_names
+        self.stage_names = stage_names
         self._initialize(zero_init_residual)
 
     def _initialize(self, zero_init_residual: bool) -> None:
@@ -239,10 +239,10 @@ class ResNet(nn.Sequential):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if zero_init_residual:
+            # The last weighted layer of each branch: a norm in the nets of 2015, else a convolution.
+            kind = nn.BatchNorm2d if self.architecture.activation == "post" else nn.Conv2d
             for block in self.blocks():
-                last = [m for name, m in block.named_children() if name in ("bn2", "bn3")][-1]
-                if self.architecture.activation == "pre":
-                    last = [m for m in block.children() if isinstance(m, nn.Conv2d)][-1]
+                last = [module for module in block.children() if isinstance(module, kind)][-1]
                 nn.init.zeros_(last.weight)
 
     @torch.jit.unused
@@ -263,11 +263,11 @@ class ResNet(nn.Sequential):
                 "take the stem 'cifar'."
             )
 
-    def forward(self, x: Tensor) -> Tensor:
-        self._check_input(x)
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_input(input)
         for module in self:
-            x = module(x)
-        return x
+            input = module(input)
+        return input
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Feature maps before the pooling: (n, stage_outputs[-1], h / total_stride, w / ...)."""

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from resnetlab.models.architecture import get_architecture
 from resnetlab.records import Record, check_fields, did_you_mean
 
-_NOT_NEGATIVE = ("val_size", "momentum", "weight_decay", "clip_norm", "ema_decay") + (
-    ("warmup_epochs", "label_smoothing", "crop_padding", "cutout", "mixup", "cutmix", "seed")
+_NOT_NEGATIVE = (
+    *("val_size", "momentum", "weight_decay", "clip_norm", "ema_decay", "warmup_epochs"),
+    *("label_smoothing", "crop_padding", "cutout", "mixup", "cutmix", "seed", "split_seed"),
 )
 
 

@@ -1,0 +1,148 @@
+"""How good a network is: accuracy and loss, in all and class by class; in percent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from resnetlab.data.datasets import Dataset, load_dataset
+from resnetlab.data.images import normalize, resize
+from resnetlab.data.loaders import evaluation_batches
+from resnetlab.runs import Checkpoint, load_model
+from resnetlab.training.execution import PLAIN, Execution
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A network's result on one split of a data set."""
+
+    dataset: str
+    split: str
+    top1: float
+    """%"""
+    top5: float
+    """%"""
+    loss: float
+    """mean cross entropy, nats"""
+    n: int
+    """images"""
+    classes: tuple[str, ...]
+    confusion: Tensor
+    """images of class i taken for class j, int64 (classes, classes)"""
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """For each class its name, precision, recall and F1 in % (0 where undefined), and n."""
+        right = self.confusion.diagonal().double()
+        of_class, taken_for = self.confusion.sum(1), self.confusion.sum(0)
+        columns = {
+            "precision": right / taken_for.clamp(min=1),
+            "recall": right / of_class.clamp(min=1),
+            "f1": 2 * right / (of_class + taken_for).clamp(min=1),
+        }
+        return [
+            {"class": name}
+            | {key: 100 * values[i].item() for key, values in columns.items()}
+            | {"n": int(of_class[i])}
+            for i, name in enumerate(self.classes)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `evaluate --json` prints."""
+        keys = ("dataset", "split", "top1", "top5", "loss", "n")
+        values = {key: getattr(self, key) for key in keys}
+        return values | {"per_class": self.per_class(), "confusion": self.confusion.tolist()}
+
+
+def logit_batches(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    image_size: int | None = None,
+    batch_size: int = 500,
+    execution: Execution = PLAIN,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This rank's share as (logits fp32 (n, classes), labels int64 (n,)), batch by batch.
+
+    The one way in which a stored image becomes a decision; the model must be in eval mode.
+    """
+    for share in evaluation_batches(len(dataset), batch_size, rank, world_size):
+        images = dataset.images[share]
+        if image_size is not None:
+            images = resize(images, image_size)
+        inputs = normalize(
+            images, dataset.mean, dataset.std, memory_format=execution.memory_format
+        ).to(execution.device)
+        with torch.inference_mode(), execution.autocast():
+            logits = model(inputs)
+        yield logits.float(), dataset.labels[share].to(execution.device)
+
+
+def evaluate_model(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    image_size: int | None = None,
+    execution: Execution = PLAIN,
+) -> Evaluation:
+    """Evaluate a network (in eval mode) on every image of ``dataset`` once."""
+    batches = list(logit_batches(model, dataset, image_size=image_size, execution=execution))
+    logits = torch.cat([logits for logits, _ in batches]).cpu()
+    labels = torch.cat([labels for _, labels in batches]).cpu()
+    classes = len(dataset.classes)
+    if logits.size(1) != classes:
+        raise ValueError(
+            f"the network has {logits.size(1)} outputs and {dataset.name} has {classes} classes."
+        )
+    ranked = logits.topk(min(5, classes)).indices == labels[:, None]
+    return Evaluation(
+        dataset=dataset.name,
+        split=dataset.split,
+        top1=100 * ranked[:, 0].double().mean().item(),
+        top5=100 * ranked.any(1).double().mean().item(),
+        loss=F.cross_entropy(logits.double(), labels).item(),
+        n=len(labels),
+        classes=dataset.classes,
+        confusion=multiclass_confusion_matrix(logits.argmax(1), labels, classes),
+    )
+
+
+def evaluate(
+    run: str | Path | Checkpoint,
+    *,
+    split: Literal["val", "test"] = "test",
+    dataset: str | None = None,
+    data_dir: str | Path | None = None,
+) -> Evaluation:
+    """Evaluate the best network of a run folder, or a checkpoint, on ``split`` (val or test).
+
+    The data set is the run's own unless named; "val" is the part that its training set aside.
+    Always computed in fp32, so that the number does not depend on the machine's fast paths.
+    Raises ValueError, one sentence, for a path, a split or a data set that there is not.
+    """
+    checkpoint = run if isinstance(run, Checkpoint) else load_model(run)
+    if split not in ("val", "test"):
+        raise ValueError(f"--split must be val or test, not {split!r}.")
+    recipe = checkpoint.recipe
+    data = load_dataset(
+        dataset or checkpoint.dataset,
+        split,
+        data_dir=Path(data_dir) if data_dir else None,
+        val_size=recipe.get("val_size", 5000),
+        split_seed=recipe.get("split_seed", 0),
+    )
+    if data.channels != checkpoint.architecture.in_channels:
+        raise ValueError(
+            f"the network takes {checkpoint.architecture.in_channels}-channel images and "
+            f"{data.name} has {data.channels}."
+        )
+    own = replace(data, mean=checkpoint.mean, std=checkpoint.std)
+    return evaluate_model(checkpoint.model, own, image_size=checkpoint.image_size)

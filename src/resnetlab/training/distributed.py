@@ -1,0 +1,67 @@
+"""Rank, world size, start. Started by torchrun there are several processes, otherwise one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This process's place among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+    local_size: int = 1
+    """processes on this machine"""
+    local_rank: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is true on any process."""
+        return (self.size > 1 and self.sum(torch.tensor(float(flag))).item() > 0) or flag
+
+    def from_main(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the function returns on rank 0, where alone it is called, on every rank."""
+        box = [function(*args, **kwargs) if self.is_main else None]
+        if self.size > 1:
+            dist.broadcast_object_list(box, src=0)
+        return cast(T, box[0])
+
+
+@contextmanager
+def start() -> Iterator[World]:
+    """The world that torchrun's environment describes; one process where there is none."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield World(
+            rank=int(os.environ["RANK"]),
+            size=size,
+            local_size=int(os.environ["LOCAL_WORLD_SIZE"]),
+            local_rank=int(os.environ["LOCAL_RANK"]),
+        )
+    finally:
+        dist.destroy_process_group()

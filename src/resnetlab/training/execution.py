@@ -1,0 +1,113 @@
+"""How a step is computed on this machine: device, number type, memory layout, compiler, threads."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+import shutil
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, get_args, get_type_hints
+
+import torch
+from torch import nn
+
+from resnetlab.records import Record, did_you_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution(Record):
+    """One way to compute; the defaults are plain PyTorch on the CPU."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """bf16, fp16: autocast; weights, sums and norms stay in fp32"""
+    layout: Literal["contiguous", "channels_last"] = "contiguous"
+    mode: Literal["eager", "compile"] = "eager"
+    threads: int = 0
+    """of one process on the CPU; 0: torch's own choice"""
+
+    def __post_init__(self) -> None:
+        self.check_choices()
+        if self.precision == "fp16" and self.device == "cpu":
+            raise ValueError("execution fp16 needs a GPU; take bf16 on the CPU.")
+
+    def __str__(self) -> str:
+        words = [getattr(self, field.name) for field in dataclasses.fields(self)[:-1]]
+        return ",".join([*words, *([f"threads={self.threads}"] if self.threads else [])])
+
+    @classmethod
+    def parse(cls, text: str) -> Execution:
+        """The inverse of ``str``; words may be left out: "bf16,channels_last,threads=2"."""
+        if text == "plain":
+            return PLAIN
+        words = {
+            word: name for name, hint in get_type_hints(cls).items() for word in get_args(hint)
+        }
+        values: dict[str, str | int] = {}
+        for word in filter(None, text.replace(" ", "").split(",")):
+            if word in words:
+                values[words[word]] = word
+            elif word.startswith("threads=") and word[8:].isdigit():
+                values["threads"] = int(word[8:])
+            else:
+                near = did_you_mean(word, ["auto", "plain", *words, "threads=N"])
+                raise ValueError(f"--execution has no word {word!r}{near}")
+        return cls(**values)  # type: ignore[arg-type]
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        if self.layout == "channels_last":
+            return torch.channels_last
+        return torch.contiguous_format
+
+    def autocast(self) -> AbstractContextManager:
+        """The context of a forward pass and its loss."""
+        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device, dtype, enabled=self.precision != "fp32")
+
+    def place(self, model: nn.Module) -> None:
+        """Move the network, in place, to its device and layout; set this process up for it."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        if self.device == "cpu":
+            keep_memory()
+        model.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+
+
+PLAIN = Execution()
+
+
+def keep_memory() -> None:
+    """Tell glibc to keep freed memory: activations are freed and allocated again at every step.
+
+    Returned to the system, each of their pages would be faulted in anew, which costs as much as
+    the arithmetic on it. Elsewhere than on glibc this does nothing.
+    """
+    m_trim_threshold, m_mmap_max = -1, -4
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(m_mmap_max, 0)
+    mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def choose_execution(text: str) -> Execution:
+    """The execution that a recipe asks for; "auto" takes what this machine has."""
+    if text != "auto":
+        return Execution.parse(text)
+    if torch.cuda.is_available():
+        return Execution(device="cuda", precision="bf16", layout="channels_last", mode="compile")
+    return Execution(precision="bf16" if has_fast_bf16() else "fp32", layout="channels_last")
+
+
+def has_fast_bf16() -> bool:
+    """Whether the CPU multiplies bf16 in hardware (AVX-512 BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile can work on the CPU: it needs a C++ compiler."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))

@@ -1,0 +1,318 @@
+"""The training loop: one visible function, the same on one process or many."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.tensorboard import SummaryWriter
+
+from resnetlab import plots, runs
+from resnetlab.data.augment import Augmentation
+from resnetlab.data.datasets import Dataset, load_dataset
+from resnetlab.data.images import resize
+from resnetlab.data.loaders import epoch_batches, steps_per_epoch
+from resnetlab.evaluation import Evaluation, evaluate, logit_batches
+from resnetlab.files import write_json, write_text
+from resnetlab.models.architecture import get_architecture
+from resnetlab.training import distributed
+from resnetlab.training.distributed import World
+from resnetlab.training.execution import Execution, choose_execution
+from resnetlab.training.interrupt import stop_signal
+from resnetlab.training.progress import TrainingProgress
+from resnetlab.training.recipe import Recipe, get_recipe
+from resnetlab.training.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What ``train`` returns."""
+
+    run: Path
+    history: list[dict[str, Any]]
+    """the lines of metrics.jsonl"""
+    test: Evaluation | None
+    """of best.pt on the test set; on rank 0 alone"""
+
+
+def train(
+    recipe: str | Recipe = "cifar10-quick", *, out: str | Path | None = None, **changes: Any
+) -> Training:
+    """Train from scratch: ``train("cifar10-quick", epochs=5, out="runs/short")``.
+
+    ``changes`` are fields of ``Recipe``; ``out`` is the run folder (default: runs/RECIPE). The
+    test set is evaluated once, at the end. Raises ValueError, one sentence, for input that cannot
+    work; KeyboardInterrupt after Ctrl-C, when the state has been saved for ``resume``.
+    """
+    name = recipe if isinstance(recipe, str) else "run"
+    recipe = get_recipe(recipe, **changes)
+    with distributed.start() as world:
+        recipe = replace(recipe, execution=str(world.from_main(_choose, recipe)))
+        data, val = _load(recipe)
+        run = world.from_main(_start_run, recipe, name, out)
+        return _train(recipe, data, val, run, world)
+
+
+def resume(run: str | Path) -> Training:
+    """Go on with a run that was interrupted, to the bit as if it had not been.
+
+    Raises ValueError if ``run`` is no run folder or is finished.
+    """
+    run = Path(run)
+    recipe = runs.read_recipe(run)
+    if (run / "test.json").exists():
+        raise ValueError(f"{run} is finished; its result is in {run / 'test.json'}.")
+    with distributed.start() as world:
+        return _train(recipe, *_load(recipe), run, world)
+
+
+def _train(recipe: Recipe, data: Dataset, val: Dataset | None, run: Path, world: World) -> Training:
+    execution = Execution.parse(recipe.execution)
+    architecture = get_architecture(
+        recipe.model,
+        **{"in_channels": data.channels, "num_classes": len(data.classes)}
+        | dict(recipe.model_overrides),
+    )
+    steps = steps_per_epoch(len(data), recipe.batch_size)
+    total_steps = max(1, round(recipe.epochs * steps))
+    state = State.create(recipe, architecture, execution, steps)
+    if (run / "last.pt").exists():
+        state.load(run / "last.pt")
+    if execution.mode == "compile":
+        state.model.compile()
+    network = DistributedDataParallel(state.model) if world.size > 1 else state.model
+    augmentation = Augmentation(
+        **{name: getattr(recipe, name) for name in Augmentation.__dataclass_fields__}
+    )
+    progress = TrainingProgress(total_steps, steps, enabled=world.is_main)
+    progress.say(
+        f"{recipe.model} on {data.name}: {len(data):,} images to train on, "
+        f"{len(val) if val else 0:,} to choose by; {execution}"
+        + (f"; {world.size} processes" if world.size > 1 else "")
+    )
+
+    with progress, stop_signal() as stop:
+
+        def stop_if_asked() -> None:
+            if not world.any(stop.is_set()):
+                return
+            if world.is_main:
+                state.save(run / "last.pt")
+            raise KeyboardInterrupt(
+                f"stopped after step {state.step:,} of {total_steps:,}; nothing is lost. "
+                f"Go on with: resnetlab resume {run}"
+            )
+
+        while state.step < total_steps:
+            epoch, first_step = divmod(state.step, steps)
+            state.model.train()
+            for step, indices in enumerate(
+                epoch_batches(
+                    len(data),
+                    recipe.batch_size,
+                    seed=recipe.seed,
+                    epoch=epoch,
+                    rank=world.rank,
+                    world_size=world.size,
+                    start_step=first_step,
+                ),
+                first_step,
+            ):
+                began = time.perf_counter()
+                images, labels = data.batch(indices)
+                if recipe.image_size is not None:
+                    images = resize(images, recipe.image_size)
+                inputs, targets = augmentation(
+                    images,
+                    labels,
+                    indices,
+                    epoch=epoch,
+                    step=step,
+                    rank=world.rank,
+                    seed=recipe.seed,
+                    mean=data.mean,
+                    std=data.std,
+                    num_classes=len(data.classes),
+                    memory_format=execution.memory_format,
+                )
+                state.sums += _step(state, network, inputs, targets, recipe, execution)
+                state.step += 1
+                seconds = time.perf_counter() - began
+                state.seconds += seconds
+                progress.count_step(state.step, seconds)
+                if progress.due():
+                    loss, _, n = state.sums.tolist()
+                    progress.show_step(loss / n, n * world.size / state.seconds)
+                if state.step == total_steps:
+                    break
+                if step + 1 < steps:
+                    stop_if_asked()
+
+            began = time.perf_counter()
+            line = _train_metrics(state, epoch, world)
+            if val is not None:
+                line |= _validate(state, val, recipe, execution, world)
+            state.history.append(line)
+            state.sums.zero_()
+            state.seconds = 0.0
+            if world.is_main:
+                _keep(state, run, data, recipe)
+            progress.count_validation(time.perf_counter() - began)
+            progress.show_epoch(line)
+            stop_if_asked()
+
+    test = None
+    if world.is_main:
+        test = evaluate(run, data_dir=recipe.data_dir)
+        write_json(run / "test.json", test.to_dict())
+        plots.plot_curves(run)
+    return Training(run=run, history=state.history, test=test)
+
+
+def _choose(recipe: Recipe) -> Execution:
+    return choose_execution(recipe.execution)
+
+
+def _start_run(recipe: Recipe, name: str, out: str | Path | None) -> Path:
+    run = runs.new_run(name, out)
+    write_json(run / "recipe.json", recipe.to_dict())
+    return run
+
+
+def _load(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
+    """The training images, and those set aside if the recipe sets any aside."""
+    data, val = (
+        load_dataset(
+            recipe.dataset,
+            split,
+            data_dir=Path(recipe.data_dir) if recipe.data_dir else None,
+            val_size=recipe.val_size,
+            split_seed=recipe.split_seed,
+        )
+        for split in ("train", "val")
+    )
+    return data, val if recipe.val_size else None
+
+
+def _step(
+    state: State,
+    network: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    recipe: Recipe,
+    execution: Execution,
+) -> Tensor:
+    """One step of the optimizer; the batch's summed loss, right answers and size, float64 (3,)."""
+    inputs, targets = inputs.to(execution.device), targets.to(execution.device)
+    sums = torch.zeros_like(state.sums)
+    n = len(inputs)
+    parts = list(
+        zip(inputs.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True)
+    )
+    for number, (part, wanted) in enumerate(parts, 1):
+        last = number == len(parts)
+        no_sync = getattr(network, "no_sync", nullcontext)  # DDP averages gradients once a step
+        with nullcontext() if last else no_sync():
+            with execution.autocast():
+                logits = network(part).float()
+                loss = F.cross_entropy(logits, wanted, label_smoothing=recipe.label_smoothing)
+            state.scaler.scale(loss * (len(part) / n)).backward()
+        answers = wanted if wanted.dim() == 1 else wanted.argmax(1)
+        with torch.no_grad():
+            right = (logits.argmax(1) == answers).sum()
+            sums += torch.stack(
+                [loss.double() * len(part), right.double(), right * 0.0 + len(part)]
+            )
+    if recipe.clip_norm:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad()
+    state.schedule.step()
+    if state.ema is not None:
+        state.ema.update_parameters(state.model)
+    return sums
+
+
+def _train_metrics(state: State, epoch: int, world: World) -> dict[str, Any]:
+    """The line of metrics.jsonl, still without validation."""
+    loss, right, n = world.sum(state.sums.clone()).tolist()
+    # Kilobytes on Linux, bytes on macOS.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
+    return {
+        "epoch": epoch + 1,
+        "step": state.step,
+        "lr": state.optimizer.param_groups[0]["lr"],
+        "train_loss": loss / n,
+        "train_top1": 100 * right / n,
+        "val_loss": None,
+        "val_top1": None,
+        "images_per_second": n / state.seconds,
+        "seconds": state.seconds,
+        "peak_memory_mb": world.sum(torch.tensor(peak)).item(),
+    }
+
+
+def _validate(
+    state: State, val: Dataset, recipe: Recipe, execution: Execution, world: World
+) -> dict[str, float]:
+    model = state.evaluated.eval()
+    sums = torch.zeros_like(state.sums)
+    # Compiling the network a second time, for inference, would cost more than it saves.
+    with torch.compiler.set_stance("force_eager"):
+        for logits, labels in logit_batches(
+            model,
+            val,
+            image_size=recipe.image_size,
+            execution=execution,
+            rank=world.rank,
+            world_size=world.size,
+        ):
+            loss = F.cross_entropy(logits.double(), labels, reduction="sum")
+            right = (logits.argmax(1) == labels).sum()
+            sums += torch.stack([loss, right.double(), right * 0.0 + len(labels)])
+    loss, right, n = world.sum(sums).tolist()
+    return {"val_loss": loss / n, "val_top1": 100 * right / n}
+
+
+def _keep(state: State, run: Path, data: Dataset, recipe: Recipe) -> None:
+    """Write the epoch to the run folder: best.pt if it is the best so far, metrics, last.pt."""
+    line = state.history[-1]
+    if all(_rank_of(line) >= _rank_of(other) for other in state.history):
+        runs.Checkpoint(
+            model=state.evaluated,
+            classes=data.classes,
+            mean=data.mean,
+            std=data.std,
+            image_size=recipe.image_size or data.image_size,
+            dataset=data.name,
+            metrics=line,
+            recipe=recipe.to_dict(),
+        ).save(run / "best.pt")
+    state.save(run / "last.pt")
+    lines = "".join(json.dumps(other) + "\n" for other in state.history)
+    write_text(run / "metrics.jsonl", lines)
+    with SummaryWriter(str(run / "tensorboard"), filename_suffix=f".{line['epoch']}") as events:
+        for name, value in line.items():
+            if value is not None and name not in ("epoch", "step"):
+                events.add_scalar(name, value, line["step"])
+
+
+def _rank_of(line: dict[str, Any]) -> tuple[float, float]:
+    """What the best epoch has most of; without validation the last epoch is the best."""
+    if line["val_top1"] is None:
+        return (line["epoch"], 0.0)
+    return (line["val_top1"], -line["val_loss"])

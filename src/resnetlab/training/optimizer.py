@@ -1,0 +1,50 @@
+"""Which parameters are trained how, and how the learning rate moves."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn, optim
+
+from resnetlab.training.recipe import Recipe
+
+
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
+    """Weights decay; norms and biases (one-dimensional) do not, unless the recipe says "all"."""
+    everything = recipe.weight_decay_on == "all"
+    decayed = [p for p in model.parameters() if everything or p.dim() > 1]
+    others = [p for p in model.parameters() if not (everything or p.dim() > 1)]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}]
+    return groups + ([{"params": others, "weight_decay": 0.0}] if others else [])
+
+
+def create_optimizer(model: nn.Module, recipe: Recipe) -> optim.Optimizer:
+    """SGD with momentum, Nesterov's if the recipe says so."""
+    return optim.SGD(
+        parameter_groups(model, recipe),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.optimizer == "nesterov",
+        foreach=True,
+    )
+
+
+def lr_factor(recipe: Recipe, epoch: float) -> float:
+    """The learning rate at a moment of training, as a share of ``recipe.lr``; epoch may be 1.5."""
+    warmup = recipe.warmup_epochs
+    if epoch < warmup:
+        return 0.1 if recipe.warmup == "constant" else 0.1 + 0.9 * epoch / warmup
+    if recipe.schedule == "step":
+        passed = sum(epoch >= share * recipe.epochs for share in recipe.milestones)
+        return 0.1**passed
+    left = max(0.0, (recipe.epochs - epoch) / (recipe.epochs - warmup))
+    return left if recipe.schedule == "one-cycle" else (1 - math.cos(math.pi * left)) / 2
+
+
+def create_schedule(
+    optimizer: optim.Optimizer, recipe: Recipe, steps_per_epoch: int
+) -> optim.lr_scheduler.LambdaLR:
+    """``lr_factor`` as torch's schedule, stepped once a batch."""
+    return optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: lr_factor(recipe, step / steps_per_epoch)
+    )

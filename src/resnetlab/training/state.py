@@ -1,0 +1,85 @@
+"""All that changes during a training, saved and restored as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, optim
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from resnetlab import runs
+from resnetlab.data.loaders import fold_in
+from resnetlab.models.architecture import Architecture
+from resnetlab.models.resnet import ResNet
+from resnetlab.training.execution import Execution
+from resnetlab.training.optimizer import create_optimizer, create_schedule
+from resnetlab.training.recipe import Recipe
+
+
+@dataclass(kw_only=True)
+class State:
+    """The parts of a training and how far it is."""
+
+    model: ResNet
+    ema: AveragedModel | None
+    optimizer: optim.Optimizer
+    schedule: optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    sums: Tensor
+    """of this epoch so far and this rank: loss, right answers, images; float64 (3,)"""
+    step: int = 0
+    """steps done since the start"""
+    seconds: float = 0.0
+    """of training in this epoch so far"""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """the lines of metrics.jsonl"""
+
+    @classmethod
+    def create(
+        cls, recipe: Recipe, architecture: Architecture, execution: Execution, steps: int
+    ) -> State:
+        """The state before the first of ``steps`` steps an epoch; weights follow from the seed."""
+        with torch.random.fork_rng():
+            torch.manual_seed(fold_in(recipe.seed, "weights"))
+            model = ResNet(architecture, zero_init_residual=recipe.zero_init == "residual")
+        execution.place(model)
+        ema = None
+        if recipe.ema_decay:
+            average = get_ema_multi_avg_fn(recipe.ema_decay)
+            ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+        optimizer = create_optimizer(model, recipe)
+        return cls(
+            model=model,
+            ema=ema,
+            optimizer=optimizer,
+            schedule=create_schedule(optimizer, recipe, steps),
+            scaler=torch.amp.GradScaler(execution.device, enabled=execution.precision == "fp16"),
+            sums=torch.zeros(3, dtype=torch.float64, device=execution.device),
+        )
+
+    @property
+    def evaluated(self) -> ResNet:
+        """The network that is judged and kept: the average of the weights if there is one."""
+        return self.model if self.ema is None else self.ema.module  # type: ignore[return-value]
+
+    def _parts(self) -> dict[str, Any]:
+        names = ("model", "ema", "optimizer", "schedule", "scaler")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def save(self, path: Path) -> None:
+        """Write last.pt atomically."""
+        values = {name: part.state_dict() for name, part in self._parts().items()}
+        values |= {"step": self.step, "seconds": self.seconds}
+        runs.save(values | {"history": self.history, "sums": self.sums}, path)
+
+    def load(self, path: Path) -> None:
+        """Take over what ``save`` wrote."""
+        values = runs.load(path)
+        for name, part in self._parts().items():
+            part.load_state_dict(values[name])
+        self.step, self.seconds = values["step"], values["seconds"]
+        self.history = values["history"]
+        self.sums.copy_(values["sums"])
