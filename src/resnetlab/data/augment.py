@@ -65,9 +65,8 @@ def cutout(
     top = torch.randint(h, (n, 1), generator=generator).to(device) - size // 2
     left = torch.randint(w, (n, 1), generator=generator).to(device) - size // 2
     y, x = torch.arange(h, device=device), torch.arange(w, device=device)
-    inside = ((y >= top) & (y < top + size))[:, :, None] & ((x >= left) & (x < left + size))[
-        :, None
-    ]
+    rows_in, columns_in = (y >= top) & (y < top + size), (x >= left) & (x < left + size)
+    inside = rows_in[:, :, None] & columns_in[:, None]
     colour = torch.tensor(fill, dtype=torch.uint8, device=device).expand(c).repeat(w)
     rows = _pixels_last(images).view(n, h, w * c)
     painted = torch.where(inside.repeat_interleave(c, dim=2), colour, rows)

@@ -11,6 +11,7 @@ import queue
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 

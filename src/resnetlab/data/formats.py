@@ -134,34 +134,32 @@ def _parse_idx(data: bytes) -> np.ndarray:
 
 def _parse_pickle(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     batch = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
-    return batch[b"data"], np.array(batch[b"labels"], np.uint8)
+    _, shape, _, is_fortran, pixels = batch[b"data"].state
+    planes = np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if is_fortran else "C")
+    return planes, np.array(batch[b"labels"], np.uint8)
+
+
+class _Recorded:
+    """Stands in for numpy's array and dtype in a pickle: keeps what they would be built from."""
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Loads plain containers and uint8 arrays; refuses everything else that a pickle can name.
-
-    The replacements below build the array themselves, so no callable out of the file is run.
-    """
+    """Loads plain containers, and arrays as `_Recorded`; no callable that a file names is run."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return lambda *_: np.empty(0, np.uint8)
-        if (module, name) == ("numpy", "ndarray"):
-            return object  # only ever an argument of _reconstruct
-        if (module, name) == ("numpy", "dtype"):
-            return _uint8
-        if (module, name) == ("_codecs", "encode"):  # bytes, as Python 3 writes protocol 2
-            return _latin1
+        if f"{module}.{name}" in (
+            "numpy.core.multiarray._reconstruct",
+            "numpy._core.multiarray._reconstruct",
+            "numpy.ndarray",
+            "numpy.dtype",
+        ):
+            return _Recorded
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
+            return lambda text, _: text.encode("latin1")
         raise pickle.UnpicklingError(f"refuses to unpickle {module}.{name}")
-
-
-def _uint8(kind: str | bytes, *_: Any) -> np.dtype:
-    if kind not in ("u1", b"u1"):
-        raise pickle.UnpicklingError(f"an array of type {kind!r} where uint8 belongs")
-    return np.dtype(np.uint8)
-
-
-def _latin1(text: str, encoding: str | bytes) -> bytes:
-    if encoding not in ("latin1", b"latin1"):
-        raise pickle.UnpicklingError(f"refuses to encode as {encoding!r}")
-    return text.encode("latin1")

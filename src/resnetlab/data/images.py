@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
 ImageSource = str | Path | bytes | Image.Image
@@ -73,8 +73,9 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     elif image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    elif image.mode == "P":
-        image = image.convert("RGB")
+    elif image.mode == "LAB":
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB") or image
     return image.convert(mode)
 
 
@@ -90,9 +91,20 @@ def _cut(image: Image.Image, size: int) -> Image.Image:
     width, height = int(size * width / short), int(size * height / short)
     if width * height > (Image.MAX_IMAGE_PIXELS or width * height):
         raise ValueError(f"too long and narrow ({image.width} x {image.height} pixels)")
-    left, top = int(round((width - size) / 2)), int(round((height - size) / 2))
+    left, top = round((width - size) / 2), round((height - size) / 2)
     resized = image.resize((width, height), Image.Resampling.BILINEAR)
     return resized.crop((left, top, left + size, top + size))
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """uint8 (n, c, h, w) to (n, c, size, size), each image exactly as `read_image` would."""
+    if images.shape[2:] == (size, size):
+        return images
+    cut = []
+    for pixels in images.permute(0, 2, 3, 1).contiguous().numpy():
+        image = Image.fromarray(pixels.squeeze(2) if images.size(1) == 1 else pixels)
+        cut.append(np.asarray(_cut(image, size)).reshape(size, size, -1))
+    return torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
 
 
 def normalize(

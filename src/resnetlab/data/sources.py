@@ -48,12 +48,9 @@ class Source:
     """... and how many, for training and test."""
 
 
-_FASHION_MNIST = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
-_FASHION_MNIST_FILES = (
-    "train-images-idx3",
-    "train-labels-idx1",
-    "t10k-images-idx3",
-    "t10k-labels-idx1",
+_FASHION_MNIST_URLS = tuple(
+    f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{file}-ubyte.gz"
+    for file in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 )
 
 SOURCES = {
@@ -77,7 +74,7 @@ SOURCES = {
             "test_labels": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
         },
         read=formats.read_fashion_mnist,
-        urls=tuple(f"{_FASHION_MNIST}/{file}-ubyte.gz" for file in _FASHION_MNIST_FILES),
+        urls=_FASHION_MNIST_URLS,
         download_bytes=30_878_645,
         mirrors={"Debian package": download.fashion_mnist_from_debian},
     ),
@@ -128,17 +125,15 @@ def fetch(name: str, *, data_dir: Path | None = None, report: Report = print_to_
         if (data_dir / name).is_dir():
             _read_both(name, data_dir / name)
             return data_dir / name
-        if source.read:
-            return _store(name, folder, lambda _: _from_data_dir(name, data_dir), report)
-        raise DataUnavailable(
-            f"{data_dir} holds no {name}: expected {name}/train.safetensors in it"
-        )
-    if _is_verified(name, folder):
+        if source.read:  # even if the cache has the set: an explicit folder is never ignored
+            arrays = _from_data_dir(source.read, name, data_dir)
+            return _store(name, folder, lambda _: arrays, report)
+    elif _is_verified(name, folder):
         return folder
-    if folder.joinpath("train.safetensors").exists():
-        report(f"{name}: the files in {folder} are damaged or of another version; fetching again")
+    elif folder.joinpath("train.safetensors").exists():
+        report(f"{name}: the files in {folder} are damaged or incomplete; fetching again")
     if source.cut_from:
-        full = fetch(source.cut_from, report=report)
+        full = fetch(source.cut_from, data_dir=data_dir, report=report)
         return _store(name, folder, lambda _: _cut(source, full), report)
     return _store(name, folder, lambda partial: _from_network(name, partial, report), report)
 
@@ -175,8 +170,13 @@ def _check(name: str, arrays: Arrays, split: str, origin: str) -> None:
     for key, digest in _source(name).digests.items():
         if key.startswith(split):
             found = arrays.get(key)
-            if found is None or hashlib.sha256(np.ascontiguousarray(found)).hexdigest() != digest:
-                raise ValueError(f"{origin}: {key} of {name} damaged: its SHA-256 is wrong")
+            if (
+                found is None
+                or hashlib.sha256(np.ascontiguousarray(found).data).hexdigest() != digest
+            ):
+                raise ValueError(
+                    f"{origin}: {key} of {name} differ from the published ones (wrong SHA-256)"
+                )
 
 
 def _read_both(name: str, folder: Path) -> None:
@@ -192,9 +192,7 @@ def _is_verified(name: str, folder: Path) -> bool:
     return True
 
 
-def _from_data_dir(name: str, data_dir: Path) -> Arrays:
-    read = _source(name).read
-    assert read
+def _from_data_dir(read: Callable[[Path], Arrays], name: str, data_dir: Path) -> Arrays:
     try:
         arrays = read(data_dir)
     except FileNotFoundError as error:
@@ -219,8 +217,9 @@ def _from_network(name: str, partial: Path, report: Report) -> Arrays:
     source = _source(name)
 
     def official(folder: Path) -> Arrays:
+        assert source.read
         download.download(source.urls, source.download_bytes, folder)
-        return _from_data_dir(name, folder)
+        return source.read(folder)
 
     host = source.urls[0].split("/")[2]
     failures = []

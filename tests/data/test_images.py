@@ -1,0 +1,237 @@
+import io
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms import v2
+
+from resnetlab.data.images import normalize, read_image
+
+
+def gradient(width=40, height=32):
+    """RGB uint8 (height, width, 3) with smooth, different channels."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([x * 6, y * 7, 255 - 3 * x - 3 * y], 2).astype(np.uint8)
+
+
+def encoded(image, format="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def close(found, wanted, tolerance):
+    return (found.int() - torch.as_tensor(np.asarray(wanted)).int()).abs().max() <= tolerance
+
+
+@pytest.mark.parametrize(("channels", "shape"), [(1, (28, 28)), (3, (32, 32, 3))])
+def test_the_right_size_passes_bit_for_bit(channels, shape, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    path = tmp_path / "image.png"
+    Image.fromarray(pixels).save(path)
+    wanted = torch.from_numpy(pixels.reshape(*shape[:2], channels)).permute(2, 0, 1)
+    for source in (path, str(path), path.read_bytes(), Image.open(path)):
+        image = read_image(source, channels=channels, size=shape[0])
+        assert image.dtype == torch.uint8
+        assert torch.equal(image, wanted)
+
+
+@pytest.mark.parametrize("size", [(40, 32), (100, 33), (31, 200), (8, 5), (224, 224)])
+def test_equals_torchvisions_resize_and_centre_crop(size):
+    image = Image.fromarray(gradient(*size))
+    standard = v2.Compose([v2.Resize(32), v2.CenterCrop(32), v2.PILToTensor()])
+    assert torch.equal(read_image(image, channels=3, size=32), standard(image))
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "P", "LA", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_modes(mode, channels):
+    grey = np.repeat(np.linspace(0, 255, 32, dtype=np.uint8)[None], 32, 0)
+    rgb = Image.fromarray(np.stack([grey] * 3, 2))
+    if mode == "LAB":  # which Pillow cannot convert to without colour profiles
+        neutral = np.full((32, 32), 128, np.uint8)
+        image = Image.merge("LAB", [Image.fromarray(c) for c in (grey, neutral, neutral)])
+    else:  # from grey, as Pillow dithers colours to a palette
+        image = (Image.fromarray(grey) if mode == "P" else rgb).convert(mode)
+    found = read_image(image, channels=channels, size=32)
+    assert found.shape == (channels, 32, 32)
+    if mode == "1":
+        assert set(found.unique().tolist()) == {0, 255}
+    else:
+        assert close(found, grey, 25 if mode == "LAB" else 2)
+
+
+def test_colours_survive():
+    pixels = gradient(32, 32)
+    image = Image.fromarray(pixels)
+    for data, tolerance in (
+        (encoded(image, "BMP"), 0),
+        (encoded(image, "WEBP", lossless=True), 0),
+        (encoded(image, "JPEG", quality=100, subsampling=0), 4),
+        (encoded(image.convert("CMYK"), "TIFF"), 1),
+        (encoded(image.convert("CMYK"), "JPEG", quality=100), 8),
+        (encoded(image.quantize(256)), 24),
+    ):
+        assert close(read_image(data, channels=3, size=32), pixels.transpose(2, 0, 1), tolerance)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
+def test_16_bits_are_scaled_not_clipped(format):
+    values = np.linspace(0, 65535, 1024).astype(np.uint16).reshape(32, 32)
+    data = encoded(Image.fromarray(values), format)
+    wanted = np.round(values / 257)
+    assert close(read_image(data, channels=1, size=32), wanted, 0)
+    assert close(read_image(data, channels=3, size=32), wanted, 0)
+
+
+@pytest.mark.parametrize("top", [1, 255])
+def test_floats_of_both_ranges(top):
+    values = np.linspace(0, top, 1024, dtype=np.float32).reshape(32, 32)
+    found = read_image(encoded(Image.fromarray(values), "TIFF"), channels=1, size=32)
+    assert close(found, np.round(values * (255 / top)), 1)
+
+
+@pytest.mark.parametrize("value", [-1.0, 300.0, float("nan")])
+def test_floats_of_unknown_range_are_refused(value):
+    image = Image.fromarray(np.full((32, 32), value, np.float32))
+    with pytest.raises(ValueError, match="cannot read the image: pixel values outside"):
+        read_image(image, channels=1, size=32)
+
+
+def test_transparency_is_laid_over_white():
+    pixels = np.zeros((32, 32, 4), np.uint8)
+    pixels[:16, :, 3] = 255  # above opaque black, below nothing
+    wanted = np.where(pixels[:, :, 3] == 255, 0, 255)
+    image = Image.fromarray(pixels)
+    palette = Image.fromarray(np.uint8(pixels[:, :, 3] == 255)).convert("P")
+    for data in (
+        encoded(image),
+        encoded(image.convert("LA")),
+        encoded(palette, transparency=0),
+        encoded(palette, transparency=b"\x00\xff"),
+        encoded(palette, "GIF", transparency=0),
+        encoded(
+            Image.fromarray(np.uint8(pixels[:, :, 3])).point(lambda v: 255 - v), transparency=255
+        ),
+    ):
+        for channels in (1, 3):
+            assert close(read_image(data, channels=channels, size=32), wanted, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_applied(orientation):
+    pixels = gradient(32, 32)
+    turned = {  # how a camera stores an upright picture under each orientation
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.transpose(1, 0, 2),
+        6: np.rot90(pixels),
+        7: pixels[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(pixels, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(np.ascontiguousarray(turned)), exif=exif)
+    assert close(read_image(data, channels=3, size=32), pixels.transpose(2, 0, 1), 0)
+
+
+def test_first_frame_of_an_animation():
+    frames = [Image.new("L", (32, 32), value) for value in (10, 200)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert read_image(data, channels=1, size=32).unique().tolist() == [10]
+
+
+@settings(max_examples=30, deadline=None)
+@given(width=st.integers(1, 90), height=st.integers(1, 90), size=st.integers(1, 64))
+def test_any_size(width, height, size):
+    image = Image.new("RGB", (width, height), (10, 20, 30))
+    found = read_image(image, channels=3, size=size)
+    assert found.shape == (3, size, size)
+    assert (found == torch.tensor([10, 20, 30])[:, None, None]).all()
+
+
+def unreadable(tmp_path):
+    path = tmp_path / "image.png"
+    data = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)))
+    yield path, "No such file"
+    path.write_text("not an image")
+    yield path, "not an image, or of an unknown format"
+    path.write_bytes(b"")
+    yield path, "not an image"
+    path.write_bytes(data[:-100])
+    yield path, "truncated"
+    path.write_bytes(data[:20])
+    yield path, ""
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    yield folder, "Is a directory"
+    yield data[:200], "truncated"
+
+
+def test_unreadable_files_are_named(tmp_path):
+    for source, reason in unreadable(tmp_path):
+        name = "the image" if isinstance(source, bytes) else str(source)
+        with pytest.raises(ValueError, match=f"^cannot read {name}: .*{reason}"):
+            read_image(source, channels=3, size=32)
+
+
+def test_decompression_bombs(monkeypatch):
+    data = encoded(Image.new("L", (40, 40)))
+    for limit in (1000, 100):  # Pillow warns above the limit and refuses above twice the limit
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(ValueError, match=f"more than {limit:,} pixels"):
+            read_image(data, channels=1, size=32)
+
+
+def test_a_hair_of_an_image_is_refused_before_it_fills_the_memory():
+    with pytest.raises(ValueError, match="too long and narrow"):
+        read_image(Image.new("L", (3_000_000, 1)), channels=1, size=32)
+
+
+def test_strange_channel_numbers():
+    with pytest.raises(ValueError, match="1 or 3 channels, but the network expects 4"):
+        read_image(Image.new("L", (4, 4)), channels=4, size=4)
+
+
+def test_warnings_of_pillow_do_not_leak():
+    data = encoded(Image.fromarray(gradient(32, 32)).quantize(4), transparency=b"\x00\x80\xff\xff")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_image(data, channels=3, size=32)
+    assert not caught
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_normalize_is_the_formula(memory_format, channels, layout):
+    images = torch.randint(0, 256, (5, channels, 6, 7), dtype=torch.uint8)
+    mean, std = (0.49, 0.48, 0.45)[:channels], (0.25, 0.24, 0.26)[:channels]
+    wanted = v2.functional.normalize(images.double() / 255, list(mean), list(std))
+    stored = images.contiguous(memory_format=layout)
+    found = normalize(stored, mean, std, memory_format=memory_format)
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-6)
+    assert found.is_contiguous(memory_format=memory_format)
+    assert torch.equal(stored, images)
+    half = normalize(stored, mean, std, torch.bfloat16, memory_format)
+    assert torch.equal(half, found.bfloat16())
+
+
+def test_normalize_gives_one_image_the_same_numbers_as_a_batch():
+    images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
+    batch = normalize(images, (0.5,) * 3, (0.2,) * 3, memory_format=torch.channels_last)
+    for image, wanted in zip(images, batch, strict=True):
+        assert torch.equal(normalize(image[None], (0.5,) * 3, (0.2,) * 3)[0], wanted)
+
+
+def test_normalize_needs_constants_for_each_channel():
+    with pytest.raises(ValueError, match="images of 3 channels need 3 means and deviations"):
+        normalize(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), (0.5,), (0.5,))
