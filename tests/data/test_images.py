@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from resnetlab.data.images import normalize, read_image
+from resnetlab.data.images import normalize, read_image, resize
 
 
 def gradient(width=40, height=32):
@@ -207,6 +207,16 @@ def test_warnings_of_pillow_do_not_leak():
         warnings.simplefilter("always")
         read_image(data, channels=3, size=32)
     assert not caught
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [16, 28, 32, 96])
+def test_stored_images_are_resized_as_files_are(channels, size):
+    images = torch.randint(0, 256, (3, channels, 32, 32), dtype=torch.uint8)
+    for image, found in zip(images, resize(images, size), strict=True):
+        pixels = image[0] if channels == 1 else image.permute(1, 2, 0).contiguous()
+        file = encoded(Image.fromarray(pixels.numpy()))
+        assert torch.equal(found, read_image(file, channels=channels, size=size))
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

