@@ -94,11 +94,12 @@ def plot_predictions(
     n = len(images)
     columns = min(n, math.ceil(math.sqrt(1.5 * n)))
     rows = math.ceil(n / columns)
-    figure = new_figure(max(1.5 * columns, 4.5), 1.7 * rows + 0.4)
-    best = logits.double().softmax(1).topk(1)
-    confidence, predicted = best.values[:, 0].tolist(), best.indices[:, 0].tolist()
-    right = [p == label for p, label in zip(predicted, labels.tolist(), strict=True)]
-    counts = f"{sum(right)} ✓ right, {n - sum(right)} ✗ wrong"
+    # Room between rows: a true class must not be taken for the title of the image below.
+    figure = new_figure(max(1.5 * columns, 4.5), 1.8 * rows + 0.4, between_rows=0.1)
+    confidence, predicted = logits.double().softmax(1).max(1)
+    right = (predicted == labels).tolist()
+    tallies = ((sum(right), "✓ right"), (n - sum(right), "✗ wrong"))
+    counts = ", ".join(f"{count} {word}" for count, word in tallies if count)
     figure.suptitle(f"{title}: {counts}" if title else counts, fontfamily=FONT, parse_math=False)
     cells = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in cells[n:]:
@@ -106,7 +107,7 @@ def plot_predictions(
     for i, (axes, pixels) in enumerate(zip(cells, _pixels(images), strict=False)):
         color, mark = (BLUE, "✓") if right[i] else (VERMILLION, "✗")
         text = {"fontfamily": FONT, "fontsize": 9, "parse_math": False}
-        name = shorten(classes[predicted[i]], 13)
+        name = shorten(classes[int(predicted[i])], 12)
         axes.set_title(f"{mark} {name} {100 * confidence[i]:.0f} %", color=color, pad=4, **text)
         axes.set_xlabel(f"true: {shorten(classes[int(labels[i])], 16)}", labelpad=3, **text)
         _show(axes, pixels, size=images.shape[-1])

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -62,16 +64,21 @@ def plot_curves(
             if not np.isnan(values).all():
                 axes.plot(epochs, values, color=color, label=label, **style)
         axes.set(title=title, ylabel=unit)
-    rate.plot(epochs, _values(metrics, "lr"), color=GREEN, **style)
+    rate.plot(epochs, _values(metrics, "lr"), color=GREEN, clip_on=False, **style)
     rate.set(title="Learning rate", ylabel="learning rate", ylim=(0, None))
     _mark_best(loss, accuracy, epochs, _values(metrics, "val_top1"))
     for axes in (loss, accuracy, rate):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.ticklabel_format(useOffset=False)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False)
+    # Where a curve of a training that goes well is not.
+    for axes, place in ((loss, "upper right"), (accuracy, "lower right")):
+        if axes.get_lines():
+            axes.legend(loc=place, framealpha=0.9, edgecolor="none")
+        if len(epochs) == 1:
+            axes.margins(y=1)
     return write_figure(figure, out)
 
 
@@ -102,11 +109,13 @@ def plot_confusion(
     percent = 100 * counts / counts.sum(1, keepdims=True).clip(min=1)
     c = len(classes)
     cell, font = (0.62, 9) if c <= 20 else (0.14, 7)
-    side = max(min(cell * c, 14.5), 2.5)
+    side = max(cell * c, 2.5) if c <= 100 else 9
     figure = new_figure(side + 2.2, side + 1.6)
     axes = figure.subplots()
-    picture = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-    figure.colorbar(picture, label="share of the true class (%)", fraction=0.04, pad=0.02)
+    # The square root, because the confusions to look for are a few percent.
+    norm = PowerNorm(0.5, vmin=0, vmax=100)
+    picture = axes.imshow(percent, cmap="Blues", norm=norm, interpolation="nearest")
+    figure.colorbar(picture, label="share of the true class (%)", shrink=0.88, aspect=30, pad=0.02)
     accuracy = 100 * counts.trace() / max(counts.sum(), 1)
     axes.set_title(f"{title}: {accuracy:.2f} % of {counts.sum():,} images right", pad=10)
     axes.set(xlabel="predicted class", ylabel="true class")
@@ -120,15 +129,16 @@ def plot_confusion(
     if c <= 20:
         for (i, j), count in np.ndenumerate(counts):
             if count:
-                color = "white" if percent[i, j] > 55 else "black"
+                color = "white" if percent[i, j] > 35 else "black"
                 text = f"{percent[i, j]:.1f}\n({count:,})"
-                axes.text(j, i, text, ha="center", va="center", color=color, fontsize=7)
+                axes.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
     return write_figure(figure, out)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Inches."""
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+def new_figure(width: float, height: float, *, between_rows: float = 0.02) -> Figure:
+    """Inches; ``between_rows`` as a share of the height of one of them."""
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06, hspace=between_rows)
+    return Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
 
 
 def shorten(name: str, length: int) -> str:

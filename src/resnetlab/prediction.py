@@ -227,7 +227,9 @@ def to_json(predictions: Sequence[Prediction]) -> str:
     values = [
         {
             "image": prediction.path,
-            "predictions": [{"class": name, "probability": p} for name, p in prediction.top],
+            "predictions": [
+                {"class": name, "probability": round(p, 4)} for name, p in prediction.top
+            ],
             "error": prediction.error,
         }
         for prediction in predictions
@@ -245,7 +247,7 @@ def to_csv(predictions: Sequence[Prediction]) -> str:
     writer.writerow(["image", "rank", "class", "probability"])
     for prediction in predictions:
         for rank, (name, p) in enumerate(prediction.top, 1):
-            writer.writerow([_encodable(prediction.path), rank, name, p])
+            writer.writerow([_encodable(prediction.path), rank, name, round(p, 4)])
     return text.getvalue()
 
 
@@ -258,11 +260,11 @@ def _print_table(predictions: Sequence[Prediction], out: TextIO | None) -> None:
     table.add_column("prediction")
     table.add_column("confidence", justify="right", no_wrap=True)
     if len(readable[0].top) > 1:
-        table.add_column("then", style="dim")
+        table.add_column("then (%)", style="dim")
     for prediction in readable:
         (first, confidence), *rest = prediction.top
         cells = [_encodable(prediction.path), first, f"{confidence:.1f} %"]
-        cells += [", ".join(f"{name} {p:.1f} %" for name, p in rest)] if rest else []
+        cells += [", ".join(f"{name} {p:.1f}" for name, p in rest)] if rest else []
         # Text, because rich would take [brackets] in a file name for markup.
         table.add_row(*map(Text, cells))
     console = Console(file=out)
