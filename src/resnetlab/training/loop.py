@@ -50,16 +50,15 @@ def train(
 ) -> Training:
     """Train from scratch: ``train("cifar10-quick", epochs=5, out="runs/short")``.
 
-    ``changes`` are fields of ``Recipe``; ``out`` is the run folder (default: runs/RECIPE). The
+    ``changes`` are fields of ``Recipe``; ``out`` is the run folder (default: runs/NAME). The
     test set is evaluated once, at the end. Raises ValueError, one sentence, for input that cannot
     work; KeyboardInterrupt after Ctrl-C, when the state has been saved for ``resume``.
     """
-    name = recipe if isinstance(recipe, str) else "run"
     recipe = get_recipe(recipe, **changes)
     with distributed.start() as world:
         recipe = replace(recipe, execution=str(world.from_main(_choose, recipe)))
         data, val = _load(recipe)
-        run = world.from_main(_start_run, recipe, name, out)
+        run = world.from_main(_start_run, recipe, out)
         return _train(recipe, data, val, run, world)
 
 
@@ -183,8 +182,8 @@ def _choose(recipe: Recipe) -> Execution:
     return choose_execution(recipe.execution)
 
 
-def _start_run(recipe: Recipe, name: str, out: str | Path | None) -> Path:
-    run = runs.new_run(name, out)
+def _start_run(recipe: Recipe, out: str | Path | None) -> Path:
+    run = runs.new_run(recipe.name, out)
     write_json(run / "recipe.json", recipe.to_dict())
     return run
 

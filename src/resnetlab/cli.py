@@ -1,0 +1,362 @@
+"""The command line: each command is a function here that calls the function of its job.
+
+Nothing heavy is imported before a command runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import itertools
+import json as json_module
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from resnetlab.records import did_you_mean
+from resnetlab.training.recipe import ABOUT, RECIPES
+
+F = TypeVar("F", bound=Callable[..., None])
+
+app = tyro.extras.SubcommandApp()
+data = tyro.extras.SubcommandApp()
+app.command(data, name="data", help="Fetch a data set, look at it, measure it.")
+
+
+def _registered_in(group: tyro.extras.SubcommandApp) -> Callable[..., Any]:
+    """A decorator factory: tyro only binds the arguments; ``main`` calls the command after that.
+
+    Otherwise tyro would take a ValueError from within the command for one of its own.
+    """
+
+    def register(name: str | None = None) -> Callable[[F], F]:
+        def decorate(function: F) -> F:
+            @functools.wraps(function)
+            def bind(*args: Any, **kwargs: Any) -> Callable[[], None]:
+                return functools.partial(function, *args, **kwargs)
+
+            group.command(name=name or function.__name__)(bind)
+            return function
+
+        return decorate
+
+    return register
+
+
+command, data_command = _registered_in(app), _registered_in(data)
+
+# One subcommand for each recipe, so that its --help shows its own values.
+AnyRecipe = tyro.extras.subcommand_type_from_defaults(RECIPES, ABOUT)
+Run = Annotated[Path, arg(metavar="RUN", help="run folder, or a checkpoint file")]
+Out = Annotated[Path | None, arg(metavar="PNG", help="file to draw to")]
+DataDir = Annotated[Path | None, arg(metavar="DIR", help="folder that holds the data set already")]
+Json = Annotated[bool, arg(help="print JSON for machines")]
+
+
+@command()
+def models(pattern: Positional[str] = "*", json: Json = False) -> None:
+    """List the networks: layers, parameters, multiply-adds, the paper's error.
+
+    Args:
+        pattern: names to list, such as "resnet*"
+    """
+    from resnetlab.models.summary import describe_models
+
+    rows = describe_models(pattern)
+    if json:
+        _print_json(rows)
+        return
+    table = _table("name", "layers*", "parameters*", "multiply-adds*", "at*", "paper's error*")
+    for row in rows:
+        error = "" if row["paper_error"] is None else f"{row['paper_error']:.2f} %"
+        numbers = [str(row["layers"]), f"{row['parameters']:,}", f"{row['multiply_adds']:,}"]
+        table.add_row(row["name"], *numbers, f"{row['image_size']} px", error)
+    _print_table(table)
+    print("Error: top-1; CIFAR-10 test set at 32 px, ImageNet validation (10 crops) at 224 px.")
+
+
+@command()
+def show(
+    name: Positional[str],
+    image_size: Annotated[int | None, arg(metavar="N", help="pixels; default: the paper's")] = None,
+    in_channels: Annotated[int | None, arg(help="default: 3")] = None,
+    num_classes: Annotated[int | None, arg(help="default: the paper's")] = None,
+    override: Annotated[
+        dict[str, str],
+        arg(help="fields of the architecture to change, e.g. `stem cifar shortcut B`"),
+    ] = {},  # noqa: B006
+    json: Json = False,
+) -> None:
+    """Walk through a network: the output shape and the size of each of its parts.
+
+    Args:
+        name: a name of `resnetlab models`
+    """
+    from dataclasses import asdict
+
+    from resnetlab.models.architecture import get_architecture
+    from resnetlab.models.summary import default_image_size, summarize
+
+    given = {"in_channels": in_channels, "num_classes": num_classes}
+    changes = {key: value for key, value in given.items() if value is not None}
+    architecture = get_architecture(name, **changes, **_values(override))
+    size = default_image_size(architecture) if image_size is None else image_size
+    layers = summarize(architecture, size)
+    if json:
+        _print_json([asdict(layer) for layer in layers])
+        return
+    table = _table("part", "what", "output*", "parameters*", "multiply-adds*")
+    table.add_row("input", "", f"{architecture.in_channels} x {size} x {size}", "", "")
+    for layer in layers:
+        shape = " x ".join(map(str, layer.output))
+        counts = [f"{n:,}" if n else "" for n in (layer.parameters, layer.multiply_adds)]
+        table.add_row(layer.name, layer.kind, shape, *counts)
+    table.add_section()
+    totals = [sum(getattr(x, key) for x in layers) for key in ("parameters", "multiply_adds")]
+    table.add_row(
+        "total", f"{architecture.num_layers} weighted layers", "", *(f"{n:,}" for n in totals)
+    )
+    _print_table(table)
+
+
+@command()
+def train(
+    recipe: OmitArgPrefixes[AnyRecipe],  # type: ignore[valid-type]
+    out: Annotated[Path | None, arg(metavar="RUN", help="run folder; default: runs/NAME")] = None,
+) -> None:
+    """Train a network from scratch and judge it on the test set at the end.
+
+    Args:
+        recipe: what to train
+    """
+    from resnetlab.training.loop import train
+
+    _report(train(recipe, out=out))
+
+
+@command()
+def resume(run: Positional[Run]) -> None:
+    """Go on with a run that was interrupted, as if it had not been."""
+    from resnetlab.training.loop import resume
+
+    _report(resume(run))
+
+
+def _report(training: Any) -> None:
+    if training.test is None:
+        return
+    print(f"test accuracy {training.test.top1:.2f} % on {training.test.n:,} images")
+    for name, what in (
+        ("best.pt", "the network, best on the validation images"),
+        ("test.json", "its result on the test set"),
+        ("metrics.jsonl", "every epoch"),
+        ("curves.png", "the same as a picture"),
+        ("last.pt", "the last state"),
+        ("tensorboard", "events for TensorBoard"),
+    ):
+        print(f"  {training.run / name}  {what}")
+
+
+@command()
+def evaluate(
+    run: Positional[Run],
+    split: Annotated[Literal["test", "val"], arg(help="images to judge by")] = "test",
+    dataset: Annotated[str | None, arg(help="default: the run's own")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Judge a trained network: accuracy, loss, and a table of the classes."""
+    from resnetlab.evaluation import evaluate
+
+    result = evaluate(run, split=split, dataset=dataset, data_dir=data_dir)
+    if json:
+        _print_json(result.to_dict())
+        return
+    print(f"{result.dataset}, {result.split}: {result.n:,} images")
+    print(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   loss {result.loss:.4f}")
+    table = _table("class", "precision %*", "recall %*", "F1 %*", "images*")
+    for row in result.per_class():
+        scores = [f"{row[key]:.2f}" for key in ("precision", "recall", "f1")]
+        table.add_row(row["class"], *scores, f"{row['n']:,}")
+    _print_table(table)
+
+
+@command()
+def predict(
+    run: Positional[Run],
+    images: Positional[tuple[Path, ...]],
+    topk: Annotated[int, arg(metavar="N", help="classes to name for each image")] = 5,
+    format: Annotated[Literal["table", "json", "csv"], arg(help="how to print them")] = "table",
+) -> None:
+    """Name what is in image files, or in all images of folders.
+
+    Args:
+        images: files and folders
+    """
+    from resnetlab.prediction import predict, print_predictions
+
+    if not images:
+        raise ValueError("predict needs an image or a folder after the run.")
+    predictions = predict(run, images, topk=topk)
+    print_predictions(predictions, format)
+    if any(prediction.error for prediction in predictions):
+        raise SystemExit(1)
+
+
+@command()
+def plot(run: Positional[Run], out: Out = None) -> None:
+    """Draw a run's loss, accuracy and learning rate over its epochs."""
+    from resnetlab.plots import plot_curves
+
+    print(plot_curves(run, out))
+
+
+@command()
+def visualize(
+    run: Positional[Run],
+    n: Annotated[int, arg(help="images")] = 24,
+    only: Annotated[Literal["all", "right", "wrong"], arg(help="which answers")] = "all",
+    split: Annotated[Literal["test", "val"], arg(help="images to take")] = "test",
+    out: Out = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Draw images with what the network says: blue and a tick if right, red and a cross if not."""
+    from resnetlab.image_plots import visualize
+
+    print(visualize(run, n=n, only=only, split=split, out=out, data_dir=data_dir))
+
+
+DatasetName = Positional[Annotated[str, arg(metavar="NAME", help="cifar10 or fashion-mnist")]]
+
+
+@data_command()
+def fetch(name: DatasetName, data_dir: DataDir = None) -> None:
+    """Bring a data set into the cache, from the first source that answers, and check it."""
+    from resnetlab.data.sources import fetch
+
+    print(fetch(name, data_dir=data_dir))
+
+
+@data_command()
+def stats(name: DatasetName, data_dir: DataDir = None, json: Json = False) -> None:
+    """Compute mean and standard deviation of each channel from the training pixels."""
+    from resnetlab.data.datasets import dataset_statistics, load_dataset
+
+    dataset = load_dataset(name, "train+val", data_dir=data_dir)
+    mean, std = dataset_statistics(dataset)
+    if json:
+        _print_json({"dataset": name, "n": len(dataset), "mean": mean, "std": std})
+        return
+    print(f"{name}: {len(dataset):,} training images, pixels scaled to 0..1")
+    print("mean", *(f"{value:.8f}" for value in mean))
+    print("std ", *(f"{value:.8f}" for value in std))
+
+
+@data_command("show")
+def show_data(
+    name: DatasetName,
+    out: Annotated[Path, arg(metavar="PNG", help="file to draw to")] = Path("samples.png"),
+    split: Annotated[Literal["train", "val", "test"], arg(help="images to draw from")] = "train",
+    data_dir: DataDir = None,
+) -> None:
+    """Draw a labelled grid of images, a row for each class."""
+    from resnetlab.data.datasets import load_dataset
+    from resnetlab.image_plots import plot_samples
+
+    print(plot_samples(load_dataset(name, split, data_dir=data_dir), out))
+
+
+def main() -> None:
+    """Run a command; a mistake of the user's is one sentence and exit code 2, Ctrl-C is 130."""
+    try:
+        _parse(sys.argv[1:])()
+    except ValueError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt as error:
+        _fail(str(error) or "stopped.", 130)
+    except BrokenPipeError:
+        # The reader of our output went away, as in `... | head`; Python must not complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _parse(words: list[str]) -> Callable[[], None]:
+    """The command that the words ask for, its arguments bound; ValueError if they ask for none."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return app.cli(
+                prog="resnetlab",
+                description="Train, evaluate and use residual networks.",
+                args=words,
+                config=(tyro.conf.CascadeSubcommandArgs,),
+            )
+    except SystemExit as stop:
+        if stop.code:
+            raise ValueError(_one_sentence(complaint.getvalue(), words)) from None
+        raise
+
+
+def _one_sentence(complaint: str, words: list[str]) -> str:
+    """tyro's box of advice as one sentence; the nearest name instead of all that there are."""
+    lines = [line.strip(" │") for line in complaint.splitlines() if not line.startswith(("╭", "╰"))]
+    first = " ".join(itertools.takewhile(lambda line: not line.startswith("─"), lines))
+    first = re.sub(r"^Error parsing recipe: ", "", re.sub(r"\s+", " ", first))
+    unknown = re.match(r"Unrecognized options: ([^\s,]+)", first)
+    if not unknown:
+        return first
+    word = unknown[1]
+    if word.startswith("-"):
+        options = re.findall(r"(?<=\s)--[a-z-]+(?=\s)", complaint)
+        return f"there is no option {word!r}{did_you_mean(word, dict.fromkeys(options))}"
+    if words[0] == "train":
+        return f"there is no recipe {word!r}{did_you_mean(word, RECIPES)}"
+    known = re.search(r"Available subcommands: (.*?)─", " ".join(lines))
+    if (known and words[-1] == word) or words[0] == word:
+        names = known[1].replace(" ", "").split(",") if known else []
+        return f"there is no command {word!r}{did_you_mean(word, names)}"
+    return first
+
+
+def _fail(sentence: str, code: int) -> None:
+    print(f"resnetlab: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _table(*columns: str) -> Table:
+    """A table; a column whose name ends in * holds numbers."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column.rstrip("*"), justify="right" if column.endswith("*") else "left")
+    return table
+
+
+def _print_table(table: Table) -> None:
+    console = Console()
+    if not console.is_terminal:  # a pipe or a file has no width to fit
+        console.width = 200
+    console.print(table)
+
+
+def _print_json(value: Any) -> None:
+    print(json_module.dumps(value, indent=2))
+
+
+def _values(words: dict[str, str]) -> dict[str, Any]:
+    """Fields of an architecture from the command line: numbers as numbers, "2,2" as a tuple."""
+
+    def value(word: str) -> Any:
+        parts = [int(part) if part.isdigit() else part for part in word.split(",")]
+        return parts[0] if len(parts) == 1 else tuple(parts)
+
+    return {name: value(word) for name, word in words.items()}
