@@ -410,7 +410,7 @@ def test_damaged_files_are_named(tmp_path):
         "pickle.pth": b"\x80\x02junk",
         "safe.safetensors": _truncated(safe),
         "short.ckpt": _truncated(FIXTURES / "mindspore_zoo.ckpt"),
-        "flipped.ckpt": checked.replace(b"norm", b"nxrm"),
+        "flipped.ckpt": checked[:2000] + bytes([checked[2000] ^ 1]) + checked[2001:],
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
@@ -734,6 +734,15 @@ def test_mindspore_same_padding_is_reported_and_agrees_at_32k_plus_1_pixels():
         if (strided and module.kernel_size[0] > 1) or isinstance(module, nn.MaxPool2d):
             model.set_submodule(name, Same(module))
     assert difference(64) < 1e-4  # so the padding was all that differed
+
+
+def test_mindspore_imagenet_network_gets_a_size_at_which_paddings_agree(tmp_path):
+    state = create_model("resnet18", widths=(4, 4, 4, 4)).state_dict()
+    state["bn1.gamma"] = state.pop("bn1.weight")
+    safetensors.torch.save_file(state, tmp_path / "x.safetensors")
+    weights = read_weights(tmp_path / "x.safetensors")
+    assert (weights.mean, weights.image_size) == (IMAGENET[0], 225)
+    assert weights.origin.startswith("MindSpore checkpoint")
 
 
 def _protobuf(number: int, content: bytes) -> bytes:

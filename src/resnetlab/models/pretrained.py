@@ -97,9 +97,6 @@ def read_weights(
     notes = [*notes, *renames, *completions]
     if not (recorded or architecture):
         notes += foreign.assumptions(chosen)
-    if foreign.is_mindspore(tensors):
-        layout = "MindSpore checkpoint"
-        notes.append(mindspore.padding_note(chosen))
     for prefix, wrapper in (("module.", "DataParallel"), ("_orig_mod.", "torch.compile")):
         if all(name.startswith(prefix) for name in tensors):
             layout = f"{wrapper} checkpoint"
@@ -107,6 +104,11 @@ def read_weights(
         usual, note = _usual_preparation(chosen, tensors)
         card |= usual
         notes.append(note)
+    if foreign.is_mindspore(tensors):
+        layout = "MindSpore checkpoint"
+        notes.append(mindspore.padding_note(chosen))
+        if "image_size" in card:  # where either padding computes the same
+            card["image_size"] += card["image_size"] % chosen.total_stride == 0
     return Weights(
         architecture=chosen,
         state=state,

@@ -239,7 +239,7 @@ class ResNet(nn.Sequential):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if zero_init_residual:
-            # The last weighted layer of each branch: a norm in the nets of 2015, else a convolution.
+            # The last weighted layer of each branch: a norm in nets of 2015, else a convolution.
             kind = nn.BatchNorm2d if self.architecture.activation == "post" else nn.Conv2d
             for block in self.blocks():
                 last = [module for module in block.children() if isinstance(module, kind)][-1]
