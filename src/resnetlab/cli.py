@@ -57,7 +57,13 @@ command, data_command = _registered_in(app), _registered_in(data)
 
 # One subcommand for each recipe, so that its --help shows its own values.
 AnyRecipe = tyro.extras.subcommand_type_from_defaults(RECIPES, ABOUT)
-Run = Annotated[Path, arg(metavar="RUN", help="run folder, or a checkpoint file")]
+Run = Annotated[Path, arg(metavar="RUN", help="run folder")]
+Network = Annotated[
+    str, arg(metavar="RUN", help="run folder, a file of weights of any origin, or a hub name")
+]
+Model = Annotated[
+    str | None, arg(metavar="NAME", help="architecture, where a foreign file cannot tell it")
+]
 Out = Annotated[Path | None, arg(metavar="PNG", help="file to draw to")]
 DataDir = Annotated[Path | None, arg(metavar="DIR", help="folder that holds the data set already")]
 Json = Annotated[bool, arg(help="print JSON for machines")]
@@ -169,16 +175,20 @@ def _report(training: Any) -> None:
 
 @command()
 def evaluate(
-    run: Positional[Run],
+    run: Positional[Network],
     split: Annotated[Literal["test", "val"], arg(help="images to judge by")] = "test",
     dataset: Annotated[str | None, arg(help="default: the run's own")] = None,
     data_dir: DataDir = None,
+    model: Model = None,
     json: Json = False,
 ) -> None:
     """Judge a trained network: accuracy, loss, and a table of the classes."""
     from resnetlab.evaluation import evaluate
+    from resnetlab.runs import load_model
 
-    result = evaluate(run, split=split, dataset=dataset, data_dir=data_dir)
+    checkpoint = load_model(run, model=model)
+    _say_origin(checkpoint)
+    result = evaluate(checkpoint, split=split, dataset=dataset, data_dir=data_dir)
     if json:
         _print_json(result.to_dict())
         return
@@ -193,10 +203,11 @@ def evaluate(
 
 @command()
 def predict(
-    run: Positional[Run],
+    run: Positional[Network],
     images: Positional[tuple[Path, ...]],
     topk: Annotated[int, arg(metavar="N", help="classes to name for each image")] = 5,
     format: Annotated[Literal["table", "json", "csv"], arg(help="how to print them")] = "table",
+    model: Model = None,
 ) -> None:
     """Name what is in image files, or in all images of folders.
 
@@ -204,10 +215,13 @@ def predict(
         images: files and folders
     """
     from resnetlab.prediction import predict, print_predictions
+    from resnetlab.runs import load_model
 
     if not images:
         raise ValueError("predict needs an image or a folder after the run.")
-    predictions = predict(run, images, topk=topk)
+    checkpoint = load_model(run, model=model)
+    _say_origin(checkpoint)
+    predictions = predict(checkpoint, images, topk=topk)
     print_predictions(predictions, format)
     if any(prediction.error for prediction in predictions):
         raise SystemExit(1)
@@ -331,6 +345,12 @@ def _one_sentence(complaint: str, words: list[str]) -> str:
 def _fail(sentence: str, code: int) -> None:
     print(f"resnetlab: {sentence}", file=sys.stderr)
     sys.exit(code)
+
+
+def _say_origin(checkpoint: Any) -> None:
+    """Of a foreign network, on stderr: what it is, and what had to be assumed."""
+    for line in (checkpoint.origin, *checkpoint.notes) if checkpoint.notes else ():
+        print(f"resnetlab: {line}", file=sys.stderr)
 
 
 def _table(*columns: str) -> Table:

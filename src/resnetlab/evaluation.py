@@ -98,10 +98,6 @@ def evaluate_model(
     logits = torch.cat([logits for logits, _ in batches]).cpu()
     labels = torch.cat([labels for _, labels in batches]).cpu()
     classes = len(dataset.classes)
-    if logits.size(1) != classes:
-        raise ValueError(
-            f"the network has {logits.size(1)} outputs and {dataset.name} has {classes} classes."
-        )
     ranked = logits.topk(min(5, classes)).indices == labels[:, None]
     return Evaluation(
         dataset=dataset.name,
@@ -115,34 +111,57 @@ def evaluate_model(
     )
 
 
+def dataset_of(
+    checkpoint: Checkpoint,
+    split: Literal["val", "test"] = "test",
+    *,
+    dataset: str | None = None,
+    data_dir: str | Path | None = None,
+) -> Dataset:
+    """The images to judge a network by, with the network's own normalisation.
+
+    The data set is that of its training unless named; "val" is the part that its training set
+    aside. Raises ValueError for a split or data set that there is not, or does not fit.
+    """
+    if split not in ("val", "test"):
+        raise ValueError(f"--split must be val or test, not {split!r}.")
+    name = dataset or checkpoint.dataset
+    if name is None:
+        raise ValueError("it is not known what the network was trained on; name it: --dataset.")
+    recipe = checkpoint.recipe
+    data = load_dataset(
+        name,
+        split,
+        data_dir=Path(data_dir) if data_dir else None,
+        val_size=recipe.get("val_size", 5000),
+        split_seed=recipe.get("split_seed", 0),
+    )
+    channels, outputs = checkpoint.architecture.in_channels, checkpoint.architecture.num_classes
+    if data.channels != channels:
+        raise ValueError(
+            f"the network takes {channels}-channel images and {data.name} has {data.channels}."
+        )
+    if len(data.classes) != outputs:
+        raise ValueError(
+            f"the network has {outputs} outputs and {data.name} has {len(data.classes)} classes."
+        )
+    return replace(data, mean=checkpoint.mean, std=checkpoint.std)
+
+
 def evaluate(
     run: str | Path | Checkpoint,
     *,
     split: Literal["val", "test"] = "test",
     dataset: str | None = None,
     data_dir: str | Path | None = None,
+    model: str | None = None,
 ) -> Evaluation:
-    """Evaluate the best network of a run folder, or a checkpoint, on ``split`` (val or test).
+    """Evaluate the best network of a run folder, or of any file, on ``split`` (val or test).
 
-    The data set is the run's own unless named; "val" is the part that its training set aside.
     Always computed in fp32, so that the number does not depend on the machine's fast paths.
-    Raises ValueError, one sentence, for a path, a split or a data set that there is not.
+    ``model`` names the architecture of a foreign file that cannot tell it. Raises ValueError, one
+    sentence, for a path, a split or a data set that there is not.
     """
-    checkpoint = run if isinstance(run, Checkpoint) else load_model(run)
-    if split not in ("val", "test"):
-        raise ValueError(f"--split must be val or test, not {split!r}.")
-    recipe = checkpoint.recipe
-    data = load_dataset(
-        dataset or checkpoint.dataset,
-        split,
-        data_dir=Path(data_dir) if data_dir else None,
-        val_size=recipe.get("val_size", 5000),
-        split_seed=recipe.get("split_seed", 0),
-    )
-    if data.channels != checkpoint.architecture.in_channels:
-        raise ValueError(
-            f"the network takes {checkpoint.architecture.in_channels}-channel images and "
-            f"{data.name} has {data.channels}."
-        )
-    own = replace(data, mean=checkpoint.mean, std=checkpoint.std)
-    return evaluate_model(checkpoint.model, own, image_size=checkpoint.image_size)
+    checkpoint = run if isinstance(run, Checkpoint) else load_model(run, model=model)
+    data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)
+    return evaluate_model(checkpoint.model, data, image_size=checkpoint.image_size)

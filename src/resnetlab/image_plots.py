@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,9 +12,9 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from resnetlab.data.datasets import Dataset, Split, load_dataset
+from resnetlab.data.datasets import Dataset
 from resnetlab.data.loaders import seeded_generator
-from resnetlab.evaluation import logit_batches
+from resnetlab.evaluation import dataset_of, logit_batches
 from resnetlab.plots import BLUE, FONT, VERMILLION, new_figure, shorten, write_figure
 from resnetlab.runs import Checkpoint, load_model
 
@@ -138,7 +137,7 @@ def visualize(
         raise ValueError(f"--only must be one of {', '.join(get_args(Only))}, not {only!r}.")
     checkpoint = load_model(run)
     folder = Path(run) if Path(run).is_dir() else Path(run).parent
-    dataset = _dataset_of(checkpoint, split, data_dir)
+    dataset = dataset_of(checkpoint, split, data_dir=data_dir)
     order = torch.randperm(len(dataset), generator=seeded_generator(seed, "visualize"))
     images, labels, logits = _choose(checkpoint, dataset.subset(order), n, only)
     if not len(images):
@@ -149,17 +148,6 @@ def visualize(
     title = f"{checkpoint.recipe.get('model', 'network')} on {dataset.name}, {split}"
     out = out or folder / "predictions.png"
     return plot_predictions(images, labels, logits, checkpoint.classes, out, title=title)
-
-
-def _dataset_of(checkpoint: Checkpoint, split: Split, data_dir: str | Path | None) -> Dataset:
-    dataset = load_dataset(
-        checkpoint.dataset,
-        split,
-        data_dir=Path(data_dir) if data_dir else None,
-        val_size=checkpoint.recipe.get("val_size", 5000),
-        split_seed=checkpoint.recipe.get("split_seed", 0),
-    )
-    return replace(dataset, mean=checkpoint.mean, std=checkpoint.std)
 
 
 def _choose(

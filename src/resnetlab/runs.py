@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from resnetlab.files import atomic_write
-from resnetlab.models.architecture import Architecture
+from resnetlab.models.architecture import Architecture, get_architecture
+from resnetlab.models.pretrained import IMAGENET, read_weights, save_weights
 from resnetlab.models.resnet import ResNet
+from resnetlab.models.summary import default_image_size
 from resnetlab.training.recipe import Recipe
 
 
@@ -35,11 +36,15 @@ class Checkpoint:
     std: tuple[float, ...]
     image_size: int
     """pixels that an image is resized and cropped to"""
-    dataset: str
-    """what it was trained on"""
+    dataset: str | None = None
+    """what it was trained on; None: unknown"""
     metrics: dict[str, Any] = field(default_factory=dict)
     """validation metrics of these weights"""
     recipe: dict[str, Any] = field(default_factory=dict)
+    origin: str = "resnetlab"
+    """plain words: where it comes from and what it is"""
+    notes: tuple[str, ...] = ()
+    """what had to be assumed"""
 
     @property
     def architecture(self) -> Architecture:
@@ -47,23 +52,17 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write atomically; ValueError if the disk is full or the folder closed."""
-        values = {
-            "model": {name: _owned(value) for name, value in self.model.state_dict().items()},
-            "architecture": self.architecture.to_dict(),
-            "classes": list(self.classes),
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "image_size": self.image_size,
-            "dataset": self.dataset,
-            "metrics": self.metrics,
-            "recipe": self.recipe,
-        }
-        save(values, path)
-
-
-def _owned(value: Tensor) -> Tensor:
-    # A fused parameter may be a view; torch.save would write the whole storage behind it.
-    return value.detach().cpu().contiguous().clone()
+        save_weights(
+            self.model,
+            path,
+            classes=list(self.classes),
+            mean=list(self.mean),
+            std=list(self.std),
+            image_size=self.image_size,
+            dataset=self.dataset,
+            metrics=self.metrics,
+            recipe=self.recipe,
+        )
 
 
 def save(values: dict[str, Any], path: Path) -> None:
@@ -87,33 +86,30 @@ def load(path: Path) -> dict[str, Any]:
         raise ValueError(f"cannot read {path}: {reason}") from error
 
 
-def load_model(run: str | Path) -> Checkpoint:
-    """The best network of a run folder, or of a checkpoint file such as last run's best.pt.
+def load_model(source: str | Path, *, model: str | None = None) -> Checkpoint:
+    """The best network of a run folder, or that of a file or name that ``read_weights`` can read.
 
-    Raises ValueError if the path holds no checkpoint.
+    ``model`` names the architecture where tensors alone cannot tell it. What the source does not
+    say is filled in, and said in ``notes``. Raises ValueError if there is no network in it.
     """
-    path = Path(run)
-    if path.is_dir():
-        path = path / "best.pt"
-        if not path.exists():
-            raise ValueError(f"{run} holds no best.pt, so it is not a finished run.")
-    values = load(path)
-    missing = {"model", "architecture", "classes", "mean", "std", "image_size"} - values.keys()
-    if missing:
-        raise ValueError(
-            f"{path} is no resnetlab checkpoint: it lacks {', '.join(sorted(missing))}."
-        )
-    model = ResNet(Architecture.from_dict(values["architecture"]))
-    model.load_state_dict(values["model"])
+    weights = read_weights(source, architecture=get_architecture(model) if model else None)
+    architecture, notes = weights.architecture, list(weights.notes)
+    size = weights.image_size or default_image_size(architecture)
+    mean, std = weights.mean, weights.std
+    if mean is None or std is None:
+        mean, std = IMAGENET if architecture.in_channels == 3 else ((0.5,), (0.5,))
+        notes.append(f"its images are normalised by mean {mean} and deviation {std}, a guess")
     return Checkpoint(
-        model=model.eval(),
-        classes=tuple(values["classes"]),
-        mean=tuple(values["mean"]),
-        std=tuple(values["std"]),
-        image_size=values["image_size"],
-        dataset=values["dataset"],
-        metrics=values["metrics"],
-        recipe=values["recipe"],
+        model=weights.build(),
+        classes=weights.classes or tuple(f"class {i}" for i in range(architecture.num_classes)),
+        mean=mean,
+        std=std,
+        image_size=size,
+        dataset=weights.dataset,
+        metrics=weights.metrics,
+        recipe=weights.recipe,
+        origin=weights.origin,
+        notes=tuple(notes),
     )
 
 

@@ -5,6 +5,7 @@ through `read_image` and then through the same `normalize`.
 """
 
 import io
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
+
+_opening = threading.Lock()
 
 ImageSource = str | Path | bytes | Image.Image
 
@@ -31,10 +34,7 @@ def read_image(source: ImageSource, *, channels: int, size: int) -> Tensor:
         raise ValueError(f"images have 1 or 3 channels, but the network expects {channels}")
     name = str(source) if isinstance(source, str | Path) else "the image"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files ...
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # ... except this
-            image = _cut(_to_mode(_decode(source), "L" if channels == 1 else "RGB"), size)
+        image = _cut(_to_mode(_decode(source), "L" if channels == 1 else "RGB"), size)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
             f"cannot read {name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller"
@@ -52,7 +52,12 @@ def _decode(source: ImageSource) -> Image.Image:
     """The upright, fully loaded first frame."""
     if isinstance(source, Image.Image):
         return ImageOps.exif_transpose(source)
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+    # Warning filters belong to the whole process: threads that decode take turns at them.
+    with _opening, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files ...
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # ... except this
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    with image:
         image.load()
         return ImageOps.exif_transpose(image)
 

@@ -7,9 +7,8 @@ unpickled that could run code, and nothing is ever half-loaded.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from resnetlab.files import atomic_write
 from resnetlab.models import checkpoints, foreign, mindspore
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.resnet import ResNet
@@ -47,6 +47,12 @@ class Weights:
     """plain words: where it comes from and what it is"""
     notes: tuple[str, ...] = ()
     """what was renamed, assumed, filled in or left out"""
+    dataset: str | None = None
+    """what it was trained on; None: unknown"""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """validation metrics of these weights, if the file has any"""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """how they were trained, if the file says so"""
 
     def build(self) -> ResNet:
         """The network with these weights (a copy of them), in evaluation mode."""
@@ -118,6 +124,9 @@ def read_weights(
         classes=tuple(classes) if classes else None,
         origin=f"{kind or layout}, {foreign.describe(chosen)}",
         notes=tuple(notes),
+        dataset=card.get("dataset"),
+        metrics=card.get("metrics") or {},
+        recipe=card.get("recipe") or {},
     )
 
 
@@ -308,19 +317,19 @@ def save_weights(
         raise ValueError(f"{path}: weights are written as .safetensors, .pt or .pth.")
     tensors = export_state_dict(model, layout) if layout else _tensors(model)
     card = {"architecture": model.architecture.to_dict(), **card}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        if path.suffix == ".safetensors":
-            metadata = {"format": "pt", "resnetlab": json.dumps(card)}
-            safetensors.torch.save_file(tensors, temporary, metadata)
-        else:
-            torch.save(tensors if layout else {"model": tensors, **card}, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(path) as temporary:
+        try:
+            if path.suffix == ".safetensors":
+                metadata = {"format": "pt", "resnetlab": json.dumps(card)}
+                safetensors.torch.save_file(tensors, temporary, metadata)
+            else:
+                torch.save(tensors if layout else {"model": tensors, **card}, temporary)
+        except (RuntimeError, safetensors.SafetensorError) as error:
+            # Either library has an error of its own for a disk that is full.
+            raise OSError(None, f"the file could not be written whole ({error})") from error
     return path
 
 
 def _tensors(model: ResNet) -> dict[str, Tensor]:
     """The state dict on the CPU, each tensor with memory of its own in plain order."""
-    return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    return {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}

@@ -19,12 +19,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from resnetlab import plots, runs
 from resnetlab.data.augment import Augmentation
-from resnetlab.data.datasets import Dataset, load_dataset
+from resnetlab.data.datasets import Dataset, Split, load_dataset
 from resnetlab.data.images import resize
 from resnetlab.data.loaders import epoch_batches, steps_per_epoch
 from resnetlab.evaluation import Evaluation, evaluate, logit_batches
 from resnetlab.files import write_json, write_text
 from resnetlab.models.architecture import get_architecture
+from resnetlab.models.pretrained import Weights, read_weights
 from resnetlab.training import distributed
 from resnetlab.training.distributed import World
 from resnetlab.training.execution import Execution, choose_execution
@@ -57,9 +58,12 @@ def train(
     recipe = get_recipe(recipe, **changes)
     with distributed.start() as world:
         recipe = replace(recipe, execution=str(world.from_main(_choose, recipe)))
+        weights = _pretrained(recipe)
+        if weights is not None and recipe.mean is None:
+            recipe = replace(recipe, mean=weights.mean, std=weights.std)
         data, val = _load(recipe)
         run = world.from_main(_start_run, recipe, out)
-        return _train(recipe, data, val, run, world)
+        return _train(recipe, data, val, run, world, weights)
 
 
 def resume(run: str | Path) -> Training:
@@ -72,10 +76,18 @@ def resume(run: str | Path) -> Training:
     if (run / "test.json").exists():
         raise ValueError(f"{run} is finished; its result is in {run / 'test.json'}.")
     with distributed.start() as world:
-        return _train(recipe, *_load(recipe), run, world)
+        weights = None if (run / "last.pt").exists() else _pretrained(recipe)
+        return _train(recipe, *_load(recipe), run, world, weights)
 
 
-def _train(recipe: Recipe, data: Dataset, val: Dataset | None, run: Path, world: World) -> Training:
+def _train(
+    recipe: Recipe,
+    data: Dataset,
+    val: Dataset | None,
+    run: Path,
+    world: World,
+    weights: Weights | None,
+) -> Training:
     execution = Execution.parse(recipe.execution)
     architecture = get_architecture(
         recipe.model,
@@ -84,7 +96,7 @@ def _train(recipe: Recipe, data: Dataset, val: Dataset | None, run: Path, world:
     )
     steps = steps_per_epoch(len(data), recipe.batch_size)
     total_steps = max(1, round(recipe.epochs * steps))
-    state = State.create(recipe, architecture, execution, steps)
+    state = State.create(recipe, architecture, execution, steps, weights)
     if (run / "last.pt").exists():
         state.load(run / "last.pt")
     if execution.mode == "compile":
@@ -178,6 +190,13 @@ def _train(recipe: Recipe, data: Dataset, val: Dataset | None, run: Path, world:
     return Training(run=run, history=state.history, test=test)
 
 
+def _pretrained(recipe: Recipe) -> Weights | None:
+    if recipe.pretrained is None:
+        return None
+    architecture = get_architecture(recipe.model, **recipe.model_overrides)
+    return read_weights(recipe.pretrained, architecture=architecture)
+
+
 def _choose(recipe: Recipe) -> Execution:
     return choose_execution(recipe.execution)
 
@@ -190,17 +209,20 @@ def _start_run(recipe: Recipe, out: str | Path | None) -> Path:
 
 def _load(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     """The training images, and those set aside if the recipe sets any aside."""
-    data, val = (
-        load_dataset(
+
+    def load(split: Split) -> Dataset:
+        data = load_dataset(
             recipe.dataset,
             split,
             data_dir=Path(recipe.data_dir) if recipe.data_dir else None,
             val_size=recipe.val_size,
             split_seed=recipe.split_seed,
         )
-        for split in ("train", "val")
-    )
-    return data, val if recipe.val_size else None
+        if recipe.mean is None or recipe.std is None or len(recipe.mean) != data.channels:
+            return data
+        return replace(data, mean=recipe.mean, std=recipe.std)
+
+    return load("train"), load("val") if recipe.val_size else None
 
 
 def _step(

@@ -6,6 +6,7 @@ import math
 
 from torch import nn, optim
 
+from resnetlab.training.muon import Muon
 from resnetlab.training.recipe import Recipe
 
 
@@ -19,14 +20,18 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
 
 
 def create_optimizer(model: nn.Module, recipe: Recipe) -> optim.Optimizer:
-    """SGD with momentum, Nesterov's if the recipe says so."""
-    return optim.SGD(
-        parameter_groups(model, recipe),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.optimizer == "nesterov",
-        foreach=True,
-    )
+    """SGD with momentum, Nesterov's if the recipe says so, or Muon for the convolutions."""
+    options = {"lr": recipe.lr, "momentum": recipe.momentum, "foreach": True}
+    options["nesterov"] = recipe.optimizer != "sgd"
+    groups = parameter_groups(model, recipe)
+    if recipe.optimizer != "muon":
+        return optim.SGD(groups, **options)
+    convolutions = [p for p in model.parameters() if p.dim() == 4]
+    for group in groups:
+        group["params"] = [p for p in group["params"] if p.dim() != 4]
+    muon = {"params": convolutions, "muon": True, "muon_momentum": recipe.muon_momentum}
+    muon |= {"lr": recipe.muon_lr, "momentum": 0.0, "nesterov": False}
+    return Muon([*groups, muon], **options)
 
 
 def lr_factor(recipe: Recipe, epoch: float) -> float:

@@ -26,6 +26,9 @@ class Recipe(Record):
     """name in `resnetlab models`"""
     model_overrides: Mapping[str, str | int] = field(default_factory=dict)
     """fields of the architecture to change, e.g. `stem cifar shortcut B`"""
+    pretrained: str | None = None
+    """weights to start from: a run, a file, a torchvision weight, a hub name; default: none"""
+
     dataset: str = "cifar10"
     """cifar10, fashion-mnist, or a sample of either"""
     data_dir: str | None = None
@@ -34,6 +37,10 @@ class Recipe(Record):
     """training images set aside to choose by; 0 trains on all and keeps the last weights"""
     split_seed: int = 0
     """seed of that split, kept apart so that runs of several seeds share it"""
+    mean: tuple[float, ...] | None = None
+    """of the pixels, per channel, scaled to 0..1; default: the pretrained weights' or the data's"""
+    std: tuple[float, ...] | None = None
+    """their standard deviation, likewise"""
     image_size: int | None = None
     """pixels; images are resized to it; default: as they are"""
 
@@ -44,12 +51,17 @@ class Recipe(Record):
     accumulate: int = 1
     """parts that a batch is computed in, one after the other, to save memory"""
 
-    optimizer: Literal["sgd", "nesterov"] = "nesterov"
-    """sgd: with momentum, as in the paper; nesterov: with Nesterov's"""
+    optimizer: Literal["sgd", "nesterov", "muon"] = "nesterov"
+    """sgd: with momentum, as in the paper; nesterov: with Nesterov's; muon: nesterov, but the
+    convolutions by Muon"""
     lr: float = 0.1
     """learning rate at its highest"""
     momentum: float = 0.9
     """of SGD"""
+    muon_lr: float = 0.05
+    """muon's learning rate at its highest: the angle of a step"""
+    muon_momentum: float = 0.6
+    """of Muon"""
     weight_decay: float = 5e-4
     """L2 penalty"""
     weight_decay_on: Literal["weights", "all"] = "weights"
@@ -112,7 +124,9 @@ class Recipe(Record):
             )
         if self.image_size is not None and self.image_size < 1:
             raise ValueError(f"image_size must be at least 1 pixel, not {self.image_size}.")
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+        for name in ("milestones", "mean", "std"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         get_architecture(self.model, **self.model_overrides)
 
 

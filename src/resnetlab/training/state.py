@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from resnetlab import runs
 from resnetlab.data.loaders import fold_in
 from resnetlab.models.architecture import Architecture
+from resnetlab.models.pretrained import Weights, adapt
 from resnetlab.models.resnet import ResNet
 from resnetlab.training.execution import Execution
 from resnetlab.training.optimizer import create_optimizer, create_schedule
@@ -39,12 +40,27 @@ class State:
 
     @classmethod
     def create(
-        cls, recipe: Recipe, architecture: Architecture, execution: Execution, steps: int
+        cls,
+        recipe: Recipe,
+        architecture: Architecture,
+        execution: Execution,
+        steps: int,
+        weights: Weights | None = None,
     ) -> State:
-        """The state before the first of ``steps`` steps an epoch; weights follow from the seed."""
+        """The state before the first of ``steps`` steps an epoch.
+
+        What ``weights`` do not give, or all of the network, follows from the recipe's seed.
+        """
         with torch.random.fork_rng():
             torch.manual_seed(fold_in(recipe.seed, "weights"))
-            model = ResNet(architecture, zero_init_residual=recipe.zero_init == "residual")
+            if weights is None:
+                model = ResNet(architecture, zero_init_residual=recipe.zero_init == "residual")
+            else:
+                model = adapt(
+                    weights.build(),
+                    num_classes=architecture.num_classes,
+                    in_channels=architecture.in_channels,
+                )
         execution.place(model)
         ema = None
         if recipe.ema_decay:
