@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -41,11 +41,27 @@ class World:
         return (self.size > 1 and self.sum(torch.tensor(float(flag))).item() > 0) or flag
 
     def from_main(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the function returns on rank 0, where alone it is called, on every rank."""
-        box = [function(*args, **kwargs) if self.is_main else None]
+        """What the function returns on rank 0, where alone it is called, on every rank.
+
+        Its ValueError is raised on every rank too: none is left waiting for the others.
+        """
+        box: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                box[0] = function(*args, **kwargs)
+            except ValueError as error:
+                box[1] = error
         if self.size > 1:
             dist.broadcast_object_list(box, src=0)
+        if box[1] is not None:
+            raise box[1]
         return cast(T, box[0])
+
+    def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
+        """Give every rank the values of rank 0, in place."""
+        for tensor in tensors:
+            if self.size > 1:
+                dist.broadcast(tensor, src=0)
 
 
 @contextmanager

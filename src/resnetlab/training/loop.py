@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 import time
@@ -24,8 +25,9 @@ from resnetlab.data.images import resize
 from resnetlab.data.loaders import epoch_batches, steps_per_epoch
 from resnetlab.evaluation import Evaluation, evaluate, logit_batches
 from resnetlab.files import write_json, write_text
-from resnetlab.models.architecture import get_architecture
+from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.pretrained import Weights, read_weights
+from resnetlab.models.summary import on_meta
 from resnetlab.training import distributed
 from resnetlab.training.distributed import World
 from resnetlab.training.execution import Execution, choose_execution
@@ -62,6 +64,7 @@ def train(
         if weights is not None and recipe.mean is None:
             recipe = replace(recipe, mean=weights.mean, std=weights.std)
         data, val = _load(recipe)
+        _check_fit(recipe, data, world)
         run = world.from_main(_start_run, recipe, out)
         return _train(recipe, data, val, run, world, weights)
 
@@ -89,16 +92,14 @@ def _train(
     weights: Weights | None,
 ) -> Training:
     execution = Execution.parse(recipe.execution)
-    architecture = get_architecture(
-        recipe.model,
-        **{"in_channels": data.channels, "num_classes": len(data.classes)}
-        | dict(recipe.model_overrides),
-    )
+    architecture = _architecture(recipe, data)
     steps = steps_per_epoch(len(data), recipe.batch_size)
     total_steps = max(1, round(recipe.epochs * steps))
     state = State.create(recipe, architecture, execution, steps, weights)
     if (run / "last.pt").exists():
         state.load(run / "last.pt")
+        if not world.is_main:  # the file holds the sums of all ranks, which rank 0 goes on with
+            state.sums.zero_()
     if execution.mode == "compile":
         state.model.compile()
     network = DistributedDataParallel(state.model) if world.size > 1 else state.model
@@ -117,8 +118,8 @@ def _train(
         def stop_if_asked() -> None:
             if not world.any(stop.is_set()):
                 return
-            if world.is_main:
-                state.save(run / "last.pt")
+            world.sum(state.sums)
+            world.from_main(state.save, run / "last.pt")
             raise KeyboardInterrupt(
                 f"stopped after step {state.step:,} of {total_steps:,}; nothing is lost. "
                 f"Go on with: resnetlab resume {run}"
@@ -173,11 +174,11 @@ def _train(
             line = _train_metrics(state, epoch, world)
             if val is not None:
                 line |= _validate(state, val, recipe, execution, world)
+            _check_finite(line, run)
             state.history.append(line)
             state.sums.zero_()
             state.seconds = 0.0
-            if world.is_main:
-                _keep(state, run, data, recipe)
+            world.from_main(_keep, state, run, data, recipe)
             progress.count_validation(time.perf_counter() - began)
             progress.show_epoch(line)
             stop_if_asked()
@@ -185,8 +186,8 @@ def _train(
     test = None
     if world.is_main:
         test = evaluate(run, data_dir=recipe.data_dir)
-        write_json(run / "test.json", test.to_dict())
         plots.plot_curves(run)
+        write_json(run / "test.json", test.to_dict())  # last: it says that the run is finished
     return Training(run=run, history=state.history, test=test)
 
 
@@ -199,6 +200,33 @@ def _pretrained(recipe: Recipe) -> Weights | None:
 
 def _choose(recipe: Recipe) -> Execution:
     return choose_execution(recipe.execution)
+
+
+def _architecture(recipe: Recipe, data: Dataset) -> Architecture:
+    fitting = {"in_channels": data.channels, "num_classes": len(data.classes)}
+    return get_architecture(recipe.model, **fitting | dict(recipe.model_overrides))
+
+
+def _check_fit(recipe: Recipe, data: Dataset, world: World) -> None:
+    """ValueError, before anything is written, for a first batch that could not be trained on."""
+    architecture = _architecture(recipe, data)
+    if architecture.num_classes != len(data.classes):
+        raise ValueError(
+            f"model_overrides ask for num_classes {architecture.num_classes} and {data.name} has "
+            f"{len(data.classes)} classes; leave num_classes out."
+        )
+    next(
+        epoch_batches(
+            len(data), recipe.batch_size, seed=0, epoch=0, rank=world.rank, world_size=world.size
+        )
+    )
+    size = recipe.image_size or data.image_size
+    if recipe.crop_mode == "reflect" and recipe.crop_padding >= size:
+        raise ValueError(
+            f"crop_padding {recipe.crop_padding} cannot be reflected by images of {size} pixels; "
+            "choose a smaller one, or crop_mode zero."
+        )
+    on_meta(architecture)(torch.empty(1, data.channels, size, size, device="meta"))
 
 
 def _start_run(recipe: Recipe, out: str | Path | None) -> Path:
@@ -287,10 +315,21 @@ def _train_metrics(state: State, epoch: int, world: World) -> dict[str, Any]:
     }
 
 
+def _check_finite(line: dict[str, Any], run: Path) -> None:
+    if not all(math.isfinite(line[key] or 0.0) for key in ("train_loss", "val_loss")):
+        raise ValueError(
+            f"the loss is not finite any more in epoch {line['epoch']} (train {line['train_loss']}, "
+            f"validation {line['val_loss']}); train again with a lower --lr, a longer "
+            f"--warmup-epochs or --clip-norm 1. {run} keeps the epochs before."
+        )
+
+
 def _validate(
     state: State, val: Dataset, recipe: Recipe, execution: Execution, world: World
 ) -> dict[str, float]:
     model = state.evaluated.eval()
+    # Each rank's batch norm has seen its own images last; what is kept is rank 0's.
+    world.copy_from_main(model.buffers())
     sums = torch.zeros_like(state.sums)
     # Compiling the network a second time, for inference, would cost more than it saves.
     with torch.compiler.set_stance("force_eager"):
@@ -323,13 +362,14 @@ def _keep(state: State, run: Path, data: Dataset, recipe: Recipe) -> None:
             metrics=line,
             recipe=recipe.to_dict(),
         ).save(run / "best.pt")
-    state.save(run / "last.pt")
     lines = "".join(json.dumps(other) + "\n" for other in state.history)
     write_text(run / "metrics.jsonl", lines)
     with SummaryWriter(str(run / "tensorboard"), filename_suffix=f".{line['epoch']}") as events:
         for name, value in line.items():
             if value is not None and name not in ("epoch", "step"):
                 events.add_scalar(name, value, line["step"])
+    # Last, so that a run killed between two of these files does the epoch again.
+    state.save(run / "last.pt")
 
 
 def _rank_of(line: dict[str, Any]) -> tuple[float, float]:

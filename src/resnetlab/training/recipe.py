@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -24,7 +25,7 @@ class Recipe(Record):
 
     model: str = "resnet20"
     """name in `resnetlab models`"""
-    model_overrides: Mapping[str, str | int] = field(default_factory=dict)
+    model_overrides: Mapping[str, int | str] = field(default_factory=dict)
     """fields of the architecture to change, e.g. `stem cifar shortcut B`"""
     pretrained: str | None = None
     """weights to start from: a run, a file, a torchvision weight, a hub name; default: none"""
@@ -104,6 +105,10 @@ class Recipe(Record):
 
     def __post_init__(self) -> None:
         self.check_choices()
+        for name, value in self.to_dict().items():
+            numbers = value if isinstance(value, list) else [value]
+            if any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
+                raise ValueError(f"{name} must be finite, not {value}.")
         for name in ("epochs", "batch_size", "accumulate", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)}.")
@@ -120,7 +125,12 @@ class Recipe(Record):
             )
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs:g}."
+                f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs:g}; "
+                "change one of them."
+            )
+        if not all(0 < share < 1 for share in self.milestones):
+            raise ValueError(
+                f"milestones are shares of the training between 0 and 1, not {self.milestones}."
             )
         if self.image_size is not None and self.image_size < 1:
             raise ValueError(f"image_size must be at least 1 pixel, not {self.image_size}.")

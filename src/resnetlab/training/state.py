@@ -92,10 +92,16 @@ class State:
         runs.save(values | {"history": self.history, "sums": self.sums}, path)
 
     def load(self, path: Path) -> None:
-        """Take over what ``save`` wrote."""
+        """Take over what ``save`` wrote; ValueError if it is of another training."""
         values = runs.load(path)
-        for name, part in self._parts().items():
-            part.load_state_dict(values[name])
-        self.step, self.seconds = values["step"], values["seconds"]
-        self.history = values["history"]
-        self.sums.copy_(values["sums"])
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(values[name])
+            self.step, self.seconds = values["step"], values["seconds"]
+            self.history = values["history"]
+            self.sums.copy_(values["sums"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{path} does not fit the recipe.json beside it; put back the recipe that the run "
+                "was started with, or remove last.pt to train from scratch."
+            ) from error
