@@ -1,0 +1,157 @@
+"""Which network of the table a stranger's structure comes closest to."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+from torch import nn
+
+from resnetlab.comparison.operations import Node
+from resnetlab.comparison.structure import Structure, Unit
+from resnetlab.models.architecture import ARCHITECTURES, Architecture
+
+SMALL_IMAGE = 48
+"""Pixels: up to here the ImageNet stem throws most of the picture away."""
+
+
+def guess_fields(structure: Structure, image_size: int | None) -> dict[str, Any]:
+    """The fields of an ``Architecture`` that most of the structure's blocks speak for.
+
+    ``image_size``: pixels that the user asked for; small ones call for the CIFAR stem.
+    """
+    units = [unit for unit in structure.units if unit.convs]
+    middle = [unit.convs[1] for unit in units if len(unit.convs) == 3]
+    bottleneck = 2 * len(middle) > len(units)
+    strided = [place for place in map(_stride_place, units) if place is not None]
+    return {
+        "block": "bottleneck" if bottleneck else "basic",
+        "stages": [_stages(units, sizes) for sizes in (True, False)],
+        "groups": _majority(node.settings["groups"] for node in middle) if middle else 1,
+        "stem": _stem(structure.stem, image_size),
+        "shortcut": _shortcut(units),
+        "stride_on": "1x1" if bottleneck and _majority(strided or [1]) == 0 else "3x3",
+        "activation": structure.style,
+    }
+
+
+def _majority(values: Any) -> Any:
+    return Counter(values).most_common(1)[0][0]
+
+
+def _stages(units: list[Unit], sizes: bool) -> list[tuple[int, int, int]]:
+    """(blocks, channels, inner channels) of each run of units with the same channels (and size)."""
+    shapes = [unit.convs[-1].shape[1 : None if sizes else 2] for unit in units]
+    stages = [list(run) for _, run in groupby(range(len(units)), key=shapes.__getitem__)]
+    outputs = [unit.convs[-1].settings["out"] for unit in units]
+    inner = [unit.convs[len(unit.convs) > 2].settings["out"] for unit in units]
+    return [(len(run), outputs[run[0]], _majority(inner[i] for i in run)) for run in stages]
+
+
+def _stride_place(unit: Unit) -> int | None:
+    places = [i for i, conv in enumerate(unit.convs) if max(conv.settings["stride"]) > 1]
+    return places[0] if places else None
+
+
+def _stem(stem: list[Node], image_size: int | None) -> str:
+    convs = [node for node in stem if node.kind == "conv"]
+    if len(convs) >= 3:
+        return "deep"
+    if image_size is not None and image_size <= SMALL_IMAGE:
+        return "cifar"
+    votes = any(node.kind == "maxpool" for node in stem)
+    if convs:
+        votes += convs[0].settings["kernel"][0] >= 5
+        votes += convs[0].settings["stride"][0] > 1
+    return "imagenet" if votes >= 2 else "cifar"
+
+
+def _shortcut(units: list[Unit]) -> str:
+    """A, B or D from the blocks that change the shape; 'none' if nothing is added anywhere.
+
+    Never C: a projection where the paper's B has an identity is a finding, not a choice.
+    """
+    kinds = Counter(unit.shortcut_kind for unit in units)
+    if kinds["none"] == len(units):
+        return "none"
+    if kinds["pooled projection"]:
+        return "D"
+    return "A" if kinds["pad"] > kinds["projection"] else "B"
+
+
+def nearest(
+    fields: dict[str, Any], name: str, image_size: int | None = None
+) -> tuple[str, Architecture]:
+    """The closest name of the table and its record with the legitimate choices taken over.
+
+    Legitimate: stem, shortcut A, B or D, v1 or v1.5, the order of 2015 or of 2016. ``name`` of
+    their class settles ties, and whether a net without additions means to be residual.
+    """
+    fields = dict(fields)
+    residual = "res" in name.lower() and "plain" not in name.lower()
+    if fields["shortcut"] == "none" and residual:
+        fields["shortcut"] = "B"
+    best = min(ARCHITECTURES, key=lambda key: _distance(key, ARCHITECTURES[key], fields, name))
+    record = ARCHITECTURES[best]
+    changes = {"activation": fields["activation"]}
+    if fields["shortcut"] != "none" and record.shortcut != "none":
+        changes["shortcut"] = fields["shortcut"]
+    if record.block == "bottleneck" and fields["block"] == "bottleneck":
+        changes["stride_on"] = fields["stride_on"]
+    big = image_size is not None and image_size >= 128 and record.widths[0] >= 64
+    changes["stem"] = "imagenet" if big and fields["stem"] == "cifar" else fields["stem"]
+    return best, replace(record, **changes)
+
+
+def _distance(key: str, record: Architecture, fields: dict[str, Any], name: str) -> float:
+    inner = [record.inner_width(width) for width in record.widths]
+    expected = list(zip(record.depths, record.stage_outputs, inner, strict=True))
+    cost = min(_stage_distance(stages, expected) for stages in fields["stages"])
+    cost += 12 * (record.block != fields["block"])
+    cost += 3 * (record.groups != fields["groups"])
+    cost += 6 * ((record.shortcut == "none") != (fields["shortcut"] == "none"))
+    for field in ("stem", "shortcut", "stride_on", "activation"):
+        cost += 0.2 * (getattr(record, field) != fields[field])
+    return cost - 1.5 * _names(name, key) + 0.001 * len(key)
+
+
+def _stage_distance(theirs: list[tuple[int, int, int]], ours: list[tuple[int, int, int]]) -> float:
+    cost = 6.0 * abs(len(theirs) - len(ours))
+    for mine, other in zip(theirs, ours, strict=False):
+        cost += min(abs(mine[0] - other[0]), 8) + 3 * (mine[1] != other[1])
+        cost += 1.5 * (mine[2] != other[2])
+    return cost
+
+
+def _names(name: str, key: str) -> bool:
+    """Whether a class's name ends with the number of layers in the table's name."""
+    layers = re.search(r"\d+", key)
+    return layers is not None and re.search(rf"(?<!\d){layers[0]}\D*$", name) is not None
+
+
+def nearest_by_layers(model: nn.Module, name: str) -> tuple[str, Architecture]:
+    """As ``nearest``, from the list of convolutions alone: for a network that does not run."""
+    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    theirs = Counter(c.out_channels for c in convs if max(c.kernel_size) > 1)
+    pointwise = sum(max(c.kernel_size) == 1 for c in convs)
+    block = "bottleneck" if pointwise > sum(theirs.values()) else "basic"
+
+    def distance(key: str) -> float:
+        record = ARCHITECTURES[key]
+        expected = Counter({record.channels_after_stem: 1})
+        for width, depth in zip(record.widths, record.depths, strict=True):
+            expected[record.inner_width(width)] += depth * (1 if block == "bottleneck" else 2)
+        count = sum(((theirs - expected) + (expected - theirs)).values())
+        other = (record.block != block) + (record.shortcut == "none") + ("pre" in key)
+        return count + 20 * other - 1.5 * _names(name, key) + 0.001 * len(key)
+
+    best = min(ARCHITECTURES, key=distance)
+    record = ARCHITECTURES[best]
+    first = convs[0].kernel_size if convs else (7, 7)
+    stem = "imagenet" if max(first) > 3 else "cifar"
+    if any(isinstance(m, nn.Conv2d) and max(m.kernel_size) == 1 for m in model.modules()):
+        record = replace(record, shortcut="B") if record.shortcut == "A" else record
+    return best, replace(record, stem=stem)
