@@ -318,7 +318,7 @@ def _train_metrics(state: State, epoch: int, world: World) -> dict[str, Any]:
 def _check_finite(line: dict[str, Any], run: Path) -> None:
     if not all(math.isfinite(line[key] or 0.0) for key in ("train_loss", "val_loss")):
         raise ValueError(
-            f"the loss is not finite any more in epoch {line['epoch']} (train {line['train_loss']}, "
+            f"the loss is not finite in epoch {line['epoch']} (train {line['train_loss']}, "
             f"validation {line['val_loss']}); train again with a lower --lr, a longer "
             f"--warmup-epochs or --clip-norm 1. {run} keeps the epochs before."
         )
