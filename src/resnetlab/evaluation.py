@@ -120,8 +120,9 @@ def dataset_of(
 ) -> Dataset:
     """The images to judge a network by, with the network's own normalisation.
 
-    The data set is that of its training unless named; "val" is the part that its training set
-    aside. Raises ValueError for a split or data set that there is not, or does not fit.
+    The data set is that of its training unless named, out of the same ``data_dir`` if that is
+    still there; "val" is the part that its training set aside. Raises ValueError for a split or
+    data set that there is not, or does not fit.
     """
     if split not in ("val", "test"):
         raise ValueError(f"--split must be val or test, not {split!r}.")
@@ -129,6 +130,9 @@ def dataset_of(
     if name is None:
         raise ValueError("it is not known what the network was trained on; name it: --dataset.")
     recipe = checkpoint.recipe
+    own = recipe.get("data_dir")
+    if not data_dir and not dataset and own and Path(own).is_dir():
+        data_dir = own
     data = load_dataset(
         name,
         split,
@@ -136,6 +140,8 @@ def dataset_of(
         val_size=recipe.get("val_size", 5000),
         split_seed=recipe.get("split_seed", 0),
     )
+    if not len(data):
+        raise ValueError(f"its training set no images of {name} aside; take --split test.")
     channels, outputs = checkpoint.architecture.in_channels, checkpoint.architecture.num_classes
     if data.channels != channels:
         raise ValueError(

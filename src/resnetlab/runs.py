@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,18 +73,25 @@ def save(values: dict[str, Any], path: Path) -> None:
             torch.save(values, temporary)
         except RuntimeError as error:
             # torch's zip writer reports a full disk as a RuntimeError of its own.
-            raise OSError(None, f"the file could not be written whole ({error})") from error
+            raise OSError(None, "not all of it could be written, the disk may be full") from error
 
 
 def load(path: Path) -> dict[str, Any]:
     """Read what ``save`` wrote; ValueError if there is no such file or it is not whole."""
     try:
+        with zipfile.ZipFile(path) as archive:  # torch writes checksums and does not read them
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}.") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"cannot read {path}: {reason}") from error
+        raise ValueError(
+            f"{path} is damaged or was not written by resnetlab ({reason}); remove it, and "
+            "`resnetlab resume` starts the run anew."
+        ) from error
 
 
 def load_model(source: str | Path, *, model: str | None = None) -> Checkpoint:
@@ -114,19 +122,28 @@ def load_model(source: str | Path, *, model: str | None = None) -> Checkpoint:
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; ValueError if the folder has none."""
+    """The lines of metrics.jsonl; ValueError if the folder has none or they are damaged."""
     path = Path(run) / "metrics.jsonl"
     if not path.is_file():
         raise ValueError(f"{run} holds no metrics.jsonl, so it is not a run folder.")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); `resnetlab resume` writes it anew if the run is not "
+            "finished."
+        ) from error
 
 
 def read_recipe(run: str | Path) -> Recipe:
-    """The recipe of a run folder; ValueError if the folder has none."""
+    """The recipe of a run folder; ValueError if the folder has none or it is damaged."""
     path = Path(run) / "recipe.json"
     if not path.is_file():
         raise ValueError(f"{run} holds no recipe.json, so it is not a run folder.")
-    return Recipe.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        return Recipe.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def new_run(recipe_name: str, out: str | Path | None) -> Path:

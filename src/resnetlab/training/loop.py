@@ -58,6 +58,8 @@ def train(
     work; KeyboardInterrupt after Ctrl-C, when the state has been saved for ``resume``.
     """
     recipe = get_recipe(recipe, **changes)
+    if recipe.data_dir is not None:  # the run folder may be read from anywhere
+        recipe = replace(recipe, data_dir=str(Path(recipe.data_dir).absolute()))
     with distributed.start() as world:
         recipe = replace(recipe, execution=str(world.from_main(_choose, recipe)))
         weights = _pretrained(recipe)

@@ -100,7 +100,7 @@ class State:
             self.step, self.seconds = values["step"], values["seconds"]
             self.history = values["history"]
             self.sums.copy_(values["sums"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"{path} does not fit the recipe.json beside it; put back the recipe that the run "
                 "was started with, or remove last.pt to train from scratch."
