@@ -293,15 +293,20 @@ def show_data(
 def main() -> None:
     """Run a command; a mistake of the user's is one sentence and exit code 2, Ctrl-C is 130."""
     try:
-        _parse(sys.argv[1:])()
+        try:
+            _parse(sys.argv[1:])()
+        finally:
+            sys.stdout.flush()
     except ValueError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt as error:
         _fail(str(error) or "stopped.", 130)
-    except BrokenPipeError:
-        # The reader of our output went away, as in `... | head`; Python must not complain again.
+    except OSError as error:
+        # Python flushes once more at its end, and must not complain once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        if isinstance(error, BrokenPipeError):  # our reader went away, as in `... | head`
+            sys.exit(1)
+        _fail(str(error), 2)
 
 
 def _parse(words: list[str]) -> Callable[[], None]:
@@ -333,7 +338,7 @@ def _one_sentence(complaint: str, words: list[str]) -> str:
     if word.startswith("-"):
         options = re.findall(r"(?<=\s)--[a-z-]+(?=\s)", complaint)
         return f"there is no option {word!r}{did_you_mean(word, dict.fromkeys(options))}"
-    if words[0] == "train":
+    if words[0] == "train" and word not in RECIPES:
         return f"there is no recipe {word!r}{did_you_mean(word, RECIPES)}"
     known = re.search(r"Available subcommands: (.*?)─", " ".join(lines))
     if (known and words[-1] == word) or words[0] == word:
@@ -343,7 +348,8 @@ def _one_sentence(complaint: str, words: list[str]) -> str:
 
 
 def _fail(sentence: str, code: int) -> None:
-    print(f"resnetlab: {sentence}", file=sys.stderr)
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # torchrun's processes all fail alike
+        print(f"resnetlab: {sentence}", file=sys.stderr)
     sys.exit(code)
 
 
