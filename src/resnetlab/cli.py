@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 from rich import box
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
@@ -70,12 +71,19 @@ Json = Annotated[bool, arg(help="print JSON for machines")]
 
 
 @command()
-def models(pattern: Positional[str] = "*", json: Json = False) -> None:
+def models(
+    pattern: Positional[str] = "*",
+    verify: Annotated[bool, arg(help="prove them instead, against paper and torchvision")] = False,
+    json: Json = False,
+) -> None:
     """List the networks: layers, parameters, multiply-adds, the paper's error.
 
     Args:
         pattern: names to list, such as "resnet*"
     """
+    if verify:
+        _verify(pattern, json)
+        return
     from resnetlab.models.summary import describe_models
 
     rows = describe_models(pattern)
@@ -89,6 +97,34 @@ def models(pattern: Positional[str] = "*", json: Json = False) -> None:
         table.add_row(row["name"], *numbers, f"{row['image_size']} px", error)
     _print_table(table)
     print("Error: top-1; CIFAR-10 test set at 32 px, ImageNet validation (10 crops) at 224 px.")
+
+
+def _verify(pattern: str, json: bool) -> None:
+    from dataclasses import asdict
+
+    from resnetlab.models.architecture import list_models
+    from resnetlab.models.verification import verify_model
+
+    proofs = []
+    for name in track(
+        list_models(pattern), "Verifying", console=Console(stderr=True), transient=True
+    ):
+        proofs.append(verify_model(name))
+    if json:
+        _print_json([asdict(proof) | {"holds": proof.holds} for proof in proofs])
+    else:
+        table = _table("name", "parameters*", "paper*", "torchvision*", "compared with")
+        table.add_column("difference", justify="right")
+        table.add_column("verdict")
+        for proof in proofs:
+            counts = (proof.parameters, proof.paper_parameters, proof.torchvision_parameters)
+            cells = ["-" if count is None else f"{count:,}" for count in counts]
+            verdict = "proven" if proof.holds else "DIFFERS"
+            cells += [proof.reference, f"{proof.output_difference:.1e}", verdict]
+            table.add_row(proof.name, *cells)
+        _print_table(table)
+    if not all(proof.holds for proof in proofs):
+        raise SystemExit(1)
 
 
 @command()

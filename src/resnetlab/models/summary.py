@@ -1,4 +1,4 @@
-"""How large a network is: shapes, parameters and multiply-adds, found without computing anything."""
+"""How large a network is: shapes, parameters, multiply-adds; found without computing anything."""
 
 from __future__ import annotations
 
