@@ -13,6 +13,7 @@ import json as json_module
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -384,8 +385,9 @@ def _one_sentence(complaint: str, words: list[str]) -> str:
 
 
 def _fail(sentence: str, code: int) -> None:
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # torchrun's processes all fail alike
-        print(f"resnetlab: {sentence}", file=sys.stderr)
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(1)  # torchrun's processes fail alike: the first one says it and ends the others
+    print(f"resnetlab: {sentence}", file=sys.stderr)
     sys.exit(code)
 
 
