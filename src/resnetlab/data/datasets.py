@@ -51,6 +51,8 @@ DATASETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
+    """A split of a data set in memory."""
+
     name: str
     split: Split
     images: Tensor
@@ -92,6 +94,7 @@ class Dataset:
 
 
 def list_datasets() -> list[str]:
+    """Names for ``load_dataset``."""
     return list(DATASETS)
 
 

@@ -118,6 +118,8 @@ class Recipe(Record):
         for name in ("momentum", "ema_decay", "label_smoothing"):
             if not getattr(self, name) < 1:
                 raise ValueError(f"{name} must be less than 1, not {getattr(self, name)}.")
+        if self.optimizer == "nesterov" and not self.momentum:
+            raise ValueError("optimizer nesterov needs a momentum; take optimizer sgd without one.")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size {self.batch_size} cannot be computed in {self.accumulate} equal "
