@@ -1,0 +1,82 @@
+"""What the tests share: one thread, the real images, one training, the command line."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnetlab import cli
+from resnetlab.training.loop import Training, train
+
+# Several threads wait for each other in a busy loop when the cores are taken.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+
+SAMPLES = Path(__file__).parent / "data" / "samples"
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """A data_dir with 300 + 100 real images of both data sets."""
+    return SAMPLES
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """The smoke recipe, shortened and with averaged weights; nobody may change its folder."""
+    out = tmp_path_factory.mktemp("runs") / "smoke"
+    return train("smoke", epochs=6, ema_decay=0.8, data_dir=str(SAMPLES), out=out)
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache of data sets of a user who has none yet."""
+    monkeypatch.setenv("RESNETLAB_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def resnetlab(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """A function that runs the command line in this process."""
+
+    def run(*words: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["resnetlab", *map(str, words)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def start() -> Callable[..., subprocess.Popen[str]]:
+    """A function that starts the command line as a process of its own."""
+
+    def begin(*words: object, program: tuple[object, ...] = (), **options) -> subprocess.Popen[str]:
+        main = (sys.executable, "-c", "from resnetlab.cli import main; main()")
+        return subprocess.Popen(
+            [*map(str, program or main), *map(str, words)],
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options,
+        )
+
+    return begin

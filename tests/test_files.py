@@ -1,0 +1,50 @@
+import errno
+import json
+import os
+import stat
+
+import pytest
+
+from resnetlab.files import atomic_write, write_json, write_text
+
+
+def test_writes_into_new_folders_what_open_would_have_given(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    write_json(path, {"π": [1, 2.5, None]})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"π": [1, 2.5, None]}
+    (tmp_path / "plain").touch()
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(error), atomic_write(path) as temporary:
+        temporary.write_text("half of the ne")
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_temporary_name_keeps_the_suffix(tmp_path):
+    # matplotlib and torch choose the format by it
+    with atomic_write(tmp_path / "picture.png") as temporary:
+        assert temporary.suffix == ".png"
+        assert temporary.parent == tmp_path
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_what_the_system_refuses_is_a_sentence(tmp_path, code):
+    path = tmp_path / "file.txt"
+    expected = f"cannot write {path}: {os.strerror(code)}; free some space or name another folder."
+    with pytest.raises(ValueError) as caught, atomic_write(path):
+        raise OSError(code, os.strerror(code))
+    assert str(caught.value) == expected
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_below_a_file_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"cannot write .*file/x: (Not a directory|File exists)"):
+        write_text(tmp_path / "file" / "x", "")
