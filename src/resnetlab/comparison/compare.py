@@ -128,7 +128,8 @@ def _compare(
     else:
         fields = guess_fields(parse(trace.output), image_size)
         reference_name, record = nearest(fields, name, image_size)
-        outputs = num_classes or asked or trace.output.shape[-1]
+        logits = first_tensor(trace.result)
+        outputs = num_classes or asked or (logits.shape[1] if logits is not None else 0)
         outputs = getattr(model, "num_classes", None) or outputs
         if not isinstance(outputs, int) or outputs < 1:
             outputs = record.num_classes

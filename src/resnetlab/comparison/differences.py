@@ -16,7 +16,7 @@ from resnetlab.comparison.events import (
 from resnetlab.comparison.findings import Findings
 from resnetlab.comparison.operations import Node
 from resnetlab.comparison.settings import Pairs, compare_settings, compare_widths
-from resnetlab.comparison.structure import Structure, Unit, unit_layers
+from resnetlab.comparison.structure import MERGES, Structure, Unit, unit_layers
 
 
 def compare_structures(theirs: Structure, ours: Structure, found: Findings) -> Pairs:
@@ -187,14 +187,16 @@ def _shortcut(
     mine, other = theirs.shortcut_kind, ours.shortcut_kind
     left, right = theirs.shortcut or [], ours.shortcut or []
     unmatched: Pairs = [*((node, None) for node in left), *((None, node) for node in right)]
-    if theirs.merge is not None and theirs.merge.kind == "cat":
+    if theirs.merge is not None and theirs.merge.kind != "add":
+        words = MERGES[theirs.merge.kind]
         found.add(
-            "concatenation",
-            "the branch and the shortcut are concatenated, not added.",
-            "add them: branch + shortcut (concatenation is DenseNet's).",
+            "concatenation" if theirs.merge.kind == "cat" else "merge",
+            f"the branch and the shortcut are {words}, not added.",
+            "add them: branch + shortcut (concatenation is DenseNet's, a product is Highway's).",
             *where,
         )
-        return unmatched
+        if theirs.merge.kind == "cat" or mine != other:
+            return unmatched
     if mine == other == "pad":
         return []
     if mine == other or (mine == "other" and other == "identity"):

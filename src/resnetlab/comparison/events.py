@@ -130,7 +130,7 @@ def report_event(event: Event, where: tuple[str, str], found: Findings) -> None:
         place = event.node.label or place
         label = f"extra-{stem}" if stem else "extra-layer"
         if kind not in ("conv", "linear") and not stem:
-            label = "extra-operation"
+            label = kind if kind == "extra-addition" else "extra-operation"
         text = f"there is a {name} {_slot(event)} that the reference does not have."
         found.add(label, text, f"remove the {name}.", place, where[1])
     else:

@@ -69,6 +69,10 @@ class Findings:
     def kinds(self) -> set[str]:
         return {kind for kind, _ in self.found}
 
+    def drop(self, kind: str) -> None:
+        """Forget the findings of a kind, which another one explains."""
+        self.found = {key: group for key, group in self.found.items() if key[0] != kind}
+
     def differences(self) -> tuple[Difference, ...]:
         return tuple(
             Difference(

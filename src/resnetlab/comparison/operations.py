@@ -135,7 +135,7 @@ def describe(
             "bias": bias is not None,
         }
     elif "batch_norm" in name:
-        kind, tensors = "norm", tuple(args[1:5]) if len(args) > 6 else tuple(args[1:3])
+        kind, tensors = "norm", tuple(args[1 : 5 if len(args) > 6 else 3])
         momentum, eps = [a for a in args[3:] if isinstance(a, float)][:2]
         instance = in_shape[0] != inputs[0].shape[0]  # torch folds the images into the channels
         training = next((a for a in args[3:] if isinstance(a, bool)), False)

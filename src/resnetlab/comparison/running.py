@@ -7,7 +7,7 @@ from torch import nn
 
 from resnetlab.comparison.checks import explain_crash
 from resnetlab.comparison.findings import Findings
-from resnetlab.comparison.structure import parse
+from resnetlab.comparison.structure import POOLS, parse
 from resnetlab.comparison.trace import Trace, trace_network
 
 
@@ -64,7 +64,9 @@ def first_run(
 
 def check_sizes(model: nn.Module, size: int, channels: int, trace: Trace, found: Findings) -> bool:
     """Report a network bound to one input size; whether a larger image also works."""
-    if found.kinds() & {"fixed-size", "pooling"}:
+    assert trace.output is not None
+    flat = not any(node.kind in POOLS for node in parse(trace.output).head)
+    if found.kinds() & {"fixed-size", "pooling"} and not flat:
         return False
     larger = 288 if size >= 160 else 2 * size
     again = trace_network(model, torch.randn(1, channels, larger, larger))
@@ -74,7 +76,6 @@ def check_sizes(model: nn.Module, size: int, channels: int, trace: Trace, found:
         text = what if kind == "fixed-size" else f"at {larger} pixels: {again.crash.message}"
     else:
         assert again.output is not None
-        assert trace.output is not None
         before = [n for n in parse(trace.output).head if n.kind == "globalpool"]
         after = [n for n in parse(again.output).head if n.kind in ("avgpool", "mean")]
         if not before or not after:
@@ -82,6 +83,8 @@ def check_sizes(model: nn.Module, size: int, channels: int, trace: Trace, found:
         where = after[0].label
         shape = "x".join(map(str, after[0].settings["in_shape"][2:]))
         text = f"at {larger} pixels the pooling no longer covers the map of {shape}."
+    if flat:
+        found.drop("pooling")  # the same fault, seen in the structure
     found.add(
         "fixed-size",
         f"the network is made for {size}-pixel images: {text}",

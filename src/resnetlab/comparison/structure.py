@@ -9,6 +9,10 @@ from itertools import takewhile
 
 from resnetlab.comparison.operations import Node
 
+MERGES = {"add": "added", "cat": "concatenated", "mul": "multiplied", "sub": "subtracted"} | {
+    "maximum": "compared for the larger"
+}
+"""Operations that join a branch and a shortcut, in words; only the first is right."""
 POOLS = ("globalpool", "avgpool", "maxpool", "mean")
 
 
@@ -127,10 +131,11 @@ def _merge(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
         branches.append(_row(fork, [mine[i] for i in sorted(mine)]) if mine else [])
     branches.sort(key=lambda branch: (-_weight(branch), -len(branch)))
     first = branches[0]
-    if merge.kind not in ("add", "cat") or not _weight(first) or len(branches) != 2:
-        return [merge]  # a gate (squeeze and excitation), a split: one foreign operation
-    if merge.kind == "cat" and len(branches[1]) == 0 and _weight(first) == 0:
-        return [merge]
+    gate = {node.kind for node in _flat(first)} & {"globalpool", "maxpool", "softmax"}
+    if merge.kind not in MERGES or not _weight(first) or len(branches) != 2:
+        return [merge]  # a split into more: one foreign operation
+    if merge.kind != "add" and gate:
+        return [merge]  # squeeze and excitation
     if len(first) and isinstance(first[0], Unit) and len(first) == 1:
         extra = Node("extra-addition", [], merge.place, merge.line, merge.shape, merge.settings)
         return [first[0], extra] if merge.kind == "add" else [merge]
@@ -167,7 +172,7 @@ def _join_padding(row: list[Node | Unit], i: int) -> Node | Unit:
         before = row[i - 1]
         assert isinstance(before, Node)
         left, right, top, bottom = before.settings["pad"]
-        y, x = item.settings["padding"]
+        y, x = item.settings.setdefault("own padding", item.settings["padding"])
         item.settings["padding"] = (
             (y + top, x + left) if (left, top) == (right, bottom) else (left, right, top, bottom)
         )
@@ -186,7 +191,7 @@ def parse(output: Node, *, block_convs: int | None = None, style: str | None = N
     if block_convs is None:
         kernels = [n.settings["kernel"] for n in _flat(row) if n.kind == "conv"]
         plain = 3 if kernels.count((1, 1)) > len(kernels) / 2 else 2
-        block_convs = counts.most_common(1)[0][0] if counts else plain
+        block_convs = max(2, counts.most_common(1)[0][0]) if counts else plain
     head_start = _head_start(row)
     head = [item for item in row[head_start:] if isinstance(item, Node)]
     style = style or _style(row[:head_start], units)
@@ -210,8 +215,12 @@ def parse(output: Node, *, block_convs: int | None = None, style: str | None = N
             found += blocks
             rest = []
         unit = units[i] if i < len(units) else None
+        convs = [j for j, node in enumerate(rest) if node.kind == "conv"]
+        if unit is not None and convs and len(convs) + len(unit.convs) == block_convs:
+            unit.before += rest[convs[0] :]  # the fork comes too late
+            rest = rest[: convs[0]]
         if style == "pre" and unit is not None:
-            unit.before += rest
+            unit.before = rest + unit.before
         elif style == "pre":
             head = rest + head
         elif found:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor, optim
 
 
 class Muon(optim.SGD):
@@ -29,29 +29,26 @@ class Muon(optim.SGD):
         for group in self.param_groups:
             if not group.get("muon"):
                 continue
-            stacks: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            stacks: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     stacks[parameter.shape].append(parameter)
-            for parameters in stacks.values():
-                self._orthogonalize_gradients(parameters, group["muon_momentum"])
+            for weights in stacks.values():
+                directions = [self._momentum(weight, group["muon_momentum"]) for weight in weights]
+                updates = orthogonalize(torch.stack(directions))
+                for weight, update in zip(weights, updates, strict=True):
+                    weight.grad = update.reshape(weight.shape)
+                    weight.mul_(len(weight) ** 0.5 / weight.norm())
         super().step()
 
-    def _orthogonalize_gradients(self, parameters: list[nn.Parameter], momentum: float) -> None:
-        gradients = [parameter.grad for parameter in parameters]
-        buffers = []
-        for parameter in parameters:
-            state = self.state[parameter]
-            if "velocity" not in state:
-                state["velocity"] = torch.zeros_like(parameter)
-            buffers.append(state["velocity"])
-        torch._foreach_mul_(buffers, momentum)
-        torch._foreach_add_(buffers, gradients)
-        torch._foreach_add_(gradients, buffers, alpha=momentum)  # Nesterov's look ahead
-        stack = orthogonalize(torch.stack([g.flatten(1) for g in gradients]))  # type: ignore[union-attr]
-        for parameter, update in zip(parameters, stack, strict=True):
-            parameter.grad.copy_(update.view_as(parameter))  # type: ignore[union-attr]
-            parameter.mul_(len(parameter) ** 0.5 / parameter.norm())
+    def _momentum(self, weight: Tensor, momentum: float) -> Tensor:
+        """Nesterov's direction as a matrix (out, in * k * k)."""
+        state, gradient = self.state[weight], weight.grad
+        assert gradient is not None
+        if "velocity" not in state:
+            state["velocity"] = torch.zeros_like(weight)
+        velocity = state["velocity"].mul_(momentum).add_(gradient)
+        return gradient.add(velocity, alpha=momentum).flatten(1)
 
 
 def orthogonalize(matrices: Tensor, steps: int = 3) -> Tensor:
