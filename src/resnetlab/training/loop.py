@@ -7,21 +7,17 @@ import math
 import resource
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from resnetlab import plots, runs
-from resnetlab.data.augment import Augmentation
 from resnetlab.data.datasets import Dataset, Split, load_dataset
-from resnetlab.data.images import resize
 from resnetlab.data.loaders import epoch_batches, steps_per_epoch
 from resnetlab.evaluation import Evaluation, evaluate, logit_batches
 from resnetlab.files import write_json, write_text
@@ -35,6 +31,7 @@ from resnetlab.training.interrupt import stop_signal
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.recipe import Recipe, get_recipe
 from resnetlab.training.state import State
+from resnetlab.training.step import make_batch, train_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +102,6 @@ def _train(
     if execution.mode == "compile":
         state.model.compile()
     network = DistributedDataParallel(state.model) if world.size > 1 else state.model
-    augmentation = Augmentation(
-        **{name: getattr(recipe, name) for name in Augmentation.__dataclass_fields__}
-    )
     progress = TrainingProgress(total_steps, steps, enabled=world.is_main)
     progress.say(
         f"{recipe.model} on {data.name}: {len(data):,} images to train on, "
@@ -143,23 +137,10 @@ def _train(
                 first_step,
             ):
                 began = time.perf_counter()
-                images, labels = data.batch(indices)
-                if recipe.image_size is not None:
-                    images = resize(images, recipe.image_size)
-                inputs, targets = augmentation(
-                    images,
-                    labels,
-                    indices,
-                    epoch=epoch,
-                    step=step,
-                    rank=world.rank,
-                    seed=recipe.seed,
-                    mean=data.mean,
-                    std=data.std,
-                    num_classes=len(data.classes),
-                    memory_format=execution.memory_format,
+                inputs, targets = make_batch(
+                    data, indices, recipe, execution, epoch=epoch, step=step, rank=world.rank
                 )
-                state.sums += _step(state, network, inputs, targets, recipe, execution)
+                state.sums += train_step(state, network, inputs, targets, recipe, execution)
                 state.step += 1
                 seconds = time.perf_counter() - began
                 state.seconds += seconds
@@ -253,47 +234,6 @@ def _load(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
         return replace(data, mean=recipe.mean, std=recipe.std)
 
     return load("train"), load("val") if recipe.val_size else None
-
-
-def _step(
-    state: State,
-    network: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
-    recipe: Recipe,
-    execution: Execution,
-) -> Tensor:
-    """One step of the optimizer; the batch's summed loss, right answers and size, float64 (3,)."""
-    inputs, targets = inputs.to(execution.device), targets.to(execution.device)
-    sums = torch.zeros_like(state.sums)
-    n = len(inputs)
-    parts = list(
-        zip(inputs.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True)
-    )
-    for number, (part, wanted) in enumerate(parts, 1):
-        last = number == len(parts)
-        no_sync = getattr(network, "no_sync", nullcontext)  # DDP averages gradients once a step
-        with nullcontext() if last else no_sync():
-            with execution.autocast():
-                logits = network(part).float()
-                loss = F.cross_entropy(logits, wanted, label_smoothing=recipe.label_smoothing)
-            state.scaler.scale(loss * (len(part) / n)).backward()
-        answers = wanted if wanted.dim() == 1 else wanted.argmax(1)
-        with torch.no_grad():
-            right = (logits.argmax(1) == answers).sum()
-            sums += torch.stack(
-                [loss.double() * len(part), right.double(), right * 0.0 + len(part)]
-            )
-    if recipe.clip_norm:
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.optimizer.zero_grad()
-    state.schedule.step()
-    if state.ema is not None:
-        state.ema.update_parameters(state.model)
-    return sums
 
 
 def _train_metrics(state: State, epoch: int, world: World) -> dict[str, Any]:
