@@ -15,6 +15,7 @@ from resnetlab.comparison.checks import (
     check_initialisation,
     check_ownership,
     check_training,
+    live_nodes,
 )
 from resnetlab.comparison.differences import compare_structures
 from resnetlab.comparison.findings import Difference, Findings
@@ -148,14 +149,14 @@ def _compare(
         if not parsed.units or record.shortcut == "none":
             parsed = parse(trace.output, block_convs=block, style=record.activation)
         pairs = compare_structures(parsed, ours_parsed, found)
-        check_initialisation(parsed.layers, found)
+        check_initialisation(live_nodes(trace), found)
         _check_output(trace, found)
         small_enough = check_sizes(model, size, channels, trace, found)
-        training = trace_network(model, torch.randn(4, channels, size, size), training=True)
+        at = small if small_enough and small < size else size
+        training = trace_network(model, torch.randn(4, channels, at, at), training=True)
         check_ownership(model, [trace, training], found)
         check_training(trace, training, found)
         if found.kinds() <= _SAME_FUNCTION:
-            at = small if small_enough and small < size else size
             difference = output_difference(model, reference, pairs, (channels, at), found)
     else:
         assert trace.crash is not None

@@ -106,6 +106,13 @@ def _unit(
 ) -> Pairs:
     where = (name, ours.place)
     branch = theirs.branch
+    kernels = [[n.settings["kernel"] for n in unit.convs] for unit in (theirs, ours)]
+    if sorted(kernels) == [[(1, 1), (3, 3), (1, 1)], [(3, 3), (3, 3)]]:
+        kinds = {2: "basic block of two convolutions", 3: "bottleneck of three convolutions"}
+        mine, other = (kinds[len(side)] for side in kernels)
+        remedy = "18 and 34 layers have basic blocks, 50 and more bottlenecks."
+        found.add("block", f"a {mine} stands for the reference's {other}.", remedy, *where)
+        return [*((n, None) for n in unit_layers(theirs)), *((None, n) for n in unit_layers(ours))]
     early = [i for i, node in enumerate(theirs.before) if node.kind == "conv"]
     if early:
         branch = theirs.before[early[0] :] + branch
@@ -136,7 +143,7 @@ def _unit(
     elif theirs.shortcut_kind != ours.shortcut_kind:
         events = [event for event in events if event.slot != "shortcut" or event.extra]
         kinds = (theirs.shortcut_kind, ours.shortcut_kind)
-        if "other" not in kinds:
+        if kinds != ("other", "identity"):
             events = [event for event in events if event.slot != "shortcut"]
     if not same_style:
         events = [event for event in events if event.node.kind not in SWALLOWED]

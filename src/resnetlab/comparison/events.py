@@ -70,6 +70,21 @@ def report_patterns(events: list[Event], where: tuple[str, str], found: Findings
             companion = take(event.extra, kind, event.slot)
             if companion:
                 events.remove(companion)
+    sides = {"before": "after", "branch": "before"}
+    for mine, other in (("before", "branch"), ("branch", "before")):  # the order of 2016
+        lost = take(False, "norm", other, 0) or take(False, "norm", other)
+        gained = take(True, "norm", mine)
+        if lost and gained and "before" in (lost.slot, gained.slot) and gained.position == 0:
+            moved = (lost, gained, take(False, "relu", other), take(True, "relu", mine))
+            events = [event for event in events if event not in moved]
+            found.add(
+                "shortcut-source",
+                f"the shortcut starts {sides[mine]} the block's first batch norm and ReLU, the "
+                f"reference's {sides[other]} them.",
+                "paper 2 activates before the split in the net's first block and where a block "
+                "projects, and after it in all others.",
+                *where,
+            )
     late = take(True, "relu", "branch")
     if late and late.last:
         events.remove(late)

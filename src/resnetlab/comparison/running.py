@@ -36,11 +36,15 @@ def first_run(
 
     trace = run(size)
     cause = explain_crash(trace.crash, size) if trace.crash else ("", "", "")
+    first_conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if cause[0] == "in-channels":
         assert trace.crash is not None
         channels = trace.crash.shapes[1][1]
         if in_channels is not None:
             found.add(*cause, trace.crash.place)
+        trace = run(size)
+    elif trace.crash and in_channels is None and first_conv and first_conv.in_channels != 3:
+        channels = first_conv.in_channels  # the network may refuse the image itself
         trace = run(size)
     first = next((n for n in trace.nodes if n.kind == "conv"), None)
     large = first is None or first.settings["kernel"][0] >= 5 or first.settings["stride"][0] > 1
@@ -68,7 +72,7 @@ def check_sizes(model: nn.Module, size: int, channels: int, trace: Trace, found:
     flat = not any(node.kind in POOLS for node in parse(trace.output).head)
     if found.kinds() & {"fixed-size", "pooling"} and not flat:
         return False
-    larger = 288 if size >= 160 else 2 * size
+    larger = 256 if size == 224 else 2 * size
     again = trace_network(model, torch.randn(1, channels, larger, larger))
     if again.crash:
         where = again.crash.label

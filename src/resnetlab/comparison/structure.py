@@ -119,7 +119,7 @@ def _row(source: Node, nodes: list[Node]) -> list[Node | Unit]:
 
 def _merge(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
     known = {node.index: node for node in inside}
-    branches: list[list[Node | Unit]] = []
+    paths: list[dict[int, Node]] = []
     for end in merge.inputs:
         mine: dict[int, Node] = {}
         todo = [end]
@@ -128,7 +128,10 @@ def _merge(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
             if node.index in known and node.index not in mine:
                 mine[node.index] = node
                 todo.extend(node.inputs)
-        branches.append(_row(fork, [mine[i] for i in sorted(mine)]) if mine else [])
+        paths.append(mine)
+    if sum(map(len, paths)) > len(set().union(*paths)):
+        return [merge]  # the paths share operations (DenseNet): one foreign operation
+    branches = [_row(fork, [path[i] for i in sorted(path)]) if path else [] for path in paths]
     branches.sort(key=lambda branch: (-_weight(branch), -len(branch)))
     first = branches[0]
     gate = {node.kind for node in _flat(first)} & {"globalpool", "maxpool", "softmax"}

@@ -96,16 +96,26 @@ def build(
     if not callable(maker):
         raise ValueError(f"{name} is a {type(maker).__name__}, not a network, class or factory.")
     arguments = _arguments(maker, name, num_classes, in_channels)
+    offered = {"num_classes": num_classes, "in_channels": in_channels}
+    guesses = {key: value for key, value in offered.items() if value is not None}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        if guesses and _takes_keywords(maker):  # which ones, only a try tells
+            for extra in (guesses, {"num_classes": num_classes} if num_classes else {}):
+                with contextlib.suppress(TypeError):
+                    made = maker(**arguments, **extra)
+                    return _remember(made, name, {**arguments, **extra})
         try:
             made = maker(**arguments)
         except (Exception, SystemExit) as error:
             raise ValueError(f"{name} cannot be built: {_reason(error)}") from error
+    return _remember(made, name, {**_defaults(maker), **arguments})
+
+
+def _remember(made: Any, name: str, arguments: dict[str, Any]) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise ValueError(f"{name} returns a {type(made).__name__}, not a torch.nn.Module.")
-    classes = {**_defaults(maker), **arguments}
-    asked = [classes[key] for key in CLASSES if type(classes.get(key)) is int]
+    asked = [arguments[key] for key in CLASSES if type(arguments.get(key)) is int]
     if asked:
         _ASKED[made] = asked[0]
     return made
@@ -117,6 +127,13 @@ _ASKED: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 def asked_classes(model: nn.Module) -> int | None:
     """The number of classes that ``build`` asked of the constructor, or its default, if known."""
     return _ASKED.get(model)
+
+
+def _takes_keywords(maker: Callable[..., Any]) -> bool:
+    with contextlib.suppress(TypeError, ValueError):
+        parameters = inspect.signature(maker).parameters.values()
+        return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    return False
 
 
 def _defaults(maker: Callable[..., Any]) -> dict[str, Any]:

@@ -1,0 +1,304 @@
+"""Strangers' networks in ``tests/foreign``: each correct one passes, each fault is found, alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from resnetlab.comparison import compare_models, load_target, render
+from resnetlab.models.resnet import BasicBlock, create_model
+
+FOREIGN = Path(__file__).parent / "foreign"
+
+CORRECT = {
+    "correct_factory.py:resnet18": "resnet18",
+    "correct_textbook.py:net": "resnet18 (num_classes=10)",
+    "correct_cifar_shortcut.py:ResNet18": "resnet18 (stem=cifar, num_classes=10)",
+    "correct_option_a.py:resnet20": "resnet20",
+    "correct_functional.py:ResNet32": "resnet32",
+    "correct_tables.py:build": "resnet50_v1",
+    "correct_bottleneck_extra.py:ResNet50": "resnet50 (stem=cifar)",
+    "correct_preactivation.py:PreActResNet110": "preresnet110 (shortcut=B)",
+}
+FAULTY = {
+    "faulty_bias.py:ResNet18": "bias-before-norm",
+    "faulty_missing_projection.py:ResNet50": "missing-projection",
+    "faulty_needless_projection.py:resnet18": "needless-projection",
+    "faulty_relu_before_addition.py:resnet20": "relu-before-addition",
+    "faulty_fixed_pooling.py:ResNet18": "fixed-size",
+    "faulty_softmax.py:resnet34": "softmax",
+    "faulty_missing_relu.py:ResNet32": "missing-relu",
+    "faulty_depth.py:ResNet50": "depth",
+    "faulty_width.py:build": "width",
+    "faulty_shared_block.py:ResNet34": "shared-weights",
+    "faulty_python_list.py:ResNet18": "unregistered",
+    "faulty_init.py:PreActResNet110": "init",
+    "faulty_concatenation.py:ResNet20": "concatenation",
+}
+
+
+def kinds(comparison) -> list[str]:
+    return [difference.kind for difference in comparison.differences]
+
+
+def test_every_foreign_file_is_tried() -> None:
+    named = {target.partition(":")[0] for target in CORRECT | FAULTY}
+    assert named == {path.name for path in FOREIGN.glob("*.py")}
+
+
+@pytest.mark.parametrize("target", CORRECT)
+def test_correct_network_of_any_style_passes(target: str) -> None:
+    comparison = compare_models(load_target(str(FOREIGN / target)))
+    assert comparison.differences == ()
+    assert comparison.reference == CORRECT[target]
+    assert comparison.max_output_difference is not None
+    assert comparison.max_output_difference < 1e-4
+    assert comparison.verdict == ("identical" if "factory" in target else "equivalent")
+    assert comparison.parameters == comparison.reference_parameters
+
+
+@pytest.mark.parametrize("target", FAULTY)
+def test_planted_fault_is_found_and_nothing_else(target: str) -> None:
+    comparison = compare_models(load_target(str(FOREIGN / target)))
+    assert kinds(comparison) == [FAULTY[target]]
+    assert comparison.verdict == "different"
+    assert comparison.differences[0].places
+    assert "Verdict: differs in 1 place." in render(comparison)
+    if comparison.parameter_differences:
+        total = sum(delta for _, delta in comparison.parameter_differences)
+        assert total == comparison.parameters - comparison.reference_parameters
+    assert json.loads(json.dumps(comparison.to_dict()))["differences"][0]["where"]
+
+
+def test_place_is_theirs() -> None:
+    comparison = compare_models(load_target(str(FOREIGN / "faulty_missing_projection.py:ResNet50")))
+    assert comparison.differences[0].places == ("body.0 (faulty_missing_projection.py, line 23)",)
+    comparison = compare_models(
+        load_target(str(FOREIGN / "faulty_needless_projection.py:resnet18"))
+    )
+    assert comparison.differences[0].places == ("layer1.0",)
+
+
+def test_named_reference_is_taken_at_its_word() -> None:
+    factory = str(FOREIGN / "correct_factory.py")
+    v15 = load_target(f"{factory}:resnet50")
+    assert kinds(compare_models(v15, "resnet50_v1")) == ["stride-placement"]
+    ten = load_target(f"{factory}:resnet18", num_classes=10)
+    assert kinds(compare_models(ten, "resnet18")) == ["num-classes"]
+    assert compare_models(ten, "resnet18", num_classes=10).verdict == "identical"
+    assert kinds(compare_models(ten, image_size=32)) == ["stem"]
+    assert "block" in kinds(compare_models(create_model("resnet18"), "resnet50"))
+    other_order = compare_models(create_model("resnet20", activation="pre"), "resnet20")
+    assert kinds(other_order) == ["activation-order"]
+
+
+def test_reference_may_be_a_network_and_plain_networks_have_one() -> None:
+    assert compare_models(create_model("plain20"), create_model("plain20")).verdict == "identical"
+    plain = compare_models(create_model("plain20"), "resnet20")
+    assert kinds(plain) == ["missing-addition"]
+    everywhere = create_model("resnet20", shortcut="C")
+    assert kinds(compare_models(everywhere)) == ["needless-projection"]
+    assert compare_models(everywhere, create_model("resnet20", shortcut="C")).verdict == "identical"
+
+
+def small() -> nn.Sequential:
+    return create_model("resnet20")
+
+
+def without_stem_norm() -> nn.Module:
+    model = small()
+    model.bn1 = nn.Identity()
+    return model
+
+
+def with_other_activation() -> nn.Module:
+    model = small()
+    for block in model.modules():
+        if isinstance(block, BasicBlock):
+            block.relu = nn.GELU()
+    return model
+
+
+def with_group_norm() -> nn.Module:
+    model = small()
+    model.bn1 = nn.GroupNorm(4, 16)
+    return model
+
+
+def with_dropout() -> nn.Module:
+    model = small()
+    model.fc = nn.Sequential(nn.Dropout(0.5), model.fc)
+    return model
+
+
+def with_max_pool() -> nn.Module:
+    model = small()
+    model.relu = nn.Sequential(nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+    return model
+
+
+def with_dilation() -> nn.Module:
+    model = small()
+    model.layer2[1].conv1 = nn.Conv2d(32, 32, 3, padding=2, dilation=2, bias=False)
+    nn.init.kaiming_normal_(model.layer2[1].conv1.weight)
+    return model
+
+
+def with_wrong_features() -> nn.Module:
+    model = small()
+    model.fc = nn.Linear(256, 10)
+    return model
+
+
+def with_unused_layer() -> nn.Module:
+    model = small()
+    model.layer1[0].relu.extra = nn.Linear(3, 3)
+    return model
+
+
+def without_classifier_bias() -> nn.Module:
+    model = small()
+    model.fc = nn.Linear(64, 10, bias=False)
+    return model
+
+
+def with_shuffled_channels() -> nn.Module:
+    class Flip(nn.Module):
+        def forward(self, x):
+            return x.transpose(2, 3).contiguous()
+
+    model = small()
+    model.layer1[0].bn1 = nn.Sequential(model.layer1[0].bn1, Flip())
+    return model
+
+
+def with_training_only_crash() -> nn.Module:
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = small()
+
+        def forward(self, x):
+            if self.training:
+                raise RuntimeError("no")
+            return self.body(x)
+
+    return Net()
+
+
+@pytest.mark.parametrize(
+    ("maker", "kind"),
+    [
+        (without_stem_norm, "missing-norm"),
+        (with_other_activation, "activation"),
+        (with_group_norm, "norm-type"),
+        (with_dropout, "dropout"),
+        (with_max_pool, "extra-max-pool"),
+        (with_dilation, "dilation"),
+        (with_wrong_features, "head-shape"),
+        (with_unused_layer, "unused-parameters"),
+        (without_classifier_bias, "head-bias"),
+        (with_shuffled_channels, "function"),
+        (with_training_only_crash, "train-mode"),
+    ],
+)
+def test_one_change_is_one_difference(maker, kind: str) -> None:
+    assert kinds(compare_models(maker())) == [kind]
+
+
+def test_what_is_no_difference_is_at_most_noted() -> None:
+    model = create_model("resnet18", num_classes=7, in_channels=1, zero_init_residual=True)
+    comparison = compare_models(model)
+    assert comparison.verdict == "identical"
+    assert comparison.reference == "resnet18 (in_channels=1, num_classes=7)"
+    model = small()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-3
+    comparison = compare_models(model)
+    assert comparison.verdict == "identical"
+    assert "eps" in comparison.notes[0]
+    assert "missing" not in render(comparison)
+
+
+def test_their_network_is_left_as_it_was() -> None:
+    model = small().train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    compare_models(model)
+    assert model.training
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_networks_of_other_families_get_an_answer() -> None:
+    for model in (
+        torchvision.models.squeezenet1_0(),
+        nn.Sequential(nn.Flatten(), nn.Linear(3072, 9)),
+    ):
+        assert compare_models(model).verdict == "different"
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "message"),
+    [
+        ("x = 1", "ResNet", "has no 'ResNet'"),
+        ("class ResNet50: pass", "ResNet5", "did you mean 'ResNet50'"),
+        ("def net(block, layers): pass", "net", "needs the arguments block and layers"),
+        (
+            "def net():\n    return 1 / 0",
+            "net",
+            "division by zero (theirs.py, line 2)",
+        ),
+        ("net = [1]", "net", "is a list"),
+        ("def net():\n    return 3", "net", "returns a int"),
+        ("import nowhere_to_be_found", "net", "cannot be imported"),
+        ("import sys\nsys.exit(2)", "net", "cannot be imported"),
+        ("def net(:", "net", "SyntaxError"),
+    ],
+)
+def test_unloadable_target_is_one_sentence(tmp_path, code: str, name: str, message: str) -> None:
+    (tmp_path / "theirs.py").write_text(code)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 -- the messages are in the table
+        load_target(f"{tmp_path}/theirs.py:{name}")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_target_that_names_nothing() -> None:
+    with pytest.raises(ValueError, match="there is no file nowhere"):
+        load_target("nowhere.py:ResNet")
+    with pytest.raises(ValueError, match="names no network"):
+        load_target("nowhere.py")
+    with pytest.raises(ValueError, match="no module or file"):
+        load_target("no_such_module:ResNet")
+
+
+def test_neighbouring_files_and_modules_can_be_imported(tmp_path, capsys) -> None:
+    for folder, width in (("one", 4), ("two", 8)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "blocks.py").write_text(f"width = {width}")
+        (tmp_path / folder / "net.py").write_text(
+            "from torch import nn\nimport blocks\nprint('hello')\n"
+            "class Net(nn.Conv2d):\n"
+            "    def __init__(self, num_classes, in_chans=3):\n"
+            "        super().__init__(in_chans, blocks.width, num_classes)\n"
+        )
+        model = load_target(f"{tmp_path}/{folder}/net.py:Net", num_classes=5, in_channels=2)
+        assert isinstance(model, nn.Conv2d)
+        assert (model.out_channels, model.kernel_size, model.in_channels) == (width, (5, 5), 2)
+    assert capsys.readouterr().out == ""
+    assert isinstance(load_target("torchvision.models:resnet18"), nn.Module)
+
+
+def test_preactivation_splits_where_paper_2_does() -> None:
+    model = create_model("preresnet110", depths=(3, 3, 3))
+    model.layer1[0].split_after_activation = False
+    comparison = compare_models(model)
+    assert kinds(comparison) == ["shortcut-source"]
+    assert comparison.differences[0].places == ("layer1.0",)
