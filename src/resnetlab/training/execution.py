@@ -94,15 +94,6 @@ def keep_memory() -> None:
     mallopt(m_trim_threshold, 2**31 - 1)
 
 
-def choose_execution(text: str) -> Execution:
-    """The execution that a recipe asks for; "auto" takes what this machine has."""
-    if text != "auto":
-        return Execution.parse(text)
-    if torch.cuda.is_available():
-        return Execution(device="cuda", precision="bf16", layout="channels_last", mode="compile")
-    return Execution(precision="bf16" if has_fast_bf16() else "fp32", layout="channels_last")
-
-
 def has_fast_bf16() -> bool:
     """Whether the CPU multiplies bf16 in hardware (AVX-512 BF16 or AMX)."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from resnetlab import plots, runs
 from resnetlab.data.datasets import Dataset, Split, load_dataset
 from resnetlab.data.loaders import epoch_batches, steps_per_epoch
+from resnetlab.data.sources import print_to_stderr
 from resnetlab.evaluation import Evaluation, evaluate, logit_batches
 from resnetlab.files import write_json, write_text
 from resnetlab.models.architecture import Architecture, get_architecture
@@ -26,8 +27,9 @@ from resnetlab.models.pretrained import Weights, read_weights
 from resnetlab.models.summary import on_meta
 from resnetlab.training import distributed
 from resnetlab.training.distributed import World
-from resnetlab.training.execution import Execution, choose_execution
+from resnetlab.training.execution import Execution
 from resnetlab.training.interrupt import stop_signal
+from resnetlab.training.probe import choose_execution
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.recipe import Recipe, get_recipe
 from resnetlab.training.state import State
@@ -58,12 +60,20 @@ def train(
     if recipe.data_dir is not None:  # the run folder may be read from anywhere
         recipe = replace(recipe, data_dir=str(Path(recipe.data_dir).absolute()))
     with distributed.start() as world:
-        recipe = replace(recipe, execution=str(world.from_main(_choose, recipe)))
         weights = _pretrained(recipe)
         if weights is not None and recipe.mean is None:
             recipe = replace(recipe, mean=weights.mean, std=weights.std)
         data, val = _load(recipe)
         _check_fit(recipe, data, world)
+        execution = world.from_main(
+            choose_execution,
+            recipe,
+            _architecture(recipe, data),
+            data,
+            processes=world.local_size,
+            report=print_to_stderr,
+        )
+        recipe = replace(recipe, execution=str(execution))
         run = world.from_main(_start_run, recipe, out)
         return _train(recipe, data, val, run, world, weights)
 
@@ -179,10 +189,6 @@ def _pretrained(recipe: Recipe) -> Weights | None:
         return None
     architecture = get_architecture(recipe.model, **recipe.model_overrides)
     return read_weights(recipe.pretrained, architecture=architecture)
-
-
-def _choose(recipe: Recipe) -> Execution:
-    return choose_execution(recipe.execution)
 
 
 def _architecture(recipe: Recipe, data: Dataset) -> Architecture:

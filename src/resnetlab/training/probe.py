@@ -1,0 +1,136 @@
+"""The fastest execution for this machine, network and batch: real steps are timed, not guessed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from resnetlab.data.datasets import Dataset
+from resnetlab.data.loaders import steps_per_epoch
+from resnetlab.data.sources import cache_home
+from resnetlab.files import write_json
+from resnetlab.models.architecture import Architecture
+from resnetlab.training.execution import PLAIN, Execution, has_compiler, has_fast_bf16
+from resnetlab.training.recipe import Recipe
+from resnetlab.training.state import State
+from resnetlab.training.step import make_batch, train_step
+
+BUDGET = 30
+"""Seconds after which no further candidate is tried."""
+COMPILE_PAYS = 1200
+"""Seconds of training below which compiling, about half a minute, could not repay itself."""
+
+Report = Callable[[str], None]
+
+
+def choose_execution(
+    recipe: Recipe,
+    architecture: Architecture,
+    data: Dataset,
+    *,
+    processes: int = 1,
+    report: Report = lambda line: None,
+) -> Execution:
+    """The execution that a recipe asks for; for "auto" the fastest, measured once and remembered.
+
+    ``processes`` share this machine's cores. ``report`` is told what was chosen, and why.
+    """
+    if recipe.execution != "auto":
+        return Execution.parse(recipe.execution)
+    if torch.cuda.is_available():
+        return Execution(device="cuda", precision="bf16", layout="channels_last", mode="compile")
+    # torchrun gives each of several processes one thread; alone, torch or the user has chosen.
+    threads = torch.get_num_threads() if processes == 1 else _cores() // processes or 1
+    batch_size = recipe.batch_size // processes
+    memory = cache_home() / "executions.json"
+    known = _remembered(memory)
+    rates = known.setdefault(_key(recipe, architecture, threads, batch_size), {})
+    before = len(rates)
+
+    def measure(candidate: Execution) -> None:
+        if str(candidate) not in rates:
+            if len(rates) == before:
+                report(f"measuring how {recipe.model} trains fastest on this machine (once) ...")
+            rates[str(candidate)] = _measure(candidate, recipe, architecture, data, batch_size)
+
+    began = time.perf_counter()
+    fast = "bf16" if has_fast_bf16() else "fp32"
+    for layout, precision in itertools.product(("channels_last", "contiguous"), (fast, "fp32")):
+        if not rates or time.perf_counter() - began < BUDGET:
+            measure(replace(PLAIN, threads=threads, layout=layout, precision=precision))
+    best = max(rates, key=lambda name: rates[name])
+    if has_compiler() and recipe.epochs * len(data) / rates[best] > COMPILE_PAYS:
+        measure(replace(Execution.parse(best), mode="compile"))
+        best = max(rates, key=lambda name: rates[name])
+    if len(rates) > before:
+        write_json(memory, known)
+    slowest = min(rates, key=lambda name: rates[name])
+    lost = [] if has_fast_bf16() else ["no bf16 in hardware"]
+    lost += [] if has_compiler() else ["no C++ compiler, so nothing was compiled"]
+    report(
+        f"execution {best}: {rates[best]:,.0f} images/s measured; {slowest}: {rates[slowest]:,.0f}"
+        + "".join(f"; {what}" for what in lost)
+    )
+    return Execution.parse(best)
+
+
+def _measure(
+    execution: Execution,
+    recipe: Recipe,
+    architecture: Architecture,
+    data: Dataset,
+    batch_size: int,
+) -> float:
+    """Images a second of the real step: the median of a few, after two to warm up."""
+    state = State.create(recipe, architecture, execution, steps_per_epoch(len(data), 1))
+    if execution.mode == "compile":
+        state.model.compile()
+    state.model.train()
+    indices = torch.arange(min(batch_size, len(data)))
+    times = []
+    while len(times) < 8 and (len(times) < 3 or sum(times) < BUDGET / 6):
+        began = time.perf_counter()
+        batch = make_batch(data, indices, recipe, execution, epoch=0, step=len(times))
+        train_step(state, state.model, *batch, recipe, execution)
+        times.append(time.perf_counter() - began)
+    measured = sorted(times[2:])
+    return len(indices) / measured[len(measured) // 2]
+
+
+def _key(recipe: Recipe, architecture: Architecture, threads: int, batch_size: int) -> str:
+    """What the answer depends on, as a short name."""
+    machine = [platform.machine(), _processor(), threads, torch.__version__]
+    work = [architecture.to_dict(), batch_size, recipe.accumulate, recipe.image_size]
+    text = json.dumps([*machine, *work, recipe.optimizer])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _cores() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    """Its model, as Linux or Python name it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _remembered(path: Path) -> dict[str, dict[str, float]]:
+    """What is remembered; nothing where the file is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
