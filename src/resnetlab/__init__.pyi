@@ -1,8 +1,17 @@
+from .comparison import Comparison, compare_models, load_target
 from .data.datasets import Dataset, dataset_statistics, list_datasets, load_dataset
 from .data.sources import fetch
 from .evaluation import Evaluation, evaluate, evaluate_model
 from .image_plots import plot_predictions, plot_samples, visualize
 from .models.architecture import ARCHITECTURES, Architecture, get_architecture, list_models
+from .models.pretrained import (
+    Weights,
+    adapt,
+    export_state_dict,
+    load_weights,
+    read_weights,
+    save_weights,
+)
 from .models.resnet import (
     BasicBlock,
     Bottleneck,
@@ -12,6 +21,7 @@ from .models.resnet import (
     create_model,
 )
 from .models.summary import describe_models, summarize
+from .models.verification import Proof, verify_model, verify_models
 from .plots import plot_confusion, plot_curves
 from .prediction import Prediction, Predictor, predict
 from .runs import Checkpoint, load_model, read_metrics, read_recipe
@@ -26,6 +36,7 @@ __all__ = [
     "BasicBlock",
     "Bottleneck",
     "Checkpoint",
+    "Comparison",
     "Dataset",
     "Evaluation",
     "Execution",
@@ -33,14 +44,19 @@ __all__ = [
     "PreBottleneck",
     "Prediction",
     "Predictor",
+    "Proof",
     "Recipe",
     "ResNet",
     "Training",
+    "Weights",
+    "adapt",
+    "compare_models",
     "create_model",
     "dataset_statistics",
     "describe_models",
     "evaluate",
     "evaluate_model",
+    "export_state_dict",
     "fetch",
     "get_architecture",
     "get_recipe",
@@ -48,6 +64,8 @@ __all__ = [
     "list_models",
     "load_dataset",
     "load_model",
+    "load_target",
+    "load_weights",
     "plot_confusion",
     "plot_curves",
     "plot_predictions",
@@ -55,8 +73,12 @@ __all__ = [
     "predict",
     "read_metrics",
     "read_recipe",
+    "read_weights",
     "resume",
+    "save_weights",
     "summarize",
     "train",
+    "verify_model",
+    "verify_models",
     "visualize",
 ]

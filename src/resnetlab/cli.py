@@ -265,6 +265,36 @@ def predict(
 
 
 @command()
+def compare(
+    network: Positional[Annotated[str, arg(metavar="FILE.py:NAME", help="class or factory")]],
+    to: Annotated[str | None, arg(metavar="NAME", help="reference; default: the closest")] = None,
+    image_size: Annotated[int | None, arg(metavar="N", help="pixels")] = None,
+    in_channels: Annotated[int | None, arg(metavar="N", help="channels of the image")] = None,
+    num_classes: Annotated[int | None, arg(metavar="N", help="classes that are expected")] = None,
+    json: Json = False,
+) -> None:
+    """Say how anybody's ResNet differs from the reference. Runs their code.
+
+    Exit code 0 if it is identical or equivalent up to names, 1 if it differs.
+    """
+    print(
+        f"resnetlab: running the code in {network.rpartition(':')[0] or network}", file=sys.stderr
+    )
+    from resnetlab.comparison import compare_models, load_target, render
+
+    theirs = load_target(network, num_classes=num_classes, in_channels=in_channels)
+    comparison = compare_models(
+        theirs, to, image_size=image_size, in_channels=in_channels, num_classes=num_classes
+    )
+    if json:
+        _print_json(comparison.to_dict())
+    else:
+        print(render(comparison))
+    if comparison.verdict == "different":
+        raise SystemExit(1)
+
+
+@command()
 def plot(run: Positional[Run], out: Out = None) -> None:
     """Draw a run's loss, accuracy and learning rate over its epochs."""
     from resnetlab.plots import plot_curves
