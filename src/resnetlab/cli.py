@@ -282,10 +282,11 @@ def compare(
     )
     from resnetlab.comparison import compare_models, load_target, render
 
-    theirs = load_target(network, num_classes=num_classes, in_channels=in_channels)
-    comparison = compare_models(
-        theirs, to, image_size=image_size, in_channels=in_channels, num_classes=num_classes
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # their prints are not our answer
+        theirs = load_target(network, num_classes=num_classes, in_channels=in_channels)
+        comparison = compare_models(
+            theirs, to, image_size=image_size, in_channels=in_channels, num_classes=num_classes
+        )
     if json:
         _print_json(comparison.to_dict())
     else:
