@@ -102,8 +102,8 @@ def evaluate_model(
     return Evaluation(
         dataset=dataset.name,
         split=dataset.split,
-        top1=100 * ranked[:, 0].double().mean().item(),
-        top5=100 * ranked.any(1).double().mean().item(),
+        top1=100 * int(ranked[:, 0].sum()) / len(labels),
+        top5=100 * int(ranked.any(1).sum()) / len(labels),
         loss=F.cross_entropy(logits.double(), labels).item(),
         n=len(labels),
         classes=dataset.classes,
