@@ -30,7 +30,9 @@ def samples() -> Path:
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Training:
     """The smoke recipe, shortened and with averaged weights; nobody may change its folder."""
     out = tmp_path_factory.mktemp("runs") / "smoke"
-    return train("smoke", epochs=6, ema_decay=0.8, data_dir=str(SAMPLES), out=out)
+    # "auto" would measure, and might take more threads than one for the rest of the tests.
+    options = {"execution": "channels_last", "data_dir": str(SAMPLES), "out": out}
+    return train("smoke", epochs=6, ema_decay=0.8, **options)
 
 
 @pytest.fixture

@@ -34,6 +34,8 @@ training.execution training.distributed training.interrupt training.progress tra
 training.optimizer
 runs
 training.state
+training.step
+training.probe
 evaluation
 plots prediction
 image_plots

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnetlab.models.resnet import create_model
-from resnetlab.training import execution as module
-from resnetlab.training.execution import PLAIN, Execution, choose_execution
+from resnetlab.training.execution import PLAIN, Execution
 
 executions = st.builds(
     Execution,
@@ -41,15 +40,6 @@ def test_words_may_be_left_out_and_come_in_any_order():
 def test_a_wrong_word_names_the_nearest(text, sentence):
     with pytest.raises(ValueError, match=sentence):
         Execution.parse(text)
-
-
-def test_auto_takes_what_the_machine_has(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for fast, precision in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(module, "has_fast_bf16", lambda fast=fast: fast)
-        chosen = choose_execution("auto")
-        assert (chosen.device, chosen.precision) == ("cpu", precision)
-    assert choose_execution("fp32,contiguous") == PLAIN
 
 
 @pytest.mark.parametrize("text", ["plain", "channels_last", "bf16,channels_last"])

@@ -1,0 +1,80 @@
+import pytest
+import torch
+
+from resnetlab.models.architecture import get_architecture
+from resnetlab.training.execution import PLAIN
+from resnetlab.training.recipe import RECIPES, get_recipe
+from resnetlab.training.state import State
+
+SMALL = get_architecture("resnet20", depths=(1, 1, 1), widths=(4, 8, 8))
+
+
+def create(**changes):
+    return State.create(get_recipe(RECIPES["smoke"], **changes), SMALL, PLAIN, steps=3)
+
+
+def weights(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_weights_follow_from_the_seed_alone():
+    torch.manual_seed(1)
+    one, before = create(seed=5), torch.get_rng_state()
+    torch.manual_seed(2)
+    two = create(seed=5)
+    assert torch.equal(weights(one.model), weights(two.model))
+    assert not torch.equal(weights(one.model), weights(create(seed=6).model))
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_zero_init_makes_residual_branches_start_at_zero():
+    for kind, zeros in (("none", 0), ("residual", 3)):
+        model = create(zero_init=kind).model
+        scales = [v for n, v in model.named_parameters() if n.endswith("bn2.weight")]
+        assert len(scales) == 3
+        assert sum(not scale.any() for scale in scales) == zeros
+
+
+def test_the_average_is_what_is_judged():
+    state = create(ema_decay=0.75)
+    assert create().evaluated is not None
+    start = weights(state.model)
+    with torch.no_grad():
+        for parameter in state.model.parameters():
+            parameter.add_(1)
+    assert state.ema is not None
+    state.ema.update_parameters(state.model)  # the first one copies
+    with torch.no_grad():
+        for parameter in state.model.parameters():
+            parameter.add_(1)
+    state.ema.update_parameters(state.model)
+    torch.testing.assert_close(weights(state.evaluated), start + 1.25)
+    assert state.evaluated is not state.model
+
+
+def test_without_average_the_network_itself_is_judged():
+    state = create()
+    assert state.ema is None
+    assert state.evaluated is state.model
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_what_is_saved_comes_back(tmp_path, decay):
+    state = create(ema_decay=decay)
+    state.model(torch.randn(2, 3, 32, 32)).sum().backward()
+    state.optimizer.step()
+    state.schedule.step()
+    state.step, state.seconds, state.history = 7, 1.5, [{"epoch": 1, "val_loss": None}]
+    state.sums += torch.tensor([1.5, 2, 3])
+    state.save(tmp_path / "last.pt")
+    other = create(ema_decay=decay, seed=9)
+    other.load(tmp_path / "last.pt")
+    assert torch.equal(weights(other.model), weights(state.model))
+    assert torch.equal(weights(other.evaluated), weights(state.evaluated))
+    assert (other.step, other.seconds, other.history) == (7, 1.5, state.history)
+    assert other.sums.tolist() == [1.5, 2, 3]
+    assert other.optimizer.param_groups[0]["lr"] == state.optimizer.param_groups[0]["lr"]
+    moments = [list(s.optimizer.state_dict()["state"].values()) for s in (state, other)]
+    for one, two in zip(*moments, strict=True):
+        assert torch.equal(one["momentum_buffer"], two["momentum_buffer"])
