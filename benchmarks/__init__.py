@@ -1,0 +1,1 @@
+"""Side-by-side measurements, started by `make benchmark`; never part of the tests."""

@@ -1,0 +1,149 @@
+"""All side-by-side measurements as one Markdown page: `make benchmark > benchmarks/results.md`.
+
+`python -m benchmarks --quick` shows in a minute that everything runs, and its figures mean nothing.
+`--only inference` runs the sections that have the word in their title.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import inference, training
+from benchmarks.profile_step import profile_step
+from benchmarks.turns import Contestant, Effort, compete, rows
+from resnetlab.benchmark import (
+    benchmark_data,
+    benchmark_inference,
+    benchmark_training,
+    machine,
+    random_jpeg,
+    table,
+)
+from resnetlab.training.recipe import get_recipe
+
+Table = tuple[list[str], list[list[str]]]
+COMPARED = ["", "images/s*", "range*", "ratio to the first*", "range*"]
+PROFILED = ["part of a step", "ms*", "share of the step, or of a large convolution*"]
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    measure: Callable[[], Table]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    arguments.add_argument("--quick", action="store_true", help="a smoke test of a minute")
+    arguments.add_argument("--only", default="", help="a word in the title of a section")
+    options = arguments.parse_args()
+    began = time.perf_counter()
+    print("# Side by side\n")
+    print(", ".join(f"{name} {value}" for name, value in machine().items()), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for section in (quick if options.quick else full)(Path(folder)):
+            if options.only.lower() in section.title.lower():
+                print(f"{section.title} ...", file=sys.stderr)
+                print(f"\n## {section.title}\n\n{markdown(*section.measure())}", flush=True)
+    print(f"\nMeasured in {(time.perf_counter() - began) / 60:.1f} minutes.")
+
+
+def full(folder: Path) -> Iterator[Section]:
+    """About ten minutes on two quiet cores."""
+    for model in ("resnet20", "resnet18"):
+        contestants = training.plain_against_ours(model)
+        title = f"Training {model} on CIFAR-10, batch 128: the plain loop and resnetlab"
+        yield _compared(title, contestants, Effort(rounds=4, seconds=5))
+    yield _compared(
+        "Training resnet20, batch 128: what each means brings",
+        training.means(),
+        Effort(rounds=4, seconds=3),
+    )
+    for model in ("resnet18", "resnet50"):
+        yield _compared(
+            f"Training {model} at 224 pixels, batch 16, in our loop: whose network",
+            training.networks(model, 16, 224),
+            Effort(rounds=4, seconds=3),
+        )
+        yield _compared(
+            f"Inference of {model} at 224 pixels, batch 16: whose network",
+            inference.networks(model, 16, 224),
+            Effort(rounds=4, seconds=1.5),
+        )
+    for model, batch_size, size in (
+        *(("resnet50", 1, 224), ("resnet50", 16, 224)),
+        *(("resnet20", 1, 32), ("resnet20", 16, 32)),
+    ):
+        yield _compared(
+            f"Inference of {model} at {size} pixels, batch {batch_size}: whose runtime",
+            inference.backends(model, batch_size, size, folder),
+            Effort(rounds=4, seconds=1),
+        )
+    for model, overrides in (("resnet20", {}), ("resnet18", training.CIFAR_STEM)):
+        recipe = get_recipe(
+            "cifar10-quick", model=model, model_overrides=overrides, execution=training.FAST
+        )
+        title = f"Where a training step of {model} on CIFAR-10 goes (batch 128, eager)"
+        yield Section(title, lambda recipe=recipe: (PROFILED, profile_step(recipe, steps=5)))
+        yield Section(
+            f"Training {model} on CIFAR-10 against the machine's limits",
+            lambda model=model, overrides=overrides: table(
+                benchmark_training([model], overrides=overrides, seconds=5)
+            ),
+        )
+    yield Section(
+        "Inference against the machine's limits",
+        lambda: table(benchmark_inference(["resnet50"], [1, 16], seconds=3)),
+    )
+    yield Section("Image files: decoder or network", lambda: _folder(folder, ["resnet50"], 64))
+    yield Section("Data", lambda: table(benchmark_data("cifar10", seconds=1)))
+
+
+def quick(folder: Path) -> Iterator[Section]:
+    """One of each kind, as small as can be, and nothing compiled."""
+    least = Effort(rounds=1, seconds=0.1)
+
+    def interpreted(contestants: list[Contestant]) -> list[Contestant]:
+        return [x for x in contestants if "compile" not in x.arguments.get("execution", "")]
+
+    plain = interpreted(training.plain_against_ours("resnet20", 8))
+    yield _compared("Training: the plain loop and resnetlab", plain, least)
+    means = interpreted(training.means(batch_size=8))
+    yield _compared("Training: what each means brings", means, least)
+    yield _compared("Training: whose network", training.networks("resnet18", 2, 64), least)
+    yield _compared(
+        "Inference: whose runtime", inference.backends("resnet20", 1, 32, folder), least
+    )
+    recipe = get_recipe("cifar10-quick", batch_size=8, execution=training.FAST)
+    yield Section("Where a step goes", lambda: (PROFILED, profile_step(recipe, steps=1)))
+    yield Section("Image files: decoder or network", lambda: _folder(folder, ["resnet20"], 4))
+
+
+def _compared(title: str, contestants: list[Contestant], effort: Effort) -> Section:
+    return Section(title, lambda: (COMPARED, rows(compete(contestants, effort))))
+
+
+def _folder(folder: Path, models: list[str], batch_size: int) -> Table:
+    files = folder / "photos"
+    files.mkdir()
+    photo = random_jpeg(500, 375)
+    for number in range(2 * batch_size):
+        (files / f"{number}.jpg").write_bytes(photo)
+    return table(benchmark_inference(models, [batch_size], folder=files))
+
+
+def markdown(headings: list[str], rows: list[list[str]]) -> str:
+    """A table; a heading with ``*`` at its end stands over numbers."""
+    rules = ["---:" if heading.endswith("*") else "---" for heading in headings]
+    lines = [[heading.rstrip("*") for heading in headings], rules, *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+if __name__ == "__main__":
+    main()

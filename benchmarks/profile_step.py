@@ -1,0 +1,85 @@
+"""Where the time of a training step goes: `python -m benchmarks.profile_step [RECIPE]`."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from dataclasses import replace
+
+from torch.profiler import ProfilerActivity, profile
+
+from resnetlab.benchmark import fitting_execution, measure_limits, random_dataset, training_steps
+from resnetlab.models.architecture import get_architecture
+from resnetlab.models.summary import default_image_size, summarize
+from resnetlab.training.execution import Execution
+from resnetlab.training.recipe import Recipe, get_recipe
+
+PARTS = {
+    "convolution, backward": ("convolution_backward",),
+    "convolution, forward": ("convolution", "conv2d"),
+    "normalisation": ("batch_norm",),
+    "ReLU": ("relu", "clamp_min", "threshold_backward"),
+    "additions, sums": ("aten::add", "aten::add_", "aten::sum"),
+    "optimizer": ("_foreach", "_fused", "Optimizer"),
+    "copies, casts, zeros": ("copy_", "_to_copy", "aten::zero_", "aten::fill_"),
+}
+"""Part of a step -> what the names of its operations contain; the first match counts."""
+
+
+def profile_step(recipe: Recipe, steps: int) -> list[list[str]]:
+    """Rows: part, ms a step, share of the step; then the limits. Eager, so that parts show."""
+    execution = replace(fitting_execution(recipe), mode="eager")
+    recipe = replace(recipe, execution=str(execution))
+    architecture = get_architecture(recipe.model, **recipe.model_overrides)
+    size = recipe.image_size or default_image_size(architecture)
+    data = random_dataset(architecture, size, max(4 * recipe.batch_size, 1000))
+    endless = training_steps(recipe, data)
+    for _ in itertools.islice(endless, 3):
+        pass
+    began = time.perf_counter()
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        images = sum(itertools.islice(endless, steps))
+    whole = 1e3 * (time.perf_counter() - began) / steps
+    parts = dict.fromkeys(PARTS, 0.0)
+    for event in found.key_averages():
+        part = next((p for p, names in PARTS.items() if any(x in event.key for x in names)), None)
+        if part:
+            parts[part] += event.self_cpu_time_total / 1e3 / steps
+    rest = {"the rest, Python and profiler among it": whole - sum(parts.values())}
+    lines = [
+        [part, f"{ms:.1f}", f"{100 * ms / whole:.0f} %"]
+        for part, ms in sorted((parts | rest).items(), key=lambda item: -item[1])
+    ]
+    multiply_adds = sum(layer.multiply_adds for layer in summarize(architecture, size))
+    operations = 2 * multiply_adds * images / steps
+    return [
+        *lines,
+        ["whole step", f"{whole:.1f}", ""],
+        *_against_limits(execution, parts, operations),
+    ]
+
+
+def _against_limits(
+    execution: Execution, parts: dict[str, float], operations: float
+) -> list[list[str]]:
+    """GFLOP/s of the step's convolutions and their share of what a large one reaches."""
+    product, convolution = measure_limits(execution)
+    reached = {
+        "forward": operations / parts["convolution, forward"] / 1e6,
+        "backward": 2 * operations / parts["convolution, backward"] / 1e6,
+        "large, forward": convolution,
+    }
+    return [
+        *(
+            [f"GFLOP/s of convolution, {name}", f"{rate:.0f}", f"{100 * rate / convolution:.0f} %"]
+            for name, rate in reached.items()
+        ),
+        ["GFLOP/s of a large matrix product", f"{product:.0f}", ""],
+    ]
+
+
+if __name__ == "__main__":
+    named = get_recipe(sys.argv[1] if len(sys.argv) > 1 else "cifar10-quick")
+    for row in profile_step(named, steps=5):
+        print(*row, sep="\t")
