@@ -13,6 +13,7 @@ from resnetlab.records import Record, check_fields, did_you_mean
 _NOT_NEGATIVE = (
     *("val_size", "momentum", "weight_decay", "clip_norm", "ema_decay", "warmup_epochs"),
     *("label_smoothing", "crop_padding", "cutout", "mixup", "cutmix", "seed", "split_seed"),
+    "early_share",
 )
 
 
@@ -44,6 +45,11 @@ class Recipe(Record):
     """their standard deviation, likewise"""
     image_size: int | None = None
     """pixels; images are resized to it; default: as they are"""
+
+    early_size: int | None = None
+    """pixels of the images early in training, which makes those steps cheaper; default: no less"""
+    early_share: float = 0.0
+    """share of the training, from its start, that sees images of early_size"""
 
     epochs: float = 16
     """passes over the training set; a fraction ends within an epoch"""
@@ -115,7 +121,7 @@ class Recipe(Record):
         for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}.")
-        for name in ("momentum", "ema_decay", "label_smoothing"):
+        for name in ("momentum", "muon_momentum", "ema_decay", "label_smoothing", "early_share"):
             if not getattr(self, name) < 1:
                 raise ValueError(f"{name} must be less than 1, not {getattr(self, name)}.")
         if self.optimizer == "nesterov" and not self.momentum:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from resnetlab.data.augment import Augmentation
 from resnetlab.data.datasets import Dataset
 from resnetlab.data.images import resize
+from resnetlab.data.loaders import steps_per_epoch
 from resnetlab.training.execution import Execution
 from resnetlab.training.recipe import Recipe
 from resnetlab.training.state import State
@@ -37,7 +38,7 @@ def make_batch(
     augmentation = Augmentation(
         **{name: getattr(recipe, name) for name in Augmentation.__dataclass_fields__}
     )
-    return augmentation(
+    inputs, targets = augmentation(
         images,
         labels,
         indices,
@@ -50,6 +51,12 @@ def make_batch(
         num_classes=len(data.classes),
         memory_format=execution.memory_format,
     )
+    steps = steps_per_epoch(len(data), recipe.batch_size)
+    if recipe.early_size and epoch + step / steps < recipe.early_share * recipe.epochs:
+        inputs = F.interpolate(
+            inputs, size=[recipe.early_size] * 2, mode="bilinear", antialias=True
+        )
+    return inputs, targets
 
 
 def train_step(
