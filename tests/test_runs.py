@@ -1,0 +1,173 @@
+import json
+import math
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from resnetlab import runs
+from resnetlab.evaluation import evaluate
+from resnetlab.models.resnet import create_model
+from resnetlab.runs import Checkpoint, load_model, new_run, read_metrics, read_recipe
+from resnetlab.training.recipe import get_recipe
+
+FILES = {"recipe.json", "metrics.jsonl", "last.pt", "best.pt", "test.json", "curves.png"}
+COLUMNS = {"epoch", "step", "lr", "train_loss", "train_top1", "val_loss", "val_top1"}
+COLUMNS |= {"images_per_second", "seconds", "peak_memory_mb"}
+
+
+def test_a_run_folder_holds_what_is_promised_and_no_litter(smoke):
+    assert {path.name for path in smoke.run.iterdir()} == {*FILES, "tensorboard"}
+
+
+def test_metrics_have_a_line_for_each_epoch(smoke):
+    lines = read_metrics(smoke.run)
+    assert lines == smoke.history
+    assert [(line["epoch"], line["step"]) for line in lines] == [(i, 3 * i) for i in range(1, 7)]
+    for line in lines:
+        assert line.keys() >= COLUMNS
+        assert all(math.isfinite(value) for value in line.values())
+        assert line["images_per_second"] == pytest.approx(192 / line["seconds"])
+        assert line["peak_memory_mb"] > 100
+        # percentages of 192 and of 100 images
+        assert line["train_top1"] * 1.92 == pytest.approx(round(line["train_top1"] * 1.92))
+        assert line["val_top1"] == round(line["val_top1"])
+
+
+def test_tensorboard_shows_the_same_numbers(smoke):
+    events = EventAccumulator(str(smoke.run / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == COLUMNS - {"epoch", "step"}
+    for name in events.Tags()["scalars"]:
+        points = [(event.step, event.value) for event in events.Scalars(name)]
+        assert points == [(line["step"], pytest.approx(line[name])) for line in smoke.history]
+
+
+def test_curves_are_a_picture(smoke):
+    with Image.open(smoke.run / "curves.png") as image:
+        image.load()
+        assert image.width > 800
+
+
+def test_the_recipe_comes_back(smoke, samples):
+    recipe = read_recipe(smoke.run)
+    changes = {"epochs": 6, "ema_decay": 0.8, "execution": recipe.execution}
+    assert recipe == get_recipe("smoke", data_dir=str(samples), **changes)
+
+
+def test_plain_values_and_tensors_only(smoke):
+    for name in ("last.pt", "best.pt"):
+        assert torch.load(smoke.run / name, weights_only=True)
+
+
+def test_best_is_the_best_epoch_by_validation(smoke):
+    best = max(smoke.history, key=lambda line: (line["val_top1"], -line["val_loss"]))
+    checkpoint = load_model(smoke.run)
+    assert checkpoint.metrics == best
+    assert not checkpoint.model.training
+    assert (checkpoint.dataset, checkpoint.image_size) == ("cifar10-sample", 32)
+    assert checkpoint.recipe == read_recipe(smoke.run).to_dict()
+    assert len(checkpoint.classes) == checkpoint.architecture.num_classes == 10
+
+
+def test_the_test_result_is_the_same_again_and_in_another_place(smoke, tmp_path):
+    said = json.loads((smoke.run / "test.json").read_text())
+    assert (said["n"], said["split"]) == (100, "test")
+    assert evaluate(smoke.run).to_dict() == said
+    moved = shutil.copytree(smoke.run, tmp_path / "else where" / "renamed")
+    assert evaluate(moved).to_dict() == said
+    assert evaluate(str(moved / "best.pt")).to_dict() == said
+
+
+def checkpoint(**changes):
+    torch.manual_seed(0)
+    model = create_model("resnet20", num_classes=3, in_channels=1).eval()
+    values = {"classes": ("a", "b", "ç"), "mean": (0.5,), "std": (0.25,), "image_size": 28}
+    return Checkpoint(model=model, dataset="mine", **values | changes)
+
+
+def test_a_checkpoint_comes_back_to_the_bit(tmp_path):
+    one = checkpoint(metrics={"val_top1": 12.5, "val_loss": None}, recipe={"lr": 0.1})
+    one.save(tmp_path / "best.pt")
+    two = load_model(tmp_path / "best.pt")
+    for name in ("architecture", "classes", "mean", "std", "image_size", "metrics", "recipe"):
+        assert getattr(two, name) == getattr(one, name)
+    images = torch.randn(2, 1, 28, 28)
+    with torch.inference_mode():
+        assert torch.equal(one.model(images), two.model(images))
+
+
+@pytest.mark.parametrize("content", [b"", b"text", None])
+def test_a_damaged_best_is_named(tmp_path, content):
+    path = tmp_path / "best.pt"
+    checkpoint().save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(ValueError, match=re.escape(str(path))) as error:
+        load_model(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    for read in (load_model, read_metrics, read_recipe):
+        with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"), [("metrics.jsonl", read_metrics), ("recipe.json", read_recipe)]
+)
+@pytest.mark.parametrize("content", [b'{"epoch": 1}\n{"epo', b"\xff\xfe", b"{'lr': 1}"])
+def test_damaged_text_is_named(tmp_path, name, read, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} is damaged"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "5", '{"lr": "fast"}', '{"lrr": 1}', '{"lr": -1}'])
+def test_a_recipe_that_is_none_is_named(tmp_path, content):
+    (tmp_path / "recipe.json").write_text(content)
+    with pytest.raises(ValueError, match=r"recipe\.json is damaged"):
+        read_recipe(tmp_path)
+
+
+def test_new_runs_take_the_first_free_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [str(new_run("smoke", None)) for _ in range(3)] == [
+        "runs/smoke",
+        "runs/smoke-2",
+        "runs/smoke-3",
+    ]
+    assert new_run("smoke", "a/b") == Path("a/b")
+    assert new_run("smoke", "a/b") == Path("a/b")  # an empty folder is free
+    (tmp_path / "a/b/recipe.json").touch()
+    with pytest.raises(ValueError, match=r"a/b already holds a run.*resnetlab resume a/b"):
+        new_run("smoke", "a/b")
+    with pytest.raises(ValueError, match=r"cannot write to --out a/b/recipe\.json/c: Not a dir"):
+        new_run("smoke", "a/b/recipe.json/c")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
+    # every temporary file lies on a device without room
+    handle = os.open(tmp_path / "room", os.O_CREAT | os.O_RDWR)
+
+    def make(dir, prefix, suffix):
+        path = Path(dir) / f"{prefix}x{suffix}"
+        path.symlink_to("/dev/full")
+        return os.dup(handle), str(path)
+
+    monkeypatch.setattr("resnetlab.files.tempfile.mkstemp", make)
+    for path, write in (
+        (tmp_path / "last.pt", lambda path: runs.save({"x": torch.zeros(100_000)}, path)),
+        (tmp_path / "best.pt", checkpoint().save),
+    ):
+        with pytest.raises(ValueError, match=f"cannot write {path}.*free some space"):
+            write(path)
+        assert not path.exists()
+    os.close(handle)
