@@ -1,10 +1,12 @@
 """What is measured, never how fast it was."""
 
 import json
+import re
+import sys
 
 import pytest
 
-from resnetlab import benchmark
+from resnetlab import benchmark, cli
 from resnetlab.benchmark import (
     DataRate,
     FolderRate,
@@ -13,6 +15,7 @@ from resnetlab.benchmark import (
     benchmark_inference,
     benchmark_training,
     describe,
+    measure,
     measure_folder,
     measure_inference,
     measure_training,
@@ -31,7 +34,7 @@ ARCHITECTURE = get_architecture("resnet20")
 @pytest.fixture
 def limits(monkeypatch):
     """The machine's limits, known."""
-    monkeypatch.setattr(benchmark, "measure_limits", lambda execution: (200.0, 100.0))
+    monkeypatch.setattr(measure, "measure_limits", lambda execution: (200.0, 100.0))
 
 
 def assert_complete(row):
@@ -133,3 +136,45 @@ def test_every_kind_of_row_has_its_own_columns():
     assert {kind.__name__ for kind in (NetworkRate, FolderRate, DataRate)} == {
         kind.__name__ for kind in benchmark.Rate.__subclasses__()
     }
+
+
+def run(monkeypatch, capsys, *words):
+    monkeypatch.setattr(sys, "argv", ["resnetlab", "benchmark", *words])
+    cli.main()
+    return capsys.readouterr().out
+
+
+def test_the_command_line_says_which_is_the_limit(monkeypatch, capsys, tmp_path):
+    for number in range(2):
+        (tmp_path / f"{number}.jpg").write_bytes(random_jpeg(64, 48))
+    options = ("--batch-sizes", "2", "--execution", "plain")
+    out = run(monkeypatch, capsys, "inference", *options, "--folder", str(tmp_path))
+    assert "decoder alone" in out
+    assert re.search(r"resnet20, batch 2: the (decoder|network) is the limit \(alone, ", out)
+
+
+def test_the_command_line_hands_every_option_on(monkeypatch, capsys):
+    asked = {}
+
+    def measured(*arguments, **options):
+        asked.update(options, arguments=arguments)
+        return []
+
+    monkeypatch.setattr(benchmark, "benchmark_training", measured)
+    words = "--models resnet20 resnet32 --batch-sizes 8 16 --execution plain --steps 3"
+    out = run(monkeypatch, capsys, "training", *words.split(), *["--override", "stem", "cifar"])
+    assert asked.pop("arguments") == (("resnet20", "resnet32"), (8, 16))
+    assert asked == {
+        "execution": "plain",
+        "overrides": {"stem": "cifar"},
+        "recipe": "cifar10-quick",
+        "steps": 3,
+    }
+    assert not out.strip()
+
+
+def test_the_command_line_prints_the_data_as_a_table_or_json(monkeypatch, capsys):
+    words = ("data", "cifar10-sample", "--batch-sizes", "4", "--repeats", "3")
+    assert re.search(r"what .*images/s", run(monkeypatch, capsys, *words))
+    values = json.loads(run(monkeypatch, capsys, *words, "--json"))
+    assert set(values) == {"machine", "rows"}

@@ -40,7 +40,7 @@ evaluation
 plots prediction
 image_plots
 training.loop
-comparison
+comparison benchmark
 cli
 """
 LAYER = {name: i for i, line in enumerate(LAYERS.split("\n")) for name in line.split()}

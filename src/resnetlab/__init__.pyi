@@ -1,3 +1,11 @@
+from .benchmark import (
+    DataRate,
+    FolderRate,
+    NetworkRate,
+    benchmark_data,
+    benchmark_inference,
+    benchmark_training,
+)
 from .comparison import Comparison, compare_models, load_target
 from .data.datasets import Dataset, dataset_statistics, list_datasets, load_dataset
 from .data.sources import fetch
@@ -37,9 +45,12 @@ __all__ = [
     "Bottleneck",
     "Checkpoint",
     "Comparison",
+    "DataRate",
     "Dataset",
     "Evaluation",
     "Execution",
+    "FolderRate",
+    "NetworkRate",
     "PreBasicBlock",
     "PreBottleneck",
     "Prediction",
@@ -50,6 +61,9 @@ __all__ = [
     "Training",
     "Weights",
     "adapt",
+    "benchmark_data",
+    "benchmark_inference",
+    "benchmark_training",
     "compare_models",
     "create_model",
     "dataset_statistics",

@@ -33,6 +33,8 @@ F = TypeVar("F", bound=Callable[..., None])
 app = tyro.extras.SubcommandApp()
 data = tyro.extras.SubcommandApp()
 app.command(data, name="data", help="Fetch a data set, look at it, measure it.")
+benchmark = tyro.extras.SubcommandApp()
+app.command(benchmark, name="benchmark", help="Measure images a second of each part.")
 
 
 def _registered_in(group: tyro.extras.SubcommandApp) -> Callable[..., Any]:
@@ -56,6 +58,7 @@ def _registered_in(group: tyro.extras.SubcommandApp) -> Callable[..., Any]:
 
 
 command, data_command = _registered_in(app), _registered_in(data)
+benchmark_command = _registered_in(benchmark)
 
 # One subcommand for each recipe, so that its --help shows its own values.
 AnyRecipe = tyro.extras.subcommand_type_from_defaults(RECIPES, ABOUT)
@@ -69,6 +72,13 @@ Model = Annotated[
 Out = Annotated[Path | None, arg(metavar="PNG", help="file to draw to")]
 DataDir = Annotated[Path | None, arg(metavar="DIR", help="folder that holds the data set already")]
 Json = Annotated[bool, arg(help="print JSON for machines")]
+Models = Annotated[tuple[str, ...], arg(metavar="NAME ...", help="names of `resnetlab models`")]
+BatchSizes = Annotated[tuple[int, ...], arg(metavar="N ...", help="images at once, a row for each")]
+HowToCompute = Annotated[str, arg(help="as in `train`: auto, plain, or words of your choice")]
+Overrides = Annotated[
+    dict[str, str],
+    arg(help="fields of the architecture to change, e.g. `stem cifar shortcut B`"),
+]
 
 
 @command()
@@ -134,10 +144,7 @@ def show(
     image_size: Annotated[int | None, arg(metavar="N", help="pixels; default: the paper's")] = None,
     in_channels: Annotated[int | None, arg(help="default: 3")] = None,
     num_classes: Annotated[int | None, arg(help="default: the paper's")] = None,
-    override: Annotated[
-        dict[str, str],
-        arg(help="fields of the architecture to change, e.g. `stem cifar shortcut B`"),
-    ] = {},  # noqa: B006
+    override: Overrides = {},  # noqa: B006
     json: Json = False,
 ) -> None:
     """Walk through a network: the output shape and the size of each of its parts.
@@ -356,6 +363,90 @@ def show_data(
     from resnetlab.image_plots import plot_samples
 
     print(plot_samples(load_dataset(name, split, data_dir=data_dir), out))
+
+
+@benchmark_command("training")
+def benchmark_training(
+    models: Models = ("resnet20",),
+    batch_sizes: BatchSizes = (128,),
+    execution: HowToCompute = "auto",
+    recipe: Annotated[str, arg(help="its optimizer and augmentation")] = "cifar10-quick",
+    override: Overrides = {},  # noqa: B006
+    steps: Annotated[int, arg(help="of each row; fewer if they last over 20 s")] = 20,
+    json: Json = False,
+) -> None:
+    """Measure the training loop's own steps, beside what the machine can do."""
+    from resnetlab.benchmark import benchmark_training
+
+    rows = benchmark_training(
+        *(models, batch_sizes),
+        execution=execution,
+        overrides=_values(override),
+        recipe=recipe,
+        steps=steps,
+    )
+    _print_rows(rows, json)
+
+
+@benchmark_command("inference")
+def benchmark_inference(
+    models: Models = ("resnet20",),
+    batch_sizes: BatchSizes = (1, 16),
+    execution: HowToCompute = "auto",
+    image_size: Annotated[int | None, arg(metavar="N", help="pixels; default: the paper's")] = None,
+    folder: Annotated[Path | None, arg(metavar="DIR", help="image files to read as well")] = None,
+    override: Overrides = {},  # noqa: B006
+    repeats: Annotated[int, arg(help="of each row; fewer if they last over 10 s")] = 30,
+    json: Json = False,
+) -> None:
+    """Measure inference; of a folder of images, whether decoder or network is the limit."""
+    from resnetlab.benchmark import FolderRate, benchmark_inference
+
+    rows = benchmark_inference(
+        *(models, batch_sizes),
+        execution=execution,
+        overrides=_values(override),
+        image_size=image_size,
+        folder=folder,
+        repeats=repeats,
+    )
+    _print_rows(rows, json)
+    for row in () if json else rows:
+        if isinstance(row, FolderRate):
+            print(
+                f"{row.model}, batch {row.batch_size}: the {row.limit} is the limit (alone, the "
+                f"decoder makes {row.decoder_images_per_second:,.0f} images/s, "
+                f"the network {row.network_images_per_second:,.0f})."
+            )
+
+
+@benchmark_command("data")
+def benchmark_data(
+    name: Positional[Annotated[str, arg(metavar="NAME", help="data set")]] = "cifar10",
+    batch_sizes: BatchSizes = (128,),
+    recipe: Annotated[str, arg(help="its augmentation")] = "cifar10-quick",
+    repeats: Annotated[int, arg(help="of each row; fewer if they last over 2 s")] = 50,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Measure loading a data set, making batches of it, decoding JPEG files."""
+    from resnetlab.benchmark import benchmark_data
+
+    rows = benchmark_data(name, batch_sizes, recipe=recipe, data_dir=data_dir, repeats=repeats)
+    _print_rows(rows, json)
+
+
+def _print_rows(rows: Any, json: bool) -> None:
+    from resnetlab.benchmark import describe, table
+
+    if json:
+        _print_json(describe(rows))
+        return
+    headings, cells = table(rows)
+    printed = _table(*headings)
+    for row in cells:
+        printed.add_row(*row)
+    _print_table(printed)
 
 
 def main() -> None:

@@ -1,0 +1,33 @@
+"""A measurement in a process of its own: the task comes on stdin, the row goes to stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from resnetlab.benchmark.measure import (
+    fitting_execution,
+    measure_folder,
+    measure_inference,
+    measure_training,
+)
+from resnetlab.models.architecture import Architecture
+from resnetlab.training.execution import Execution
+from resnetlab.training.recipe import Recipe
+
+
+def _answer(job: str, **arguments: Any) -> dict[str, Any]:
+    if job in ("choose", "training"):
+        recipe = Recipe.from_dict(arguments.pop("recipe"))
+        if job == "choose":
+            return {"execution": str(fitting_execution(recipe))}
+        return measure_training(recipe, **arguments).to_dict()
+    arguments["architecture"] = Architecture.from_dict(arguments["architecture"])
+    arguments["execution"] = Execution.parse(arguments["execution"])
+    measure = measure_folder if job == "folder" else measure_inference
+    return measure(**arguments).to_dict()
+
+
+if __name__ == "__main__":
+    print(json.dumps(_answer(**json.load(sys.stdin))))

@@ -1,0 +1,91 @@
+"""Images a second of the data: loading, augmenting, decoding."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnetlab.benchmark.records import DataRate
+from resnetlab.benchmark.samples import random_jpeg
+from resnetlab.benchmark.timing import rate_fields, repeat, require_positive
+from resnetlab.data.augment import cutout, random_crop, random_flip
+from resnetlab.data.datasets import Dataset, load_dataset
+from resnetlab.data.images import normalize, read_image
+from resnetlab.training.execution import Execution
+from resnetlab.training.recipe import Recipe, get_recipe
+from resnetlab.training.step import make_batch
+
+
+def benchmark_data(
+    dataset: str = "cifar10",
+    batch_sizes: Sequence[int] = (128,),
+    *,
+    recipe: str | Recipe = "cifar10-quick",
+    data_dir: str | Path | None = None,
+    repeats: int = 50,
+    seconds: float = 2.0,
+) -> list[DataRate]:
+    """Loading a data set from the cache, making training batches of it, decoding JPEG files.
+
+    Each row takes ``repeats`` repetitions, fewer (but three) if they last longer than ``seconds``.
+    Raises ValueError, one sentence, for a name or value that cannot work.
+    """
+    require_positive(repeats=repeats, seconds=seconds)
+    recipe = get_recipe(recipe)
+    load = partial(
+        load_dataset, dataset, "train+val", data_dir=Path(data_dir) if data_dir else None
+    )
+    data = load()
+
+    def row(what: str, work: Callable[[], Any], batch_size: int, repeats: int) -> DataRate:
+        times = repeat(work, repeats=repeats, seconds=seconds)
+        return DataRate(what=what, **rate_fields(times, batch_size))
+
+    rows = [row(f"load {dataset} from the cache", load, len(data), min(repeats, 3))]
+    for batch_size in batch_sizes:
+        require_positive(batch_size=batch_size)
+        jobs = _batch_jobs(data, recipe, batch_size) | _decode_jobs(batch_size)
+        rows += [row(what, work, batch_size, repeats) for what, work in jobs.items()]
+    return rows
+
+
+def _batch_jobs(data: Dataset, recipe: Recipe, batch_size: int) -> dict[str, Callable[[], Any]]:
+    """The parts of a training batch, each on its own, and the whole."""
+    layout = Execution(layout="channels_last")
+    generator = torch.Generator().manual_seed(0)
+    indices = torch.randint(len(data), (batch_size,), generator=generator)
+    images, _ = data.batch(indices)
+    return {
+        "pick a batch": partial(data.batch, indices),
+        "crop": partial(random_crop, images, 4, generator),
+        "flip": partial(random_flip, images, generator),
+        "cutout": partial(cutout, images, data.image_size // 2, generator),
+        "normalise": partial(
+            normalize, images, data.mean, data.std, memory_format=layout.memory_format
+        ),
+        f"whole batch of {recipe.name}": partial(
+            make_batch, data, indices, recipe, layout, epoch=0, step=0
+        ),
+    }
+
+
+def _decode_jobs(batch_size: int) -> dict[str, Callable[[], Any]]:
+    """JPEG of 500 x 375 pixels, the usual size in ImageNet, to 224: one thread and all threads."""
+    photo = random_jpeg(500, 375)
+    threads = os.cpu_count() or 1
+    pool = ThreadPoolExecutor(threads)
+
+    def decode(_: int) -> Tensor:
+        return read_image(photo, channels=3, size=224)
+
+    return {
+        "decode JPEG, 1 thread": lambda: list(map(decode, range(batch_size))),
+        f"decode JPEG, {threads} threads": lambda: list(pool.map(decode, range(batch_size))),
+    }

@@ -1,0 +1,176 @@
+"""The measurements of networks, made in this process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from resnetlab.benchmark.machine import measure_limits, peak_memory_mb, wait_for
+from resnetlab.benchmark.records import FolderRate, NetworkRate
+from resnetlab.benchmark.samples import random_dataset, random_predictor
+from resnetlab.benchmark.timing import rate_fields, repeat, time_once
+from resnetlab.data.datasets import Dataset
+from resnetlab.data.loaders import epoch_batches, steps_per_epoch
+from resnetlab.data.sources import print_to_stderr
+from resnetlab.models.architecture import Architecture, get_architecture
+from resnetlab.models.summary import default_image_size, summarize
+from resnetlab.prediction import find_images
+from resnetlab.training.distributed import World
+from resnetlab.training.execution import Execution
+from resnetlab.training.probe import choose_execution
+from resnetlab.training.recipe import Recipe
+from resnetlab.training.state import State
+from resnetlab.training.step import make_batch, train_step
+
+
+def training_steps(
+    recipe: Recipe, data: Dataset, *, state: State | None = None, world: World | None = None
+) -> Iterator[int]:
+    """The loop's own steps without end; yields this process's images after each.
+
+    ``recipe.execution`` must be explicit. ``state`` may hold another network than the recipe's.
+    """
+    execution = Execution.parse(recipe.execution)
+    world = world or World()
+    if state is None:
+        architecture = get_architecture(recipe.model, **recipe.model_overrides)
+        steps = steps_per_epoch(len(data), recipe.batch_size)
+        state = State.create(recipe, architecture, execution, steps)
+    if execution.mode == "compile":
+        state.model.compile()
+    network = DistributedDataParallel(state.model) if world.size > 1 else state.model
+    state.model.train()
+    for epoch in itertools.count():
+        batches = epoch_batches(
+            len(data),
+            recipe.batch_size,
+            seed=recipe.seed,
+            epoch=epoch,
+            rank=world.rank,
+            world_size=world.size,
+        )
+        for step, indices in enumerate(batches):
+            inputs, targets = make_batch(
+                data, indices, recipe, execution, epoch=epoch, step=step, rank=world.rank
+            )
+            state.sums += train_step(state, network, inputs, targets, recipe, execution)
+            wait_for(execution)
+            yield len(inputs)
+
+
+def fitting_execution(recipe: Recipe) -> Execution:
+    """What ``train`` would choose for this recipe, were its data set as large as CIFAR-10."""
+    architecture = get_architecture(recipe.model, **recipe.model_overrides)
+    data = _random_training_set(recipe)
+    recipe = replace(recipe, epochs=recipe.epochs * 50_000 / len(data))
+    return choose_execution(recipe, architecture, data, report=print_to_stderr)
+
+
+def measure_training(recipe: Recipe, *, repeats: int, seconds: float) -> NetworkRate:
+    """A row of ``benchmark_training``, measured in this process."""
+    execution = Execution.parse(recipe.execution)
+    architecture = get_architecture(recipe.model, **recipe.model_overrides)
+    data = _random_training_set(recipe)
+    steps = training_steps(recipe, data)
+    times = repeat(partial(next, steps), repeats=repeats, seconds=seconds)
+    return _network_rate(
+        "training", recipe.model, architecture, data.image_size, execution, times, recipe.batch_size
+    )
+
+
+def _random_training_set(recipe: Recipe) -> Dataset:
+    architecture = get_architecture(recipe.model, **recipe.model_overrides)
+    size = recipe.image_size or default_image_size(architecture)
+    return random_dataset(architecture, size, max(4 * recipe.batch_size, 1000))
+
+
+def measure_inference(
+    model: str,
+    architecture: Architecture,
+    *,
+    batch_size: int,
+    image_size: int,
+    execution: Execution,
+    repeats: int,
+    seconds: float,
+) -> NetworkRate:
+    """A row of ``benchmark_inference``, measured in this process."""
+    predictor = random_predictor(architecture, image_size, execution)
+    images = random_dataset(architecture, image_size, batch_size).images
+    times = repeat(partial(predictor.logits, images), repeats=repeats, seconds=seconds)
+    return _network_rate("inference", model, architecture, image_size, execution, times, batch_size)
+
+
+def measure_folder(
+    model: str,
+    architecture: Architecture,
+    *,
+    batch_size: int,
+    image_size: int,
+    execution: Execution,
+    folder: str | Path,
+) -> FolderRate:
+    """A row of ``benchmark_inference`` with a folder, measured in this process."""
+    predictor = random_predictor(architecture, image_size, execution)
+    paths = find_images([folder])[: 8 * batch_size]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoded = torch.stack(list(pool.map(predictor.read, paths)))
+        jobs: list[Callable[[], Any]] = [
+            lambda: list(pool.map(predictor.read, paths)),
+            lambda: [predictor.logits(images) for images in decoded.split(batch_size)],
+            lambda: list(predictor.predict(paths, batch_size=batch_size)),
+        ]
+        rounds = [[time_once(job) for job in jobs] for _ in range(4)][1:]  # the first warms up
+    decoder, network, _ = (
+        len(paths) / statistics.median(column) for column in zip(*rounds, strict=True)
+    )
+    share = batch_size / len(paths)
+    return FolderRate(
+        model=model,
+        image_size=image_size,
+        execution=str(execution),
+        images=len(paths),
+        decoder_images_per_second=decoder,
+        network_images_per_second=network,
+        **rate_fields([share * both for _, _, both in rounds], batch_size),
+    )
+
+
+def _network_rate(
+    job: Literal["training", "inference"],
+    model: str,
+    architecture: Architecture,
+    image_size: int,
+    execution: Execution,
+    times: list[float],
+    batch_size: int,
+) -> NetworkRate:
+    peak = peak_memory_mb(execution)  # before the limits, whose tensors are large
+    layers = summarize(architecture, image_size)
+    multiply_adds = sum(layer.multiply_adds for layer in layers)
+    rates = rate_fields(times, batch_size)
+    passes = 3 if job == "training" else 1
+    product, convolution = measure_limits(execution)
+    return NetworkRate(
+        job=job,
+        model=model,
+        image_size=image_size,
+        execution=str(execution),
+        parameters=sum(layer.parameters for layer in layers),
+        multiply_adds=multiply_adds,
+        gflops=2e-9 * multiply_adds * passes * rates["images_per_second"],
+        matrix_product_gflops=product,
+        convolution_gflops=convolution,
+        peak_memory_mb=peak,
+        **rates,
+    )

@@ -1,0 +1,61 @@
+"""Something to measure with: random pixels, a random photograph, an untrained network."""
+
+from __future__ import annotations
+
+import io
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from resnetlab.data.datasets import Dataset
+from resnetlab.models.architecture import Architecture
+from resnetlab.models.resnet import ResNet
+from resnetlab.prediction import Predictor
+from resnetlab.runs import Checkpoint
+from resnetlab.training.execution import Execution
+
+
+def random_jpeg(width: int, height: int) -> bytes:
+    """A JPEG file of a picture about as busy as a photograph."""
+    pixels = torch.rand(1, 3, height // 16, width // 16, generator=torch.Generator().manual_seed(0))
+    smooth = F.interpolate(pixels, (height, width), mode="bilinear")[0]
+    noise = 0.1 * torch.rand(3, height, width, generator=torch.Generator().manual_seed(1))
+    image = (255 * (smooth + noise).clamp(0, 1)).byte().permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def random_dataset(architecture: Architecture, image_size: int, n: int) -> Dataset:
+    """Random pixels and labels that fit a network."""
+    generator = torch.Generator().manual_seed(0)
+    channels, classes = architecture.in_channels, architecture.num_classes
+    shape = (n, image_size, image_size, channels)
+    pixels = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+    return Dataset(
+        name="random",
+        split="train",
+        images=pixels.permute(0, 3, 1, 2),
+        labels=torch.randint(classes, (n,), generator=generator),
+        classes=tuple(map(str, range(classes))),
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
+    )
+
+
+def random_predictor(
+    architecture: Architecture, image_size: int, execution: Execution
+) -> Predictor:
+    """A predictor with an untrained network."""
+    checkpoint = Checkpoint(
+        model=ResNet(architecture).eval(),
+        classes=tuple(map(str, range(architecture.num_classes))),
+        mean=(0.5,) * architecture.in_channels,
+        std=(0.25,) * architecture.in_channels,
+        image_size=image_size,
+    )
+    predictor = Predictor(checkpoint, execution=execution)
+    if execution.mode == "compile":
+        predictor.model.compile()
+    return predictor
