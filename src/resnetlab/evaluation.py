@@ -118,7 +118,7 @@ def dataset_of(
     dataset: str | None = None,
     data_dir: str | Path | None = None,
 ) -> Dataset:
-    """The images to judge a network by, with the network's own normalisation.
+    """The images to judge a network by, with the network's own normalisation if it is known.
 
     The data set is that of its training unless named, out of the same ``data_dir`` if that is
     still there; "val" is the part that its training set aside. Raises ValueError for a split or
@@ -151,6 +151,8 @@ def dataset_of(
         raise ValueError(
             f"the network has {outputs} outputs and {data.name} has {len(data.classes)} classes."
         )
+    if checkpoint.guessed:  # then the data set's own are the better guess
+        return data
     return replace(data, mean=checkpoint.mean, std=checkpoint.std)
 
 

@@ -35,6 +35,8 @@ class Checkpoint:
     mean: tuple[float, ...]
     """per channel, of pixels scaled to 0..1"""
     std: tuple[float, ...]
+    guessed: bool = False
+    """whether the two are a guess, as a foreign file does not tell"""
     image_size: int
     """pixels that an image is resized and cropped to"""
     dataset: str | None = None
@@ -106,12 +108,13 @@ def load_model(source: str | Path, *, model: str | None = None) -> Checkpoint:
     mean, std = weights.mean, weights.std
     if mean is None or std is None:
         mean, std = IMAGENET if architecture.in_channels == 3 else ((0.5,), (0.5,))
-        notes.append(f"its images are normalised by mean {mean} and deviation {std}, a guess")
+        notes.append("its images are normalised as ImageNet's, or as the data set's in evaluation")
     return Checkpoint(
         model=weights.build(),
         classes=weights.classes or tuple(f"class {i}" for i in range(architecture.num_classes)),
         mean=mean,
         std=std,
+        guessed=weights.mean is None,
         image_size=size,
         dataset=weights.dataset,
         metrics=weights.metrics,

@@ -65,6 +65,7 @@ def train(
             recipe = replace(recipe, mean=weights.mean, std=weights.std)
         data, val = _load(recipe)
         _check_fit(recipe, data, world)
+        run = world.from_main(runs.new_run, recipe.name, out)
         execution = world.from_main(
             choose_execution,
             recipe,
@@ -74,7 +75,7 @@ def train(
             report=print_to_stderr,
         )
         recipe = replace(recipe, execution=str(execution))
-        run = world.from_main(_start_run, recipe, out)
+        world.from_main(write_json, run / "recipe.json", recipe.to_dict())
         return _train(recipe, data, val, run, world, weights)
 
 
@@ -216,12 +217,6 @@ def _check_fit(recipe: Recipe, data: Dataset, world: World) -> None:
             "choose a smaller one, or crop_mode zero."
         )
     on_meta(architecture)(torch.empty(1, data.channels, size, size, device="meta"))
-
-
-def _start_run(recipe: Recipe, out: str | Path | None) -> Path:
-    run = runs.new_run(recipe.name, out)
-    write_json(run / "recipe.json", recipe.to_dict())
-    return run
 
 
 def _load(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
