@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import itertools
 import json as json_module
 import os
 import re
@@ -16,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 from rich import box
@@ -26,7 +25,7 @@ from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from resnetlab.records import did_you_mean
-from resnetlab.training.recipe import ABOUT, RECIPES
+from resnetlab.training.recipe import ABOUT, RECIPES, Recipe
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -60,6 +59,12 @@ def _registered_in(group: tyro.extras.SubcommandApp) -> Callable[..., Any]:
 command, data_command = _registered_in(app), _registered_in(data)
 benchmark_command = _registered_in(benchmark)
 
+# An option that may be absent: without this tyro would print "(default: None)" after its help.
+optional = functools.partial(arg, help_behavior_hint="")
+for _name, _hint in get_type_hints(Recipe).items():
+    if type(None) in get_args(_hint):
+        Recipe.__annotations__[_name] = Annotated[_hint, optional(metavar=_name.upper())]
+
 # One subcommand for each recipe, so that its --help shows its own values.
 AnyRecipe = tyro.extras.subcommand_type_from_defaults(RECIPES, ABOUT)
 Run = Annotated[Path, arg(metavar="RUN", help="run folder")]
@@ -67,10 +72,10 @@ Network = Annotated[
     str, arg(metavar="RUN", help="run folder, a file of weights of any origin, or a hub name")
 ]
 Model = Annotated[
-    str | None, arg(metavar="NAME", help="architecture, where a foreign file cannot tell it")
+    str | None, optional(metavar="NAME", help="architecture, where a foreign file cannot tell it")
 ]
-Out = Annotated[Path | None, arg(metavar="PNG", help="file to draw to")]
-DataDir = Annotated[Path | None, arg(metavar="DIR", help="folder that holds the data set already")]
+Out = Annotated[Path | None, optional(metavar="PNG", help="file to draw to")]
+DataDir = Annotated[Path | None, optional(metavar="DIR", help="folder that holds the data set already")]
 Json = Annotated[bool, arg(help="print JSON for machines")]
 Models = Annotated[tuple[str, ...], arg(metavar="NAME ...", help="names of `resnetlab models`")]
 BatchSizes = Annotated[tuple[int, ...], arg(metavar="N ...", help="images at once, a row for each")]
@@ -141,9 +146,9 @@ def _verify(pattern: str, json: bool) -> None:
 @command()
 def show(
     name: Positional[str],
-    image_size: Annotated[int | None, arg(metavar="N", help="pixels; default: the paper's")] = None,
-    in_channels: Annotated[int | None, arg(help="default: 3")] = None,
-    num_classes: Annotated[int | None, arg(help="default: the paper's")] = None,
+    image_size: Annotated[int | None, optional(metavar="N", help="pixels; default: the paper's")] = None,
+    in_channels: Annotated[int | None, optional(metavar="N", help="default: 3")] = None,
+    num_classes: Annotated[int | None, optional(metavar="N", help="default: the paper's")] = None,
     override: Overrides = {},  # noqa: B006
     json: Json = False,
 ) -> None:
@@ -182,7 +187,7 @@ def show(
 @command()
 def train(
     recipe: OmitArgPrefixes[AnyRecipe],  # type: ignore[valid-type]
-    out: Annotated[Path | None, arg(metavar="RUN", help="run folder; default: runs/NAME")] = None,
+    out: Annotated[Path | None, optional(metavar="RUN", help="run folder; default: runs/NAME")] = None,
 ) -> None:
     """Train a network from scratch and judge it on the test set at the end.
 
@@ -221,7 +226,7 @@ def _report(training: Any) -> None:
 def evaluate(
     run: Positional[Network],
     split: Annotated[Literal["test", "val"], arg(help="images to judge by")] = "test",
-    dataset: Annotated[str | None, arg(help="default: the run's own")] = None,
+    dataset: Annotated[str | None, optional(metavar="NAME", help="default: the run's own")] = None,
     data_dir: DataDir = None,
     model: Model = None,
     json: Json = False,
@@ -274,10 +279,10 @@ def predict(
 @command()
 def compare(
     network: Positional[Annotated[str, arg(metavar="FILE.py:NAME", help="class or factory")]],
-    to: Annotated[str | None, arg(metavar="NAME", help="reference; default: the closest")] = None,
-    image_size: Annotated[int | None, arg(metavar="N", help="pixels")] = None,
-    in_channels: Annotated[int | None, arg(metavar="N", help="channels of the image")] = None,
-    num_classes: Annotated[int | None, arg(metavar="N", help="classes that are expected")] = None,
+    to: Annotated[str | None, optional(metavar="NAME", help="reference; default: the closest")] = None,
+    image_size: Annotated[int | None, optional(metavar="N", help="pixels")] = None,
+    in_channels: Annotated[int | None, optional(metavar="N", help="channels of the image")] = None,
+    num_classes: Annotated[int | None, optional(metavar="N", help="classes that are expected")] = None,
     json: Json = False,
 ) -> None:
     """Say how anybody's ResNet differs from the reference. Runs their code.
@@ -355,14 +360,15 @@ def stats(name: DatasetName, data_dir: DataDir = None, json: Json = False) -> No
 def show_data(
     name: DatasetName,
     out: Annotated[Path, arg(metavar="PNG", help="file to draw to")] = Path("samples.png"),
-    split: Annotated[Literal["train", "val", "test"], arg(help="images to draw from")] = "train",
+    split: Annotated[Literal["train", "test"], arg(help="images to draw from")] = "train",
     data_dir: DataDir = None,
 ) -> None:
     """Draw a labelled grid of images, a row for each class."""
     from resnetlab.data.datasets import load_dataset
     from resnetlab.image_plots import plot_samples
 
-    print(plot_samples(load_dataset(name, split, data_dir=data_dir), out))
+    whole = "train+val" if split == "train" else split
+    print(plot_samples(load_dataset(name, whole, data_dir=data_dir), out))
 
 
 @benchmark_command("training")
@@ -393,8 +399,8 @@ def benchmark_inference(
     models: Models = ("resnet20",),
     batch_sizes: BatchSizes = (1, 16),
     execution: HowToCompute = "auto",
-    image_size: Annotated[int | None, arg(metavar="N", help="pixels; default: the paper's")] = None,
-    folder: Annotated[Path | None, arg(metavar="DIR", help="image files to read as well")] = None,
+    image_size: Annotated[int | None, optional(metavar="N", help="pixels; default: the paper's")] = None,
+    folder: Annotated[Path | None, optional(metavar="DIR", help="image files to read as well")] = None,
     override: Overrides = {},  # noqa: B006
     repeats: Annotated[int, arg(help="of each row; fewer if they last over 10 s")] = 30,
     json: Json = False,
@@ -451,6 +457,9 @@ def _print_rows(rows: Any, json: bool) -> None:
 
 def main() -> None:
     """Run a command; a mistake of the user's is one sentence and exit code 2, Ctrl-C is 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where a name cannot be written, ? stands for it
     try:
         try:
             _parse(sys.argv[1:])()
@@ -487,8 +496,11 @@ def _parse(words: list[str]) -> Callable[[], None]:
 
 def _one_sentence(complaint: str, words: list[str]) -> str:
     """tyro's box of advice as one sentence; the nearest name instead of all that there are."""
-    lines = [line.strip(" │") for line in complaint.splitlines() if not line.startswith(("╭", "╰"))]
-    first = " ".join(itertools.takewhile(lambda line: not line.startswith("─"), lines))
+    lines = [line.strip(" │╭╮╰╯") for line in complaint.splitlines()][1:]
+    rules = [set(line) <= set("-─") for line in lines]  # tyro draws in ASCII where it must
+    if rules[0]:
+        lines, rules = lines[1:], rules[1:]
+    first = " ".join(lines[: rules.index(True)])
     first = re.sub(r"^Error parsing recipe: ", "", re.sub(r"\s+", " ", first))
     unknown = re.match(r"Unrecognized options: ([^\s,]+)", first)
     if not unknown:
@@ -499,7 +511,7 @@ def _one_sentence(complaint: str, words: list[str]) -> str:
         return f"there is no option {word!r}{did_you_mean(word, dict.fromkeys(options))}"
     if words[0] == "train" and word not in RECIPES:
         return f"there is no recipe {word!r}{did_you_mean(word, RECIPES)}"
-    known = re.search(r"Available subcommands: (.*?)─", " ".join(lines))
+    known = re.search(r"Available subcommands: (.*?)[-─]{3}", " ".join(lines))
     if (known and words[-1] == word) or words[0] == word:
         names = known[1].replace(" ", "").split(",") if known else []
         return f"there is no command {word!r}{did_you_mean(word, names)}"
@@ -514,9 +526,10 @@ def _fail(sentence: str, code: int) -> None:
 
 
 def _say_origin(checkpoint: Any) -> None:
-    """Of a foreign network, on stderr: what it is, and what had to be assumed."""
-    for line in (checkpoint.origin, *checkpoint.notes) if checkpoint.notes else ():
-        print(f"resnetlab: {line}", file=sys.stderr)
+    """Of a network that we did not train, on stderr: what it is, and what had to be assumed."""
+    if not checkpoint.recipe:
+        for line in (checkpoint.origin, *checkpoint.notes):
+            print(f"resnetlab: {line}", file=sys.stderr)
 
 
 def _table(*columns: str) -> Table:
