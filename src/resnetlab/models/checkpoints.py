@@ -140,7 +140,7 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str
         tensors = {str(k): v.detach() for k, v in content.items() if isinstance(v, Tensor)}
         kept = names[:1] or list(tensors)
         ignored = [str(name) for name in content if name not in kept and name not in card]
-        if names:
+        if names and not card:
             notes.append(f"taken from its entry {names[0]!r}")
         if ignored:
             more = " and more" if len(ignored) > 8 else ""
