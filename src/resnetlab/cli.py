@@ -502,7 +502,7 @@ def _one_sentence(complaint: str, words: list[str]) -> str:
         lines, rules = lines[1:], rules[1:]
     first = " ".join(lines[: rules.index(True)])
     first = re.sub(r"^Error parsing recipe: ", "", re.sub(r"\s+", " ", first))
-    unknown = re.match(r"Unrecognized options: ([^\s,]+)", first)
+    unknown = re.match(r"Unrecognized (?:or misplaced )?options: ([^\s,]+)", first)
     if not unknown:
         return first
     word = unknown[1]
@@ -512,8 +512,8 @@ def _one_sentence(complaint: str, words: list[str]) -> str:
     if words[0] == "train" and word not in RECIPES:
         return f"there is no recipe {word!r}{did_you_mean(word, RECIPES)}"
     known = re.search(r"Available subcommands: (.*?)[-─]{3}", " ".join(lines))
-    if (known and words[-1] == word) or words[0] == word:
-        names = known[1].replace(" ", "").split(",") if known else []
+    if known and word in words[:2]:
+        names = known[1].replace(" ", "").split(",")
         return f"there is no command {word!r}{did_you_mean(word, names)}"
     return first
 
