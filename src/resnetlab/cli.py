@@ -75,7 +75,9 @@ Model = Annotated[
     str | None, optional(metavar="NAME", help="architecture, where a foreign file cannot tell it")
 ]
 Out = Annotated[Path | None, optional(metavar="PNG", help="file to draw to")]
-DataDir = Annotated[Path | None, optional(metavar="DIR", help="folder that holds the data set already")]
+DataDir = Annotated[
+    Path | None, optional(metavar="DIR", help="folder that holds the data set already")
+]
 Json = Annotated[bool, arg(help="print JSON for machines")]
 Models = Annotated[tuple[str, ...], arg(metavar="NAME ...", help="names of `resnetlab models`")]
 BatchSizes = Annotated[tuple[int, ...], arg(metavar="N ...", help="images at once, a row for each")]
@@ -146,7 +148,9 @@ def _verify(pattern: str, json: bool) -> None:
 @command()
 def show(
     name: Positional[str],
-    image_size: Annotated[int | None, optional(metavar="N", help="pixels; default: the paper's")] = None,
+    image_size: Annotated[
+        int | None, optional(metavar="N", help="pixels; default: the paper's")
+    ] = None,
     in_channels: Annotated[int | None, optional(metavar="N", help="default: 3")] = None,
     num_classes: Annotated[int | None, optional(metavar="N", help="default: the paper's")] = None,
     override: Overrides = {},  # noqa: B006
@@ -187,7 +191,9 @@ def show(
 @command()
 def train(
     recipe: OmitArgPrefixes[AnyRecipe],  # type: ignore[valid-type]
-    out: Annotated[Path | None, optional(metavar="RUN", help="run folder; default: runs/NAME")] = None,
+    out: Annotated[
+        Path | None, optional(metavar="RUN", help="run folder; default: runs/NAME")
+    ] = None,
 ) -> None:
     """Train a network from scratch and judge it on the test set at the end.
 
@@ -279,10 +285,14 @@ def predict(
 @command()
 def compare(
     network: Positional[Annotated[str, arg(metavar="FILE.py:NAME", help="class or factory")]],
-    to: Annotated[str | None, optional(metavar="NAME", help="reference; default: the closest")] = None,
+    to: Annotated[
+        str | None, optional(metavar="NAME", help="reference; default: the closest")
+    ] = None,
     image_size: Annotated[int | None, optional(metavar="N", help="pixels")] = None,
     in_channels: Annotated[int | None, optional(metavar="N", help="channels of the image")] = None,
-    num_classes: Annotated[int | None, optional(metavar="N", help="classes that are expected")] = None,
+    num_classes: Annotated[
+        int | None, optional(metavar="N", help="classes that are expected")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say how anybody's ResNet differs from the reference. Runs their code.
@@ -399,8 +409,12 @@ def benchmark_inference(
     models: Models = ("resnet20",),
     batch_sizes: BatchSizes = (1, 16),
     execution: HowToCompute = "auto",
-    image_size: Annotated[int | None, optional(metavar="N", help="pixels; default: the paper's")] = None,
-    folder: Annotated[Path | None, optional(metavar="DIR", help="image files to read as well")] = None,
+    image_size: Annotated[
+        int | None, optional(metavar="N", help="pixels; default: the paper's")
+    ] = None,
+    folder: Annotated[
+        Path | None, optional(metavar="DIR", help="image files to read as well")
+    ] = None,
     override: Overrides = {},  # noqa: B006
     repeats: Annotated[int, arg(help="of each row; fewer if they last over 10 s")] = 30,
     json: Json = False,
