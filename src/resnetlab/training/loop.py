@@ -200,6 +200,8 @@ def _architecture(recipe: Recipe, data: Dataset) -> Architecture:
 def _check_fit(recipe: Recipe, data: Dataset, world: World) -> None:
     """ValueError, before anything is written, for a first batch that could not be trained on."""
     architecture = _architecture(recipe, data)
+    if recipe.execution != "auto":
+        Execution.parse(recipe.execution)
     if architecture.num_classes != len(data.classes):
         raise ValueError(
             f"model_overrides ask for num_classes {architecture.num_classes} and {data.name} has "
