@@ -1,0 +1,317 @@
+"""The command line: what it prints, and one sentence with exit code 2 for what cannot be."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from resnetlab import cli
+from resnetlab.data.datasets import load_dataset
+from resnetlab.training.recipe import RECIPES
+
+COMMANDS = ["data", "models", "show", "train", "resume", "evaluate", "predict", "plot"]
+COMMANDS += ["visualize", *(f"train {name}" for name in RECIPES)]
+COMMANDS += ["data fetch", "data stats", "data show"]
+
+
+def assert_sentence(answer, wanted, code=2):
+    """One line on stderr, nothing on stdout, no traceback."""
+    assert answer.code == code, answer
+    assert answer.out == ""
+    assert re.fullmatch(r"resnetlab: [^\n]*\n", answer.err), answer.err
+    assert re.search(wanted, answer.err), answer.err
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_of_every_command(resnetlab, command):
+    answer = resnetlab(*command.split(), "--help")
+    assert (answer.code, answer.err) == (0, "")
+    usage, _, rest = answer.out.partition("\n\n")
+    assert usage.startswith(f"usage: resnetlab {command}".strip())
+    # what the command is for comes first; no field is without words
+    assert re.match(r"[A-Z\d][^\n]{15,}", rest), rest
+    plain = re.sub(r"\s+", " ", re.sub(r"[│╭╮╰╯─]|-{3,}", " ", rest))
+    for text in ("(default: None)", "{None}", "<factory>", "object at 0x", "functools"):
+        assert text not in plain
+    assert not re.findall(r"--[a-z-]+ (?:\{[^}]*\}|[A-Z]+|) ?\((?:default|required)", plain)
+
+
+def test_help_names_every_command(resnetlab):
+    out = resnetlab("--help").out
+    for command in COMMANDS:
+        if " " not in command:
+            assert f"• {command} " in out
+
+
+WRONG = {
+    "": "Expected one of .*train",
+    "trian smoke": "there is no command 'trian'; did you mean 'train'",
+    "data fech cifar10": "there is no command 'fech'; did you mean 'fetch'",
+    "train": "Expected one of .*cifar10-quick",
+    "train smok": "there is no recipe 'smok'; did you mean 'smoke'",
+    "train smok --epochs 2 --lr 1": "there is no recipe 'smok'; did you mean 'smoke'",
+    "train smoke smoke": "smoke",
+    "train smoke --lrr 1": "there is no option '--lrr'; did you mean '--lr'",
+    "train smoke --lr -1": "lr must be greater than 0, not -1",
+    "train smoke --lr=-0.1": "lr must be greater than 0, not -0.1",
+    "train smoke --lr nan": "lr must be finite",
+    "train smoke --lr fast": "--lr.*'fast'",
+    "train smoke --epochs inf": "epochs must be finite, not inf",
+    "train smoke --epochs 0": "epochs must be greater than 0",
+    "train smoke --batch-size 0": "batch_size must be greater than 0",
+    "train smoke --batch-size 1.5": "--batch-size.*'1.5'",
+    "train smoke --optimizer adam": "adam.*--optimizer.*nesterov",
+    "train smoke --model resnet21": "no model 'resnet21'; did you mean 'resnet",
+    "train smoke --model-overrides depthz 3": "no field 'depthz'; did you mean 'depths'",
+    "train smoke --model-overrides in_channels 1 {data}": r"\(n, 1, height, width\)",
+    "train smoke --model resnet50 --image-size 16 {data}": "16 x 16 pixels are too small",
+    "train smoke --dataset cifar11": "unknown data set 'cifar11'",
+    "train smoke --val-size 300 {data}": "validation set of 300 cannot be split off 300",
+    "train smoke --data-dir {tmp}": "{tmp} holds no CIFAR-10",
+    "train smoke --execution bf61 {data}": "no word 'bf61'; did you mean 'bf16'",
+    "train smoke --out {run} {data}": "already holds a run.*resnetlab resume {run}",
+    "train smoke --out {file}/below {data}": "cannot write to --out {file}/below: Not a directory",
+    "resume {tmp}": "{tmp} holds no recipe.json",
+    "resume {run}": "{run} is finished",
+    "evaluate": "RUN",
+    "evaluate {tmp}": "{tmp}",
+    "evaluate {tmp}/nothing": "{tmp}/nothing",
+    "evaluate {file}": "{file}",
+    "evaluate {run} --split tset": "tset.*test",
+    "evaluate {run} --dataset fashion-mnist-sample --data-dir {samples}": "3-channel images",
+    "evaluate {run} --dataset cifar10 --data-dir {tmp}": "{tmp} holds no CIFAR-10",
+    "predict {run}": "needs an image",
+    "predict {run} {tmp}/empty": "{tmp}/empty holds no images",
+    "predict {run} {file} --topk 0": "--topk must be at least 1",
+    "plot {tmp}": "{tmp} holds no metrics.jsonl",
+    "plot {run} --out {tmp}/x.doc": "ends in .png",
+    "visualize {run} --n 0": "--n",
+    "visualize {tmp}": "{tmp}",
+    "models x*": "no model matches 'x*'",
+    "show resnet21": "no model 'resnet21'",
+    "show resnet50 --image-size 16": "16 x 16 pixels are too small",
+    "show resnet20 --override stem cifa": "stem must be one of .*cifar, not 'cifa'",
+    "data fetch cifar11": "cifar11",
+    "data stats cifar10 --data-dir {tmp}": "{tmp} holds no CIFAR-10",
+    "data show cifar10 --data-dir {tmp}": "{tmp} holds no CIFAR-10",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_input_is_one_sentence(
+    resnetlab, words, smoke, samples, tmp_path, empty_cache, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("text")
+    places = {"tmp": tmp_path, "run": smoke.run, "file": tmp_path / "file", "samples": samples}
+    filled = words.format(**places, data=f"--data-dir {samples}")
+    if words.startswith("train ") and "--execution" not in words:
+        filled += " --execution plain"  # should it start after all
+    wanted = WRONG[words]
+    for name, place in places.items():
+        wanted = wanted.replace(f"{{{name}}}", re.escape(str(place)))
+    assert_sentence(resnetlab(*filled.split()), wanted.replace("'x*'", r"'x\*'"))
+    # nothing is written for what was wrong from the start
+    assert {path.name for path in tmp_path.iterdir()} <= {"empty", "file", "cache"}
+
+
+def test_a_training_that_cannot_go_on_is_one_sentence(resnetlab, samples, tmp_path):
+    run = tmp_path / "run"
+    words = ["train", "smoke", "--out", run, "--data-dir", samples, "--execution", "plain"]
+    answer = resnetlab(*words, "--lr", 1e20)
+    assert answer.code == 2
+    assert "Traceback" not in answer.err
+    assert re.search("resnetlab: the loss is not finite in epoch 1 .*lower --lr", answer.err)
+
+
+@pytest.mark.parametrize("name", ["best.pt", "metrics.jsonl"])
+@pytest.mark.parametrize("content", [b"", b"\x00\xff", None])
+def test_a_damaged_run_is_one_sentence(resnetlab, smoke, tmp_path, name, content):
+    run = shutil.copytree(smoke.run, tmp_path / "run")
+    whole = (run / name).read_bytes()
+    (run / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
+    command = "evaluate" if name == "best.pt" else "plot"
+    wanted = name if content or content is None or name == "best.pt" else "no finished epoch"
+    assert_sentence(resnetlab(command, run), wanted)
+
+
+def test_a_damaged_cache_is_one_sentence(resnetlab, samples, tmp_path):
+    """A folder in the cache's layout whose file is truncated, as by a broken copy."""
+    folder = shutil.copytree(samples, tmp_path / "data")
+    path = folder / "cifar10-sample" / "train.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert_sentence(
+        resnetlab("train", "smoke", "--data-dir", folder, "--out", tmp_path / "run"),
+        re.escape(str(path)),
+    )
+
+
+def test_a_closed_folder_is_one_sentence(resnetlab, smoke, tmp_path):
+    """Below a file even root cannot write."""
+    (tmp_path / "file").touch()
+    for command in ("plot", "visualize"):
+        answer = resnetlab(command, smoke.run, "--out", tmp_path / "file" / "x.png")
+        assert_sentence(answer, f"cannot write {tmp_path}/file/x.png: ")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder with room for 300 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("taken", [0, 250_000, 299_000])
+def test_a_full_disk_is_one_sentence(resnetlab, samples, small_disk, taken):
+    (small_disk / "ballast").write_bytes(b"x" * taken)
+    run = small_disk / "run"
+    answer = resnetlab(
+        *("train", "smoke", "--out", run, "--data-dir", samples, "--execution", "plain"),
+    )
+    assert answer.code == 2
+    assert "Traceback" not in answer.err
+    last = answer.err.splitlines()[-1]
+    assert re.fullmatch(rf"resnetlab: cannot write (to --out )?{run}.*(space|another).*", last)
+
+
+def test_models(resnetlab):
+    rows = json.loads(resnetlab("models", "resnet*", "--json").out)
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["resnet50"]["parameters"] == 25_557_032
+    table = resnetlab("models", "resnet20").out
+    assert re.search(r"resnet20 +20 +269,722 +[\d,]+ +32 px +8.75 %", table)
+
+
+def test_show(resnetlab):
+    words = ["show", "resnet50", "--image-size", 64]
+    rows = json.loads(resnetlab(*words, "--json").out)
+    assert rows[-1]["output"] == [1000]
+    assert sum(row["parameters"] for row in rows) == 25_557_032
+    assert re.search(r"layer4 +3 x Bottleneck +2048 x 2 x 2 ", resnetlab(*words).out)
+    fields = ["--override", "depths", "1,1,1", "widths", "8,16,32", "shortcut", "B"]
+    small = json.loads(resnetlab("show", "resnet20", "--in-channels", 1, *fields, "--json").out)
+    assert [row["output"][0] for row in small if row["name"].startswith("layer")] == [8, 16, 32]
+
+
+def test_evaluate(resnetlab, smoke):
+    values = json.loads(resnetlab("evaluate", smoke.run, "--json").out)
+    assert values == json.loads((smoke.run / "test.json").read_text())
+    out = resnetlab("evaluate", smoke.run, "--split", "val").out
+    best = max(line["val_top1"] for line in smoke.history)
+    assert out.startswith("cifar10-sample, val: 100 images\n")
+    assert f"top-1 {best:.2f} %" in out
+    assert re.search(r"automobile +[\d.]+ +[\d.]+ +[\d.]+ +10 ", out)
+
+
+def test_predict(resnetlab, smoke, samples, tmp_path):
+    data = load_dataset("cifar10-sample", "test", data_dir=samples)
+    for i in range(3):
+        Image.fromarray(data.images[i].permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+    answer = resnetlab("predict", smoke.run, tmp_path, "--format", "json", "--topk", 2)
+    assert answer.code == 0
+    rows = json.loads(answer.out)
+    assert [row["image"] for row in rows] == [str(tmp_path / f"{i}.png") for i in range(3)]
+    assert all(len(row["predictions"]) == 2 for row in rows)
+    (tmp_path / "1.png").write_text("text")
+    answer = resnetlab("predict", smoke.run, tmp_path, "--format", "csv", "--topk", 1)
+    assert answer.code == 1
+    assert len(answer.out.splitlines()) == 1 + 2
+    assert answer.err.splitlines()[-1].startswith(f"cannot read {tmp_path / '1.png'}: not an image")
+
+
+def test_pictures(resnetlab, smoke, samples, tmp_path):
+    for words in (
+        ("plot", smoke.run),
+        ("visualize", smoke.run, "--n", 4, "--data-dir", samples),
+        ("data", "show", "cifar10-sample", "--data-dir", samples),
+    ):
+        out = tmp_path / f"{words[0]}.png"
+        answer = resnetlab(*words, "--out", out)
+        assert (answer.code, answer.out) == (0, f"{out}\n")
+        with Image.open(out) as image:
+            image.load()
+
+
+def test_data(resnetlab, samples):
+    words = ("cifar10-sample", "--data-dir", samples)
+    assert resnetlab("data", "fetch", *words).out == f"{samples / 'cifar10-sample'}\n"
+    values = json.loads(resnetlab("data", "stats", *words, "--json").out)
+    assert (values["n"], len(values["mean"]), len(values["std"])) == (300, 3, 3)
+    assert f"mean {values['mean'][0]:.8f}" in resnetlab("data", "stats", *words).out
+
+
+def test_train_reports_and_resume_goes_on(resnetlab, smoke, samples, tmp_path):
+    run = tmp_path / "run"
+    words = ["--epochs", 2, "--warmup-epochs", 1, "--data-dir", samples, "--execution", "plain"]
+    narrow = ["--model-overrides", "width_per_group", 64]
+    answer = resnetlab("train", "smoke", "--out", run, *words, *narrow)
+    assert answer.code == 0, answer.err
+    said = json.loads((run / "test.json").read_text())
+    assert answer.out.startswith(f"test accuracy {said['top1']:.2f} % on 100 images\n")
+    for name in ("best.pt", "test.json", "metrics.jsonl", "curves.png", "last.pt"):
+        assert f"{run / name}" in answer.out
+        assert (run / name).exists()
+    (run / "test.json").unlink()  # as if it had been killed at the very end
+    again = resnetlab("resume", run)
+    assert (again.code, again.out) == (0, answer.out)
+    assert json.loads((run / "test.json").read_text()) == said
+
+
+def test_ctrl_c_is_one_sentence(resnetlab, monkeypatch):
+    for text in ("stopped.", ""):
+        error = KeyboardInterrupt(*[text] * bool(text))
+        monkeypatch.setattr(cli, "_parse", lambda words, error=error: _raise(error))
+        assert_sentence(resnetlab(), "^resnetlab: stopped\\.", code=130)
+
+
+def _raise(error):
+    raise error
+
+
+def run_shell(script, **options):
+    program = f"'{sys.executable}' -c 'from resnetlab.cli import main; main()'"
+    return subprocess.run(
+        ["bash", "-c", f'resnetlab() {{ {program} "$@"; }}; {script}'],
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_terminal_of_any_encoding_is_told(encoding):
+    """tyro draws its boxes, which the sentence is taken from, in two ways."""
+    script = "resnetlab data fech; resnetlab train smoke --lrr 1; resnetlab train smök"
+    done = run_shell(script, env=os.environ | {"PYTHONIOENCODING": encoding})
+    assert (done.stdout, done.stderr.splitlines()[:2]) == (
+        "",
+        [
+            "resnetlab: there is no command 'fech'; did you mean 'fetch'?",
+            "resnetlab: there is no option '--lrr'; did you mean '--lr'?",
+        ],
+    )
+    assert re.search("no recipe 'sm[ö?]+k'; did you mean 'smoke'", done.stderr)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_output_that_cannot_be_written_is_one_sentence():
+    done = run_shell("resnetlab --help > /dev/full")
+    assert (done.returncode, done.stderr) == (2, "resnetlab: [Errno 28] No space left on device\n")
+
+
+def test_a_reader_that_goes_away_is_no_mistake():
+    done = run_shell("(sleep 0.1; resnetlab --help; echo $? >&2) | true")
+    assert done.stderr == "1\n"
