@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from resnetlab import cli
 from resnetlab.training.loop import Training, train
@@ -16,6 +17,10 @@ from resnetlab.training.loop import Training, train
 # Several threads wait for each other in a busy loop when the cores are taken.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+
+# Other programs may take the machine; a slow example is no failure.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 SAMPLES = Path(__file__).parent / "data" / "samples"
 
