@@ -534,6 +534,8 @@ def _one_sentence(complaint: str, words: list[str]) -> str:
 
 def _fail(sentence: str, code: int) -> None:
     if os.environ.get("LOCAL_RANK", "0") != "0":
+        if code == 130:
+            sys.exit(code)
         time.sleep(10)  # torchrun's processes fail alike: the first one says it and ends the others
     print(f"resnetlab: {sentence}", file=sys.stderr)
     sys.exit(code)
