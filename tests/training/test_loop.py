@@ -14,7 +14,7 @@ from resnetlab.evaluation import evaluate
 from resnetlab.training import execution
 from resnetlab.training.loop import resume
 
-AVERAGED = {"ema_decay": 0.8, "accumulate": 2, "cutmix": 1.0, "clip_norm": 5.0}
+AVERAGED = {"optimizer": "muon", "ema_decay": 0.8, "accumulate": 2, "cutmix": 1.0, "clip_norm": 5.0}
 
 
 def test_the_loss_falls(smoke):

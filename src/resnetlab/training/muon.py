@@ -8,47 +8,49 @@ stacked, so that a small network's step is a dozen batched products and not hund
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, optim
 
 
-class Muon(optim.SGD):
-    """SGD whose groups with ``muon=True`` are stepped by Muon.
+def step_by_muon(optimizer: optim.SGD) -> None:
+    """Make ``optimizer`` step its groups with ``muon=True`` by Muon.
 
     Their weights (out, in, k, k) count as matrices (out, in * k * k) and are rescaled to the norm
     sqrt(out) at each step: a norm follows each of these convolutions, so only directions matter,
-    and the learning rate is the angle of a step. They must not have weight decay.
+    and the learning rate is the angle of a step. Their own momentum is ``muon_momentum``; SGD's,
+    and weight decay, must be 0.
     """
+    optimizer.register_step_pre_hook(_orthogonalize_gradients)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        assert closure is None
-        for group in self.param_groups:
-            if not group.get("muon"):
-                continue
-            stacks: dict[torch.Size, list[Tensor]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    stacks[parameter.shape].append(parameter)
-            for weights in stacks.values():
-                directions = [self._momentum(weight, group["muon_momentum"]) for weight in weights]
-                updates = orthogonalize(torch.stack(directions))
-                for weight, update in zip(weights, updates, strict=True):
-                    weight.grad = update.reshape(weight.shape)
-                    weight.mul_(len(weight) ** 0.5 / weight.norm())
-        super().step()
 
-    def _momentum(self, weight: Tensor, momentum: float) -> Tensor:
-        """Nesterov's direction as a matrix (out, in * k * k)."""
-        state, gradient = self.state[weight], weight.grad
-        assert gradient is not None
-        if "velocity" not in state:
-            state["velocity"] = torch.zeros_like(weight)
-        velocity = state["velocity"].mul_(momentum).add_(gradient)
-        return gradient.add(velocity, alpha=momentum).flatten(1)
+@torch.no_grad()
+def _orthogonalize_gradients(optimizer: optim.Optimizer, *_: Any) -> None:
+    for group in optimizer.param_groups:
+        if not group.get("muon"):
+            continue
+        stacks: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        for weight in group["params"]:
+            if weight.grad is not None:
+                stacks[weight.shape].append(weight)
+        for weights in stacks.values():
+            momentum = group["muon_momentum"]
+            directions = [_direction(w, optimizer.state[w], momentum) for w in weights]
+            updates = orthogonalize(torch.stack(directions))
+            for weight, update in zip(weights, updates, strict=True):
+                weight.grad = update.reshape(weight.shape)
+                weight.mul_(len(weight) ** 0.5 / weight.norm())
+
+
+def _direction(weight: Tensor, state: dict[str, Tensor], momentum: float) -> Tensor:
+    """Nesterov's, as a matrix (out, in * k * k)."""
+    gradient = weight.grad
+    assert gradient is not None
+    if "velocity" not in state:
+        state["velocity"] = torch.zeros_like(weight)
+    velocity = state["velocity"].mul_(momentum).add_(gradient)
+    return gradient.add(velocity, alpha=momentum).flatten(1)
 
 
 def orthogonalize(matrices: Tensor, steps: int = 3) -> Tensor:

@@ -6,7 +6,7 @@ import math
 
 from torch import nn, optim
 
-from resnetlab.training.muon import Muon
+from resnetlab.training.muon import step_by_muon
 from resnetlab.training.recipe import Recipe
 
 
@@ -31,7 +31,9 @@ def create_optimizer(model: nn.Module, recipe: Recipe) -> optim.Optimizer:
         group["params"] = [p for p in group["params"] if p.dim() != 4]
     muon = {"params": convolutions, "muon": True, "muon_momentum": recipe.muon_momentum}
     muon |= {"lr": recipe.muon_lr, "momentum": 0.0, "nesterov": False}
-    return Muon([*groups, muon], **options)
+    optimizer = optim.SGD([*groups, muon], **options)
+    step_by_muon(optimizer)
+    return optimizer
 
 
 def lr_factor(recipe: Recipe, epoch: float) -> float:

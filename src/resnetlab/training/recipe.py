@@ -192,7 +192,14 @@ _add(
     "ResNet-20 with one input channel on Fashion-MNIST.",
 )
 _add(
-    replace(_quick, name="smoke", dataset="cifar10-sample", val_size=100, batch_size=64, lr=0.05),
+    Recipe(
+        name="smoke",
+        dataset="cifar10-sample",
+        val_size=100,
+        batch_size=64,
+        lr=0.05,
+        warmup_epochs=3,
+    ),
     "A few hundred real images in seconds: to see that everything works, not to learn.",
 )
 

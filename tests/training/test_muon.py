@@ -1,0 +1,81 @@
+"""Muon against its definition."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import optim
+
+from resnetlab.models.resnet import create_model
+from resnetlab.training.muon import orthogonalize, step_by_muon
+from resnetlab.training.optimizer import create_optimizer
+from resnetlab.training.recipe import Recipe
+
+
+@given(rows=st.integers(2, 24), columns=st.integers(2, 24), seed=st.integers(0, 100))
+def test_singular_values_are_brought_near_1(rows, columns, seed):
+    generator = torch.Generator().manual_seed(seed)
+    matrices = torch.randn(2, rows, columns, generator=generator)
+    strong = torch.linalg.svdvals(matrices) > 0.3 * torch.linalg.svdvals(matrices)[:, :1]
+    values = torch.linalg.svdvals(orthogonalize(matrices, steps=5))
+    # The iteration swings around 1 by design; small singular values are still on their way.
+    assert (values[strong] > 0.5).all()
+    assert (values < 1.5).all()
+
+
+def test_the_directions_are_those_of_the_singular_value_decomposition():
+    matrix = torch.randn(1, 6, 9, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    result = orthogonalize(matrix, steps=5)
+    # In the basis of the singular vectors only the diagonal is left.
+    inside = u.mT @ result @ v.mT
+    torch.testing.assert_close(
+        inside, torch.diag_embed(inside.diagonal(dim1=1, dim2=2)), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(result.mT, orthogonalize(matrix.mT, steps=5), atol=1e-4, rtol=0)
+
+
+def test_a_step_is_a_rescaled_weight_minus_lr_times_the_orthogonal_direction():
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(4, 3, 3, 3))
+    group = {"params": [weight], "muon": True, "muon_momentum": 0.5, "momentum": 0.0}
+    optimizer = optim.SGD([group], lr=0.1)
+    step_by_muon(optimizer)
+    velocity = torch.zeros_like(weight)
+    for _ in range(3):
+        gradient, before = torch.randn_like(weight), weight.detach().clone()
+        velocity = 0.5 * velocity + gradient
+        direction = orthogonalize((gradient + 0.5 * velocity).flatten(1)[None])[0]
+        wanted = before * 2 / before.norm() - 0.1 * direction.view_as(before)
+        weight.grad = gradient.clone()
+        optimizer.step()
+        torch.testing.assert_close(weight.detach(), wanted)
+
+
+def test_only_convolutions_are_stepped_by_muon_and_they_do_not_decay():
+    model = create_model("resnet20", shortcut="B")
+    optimizer = create_optimizer(model, Recipe(optimizer="muon", weight_decay=1e-3))
+    muon = [group for group in optimizer.param_groups if group.get("muon")]
+    assert len(muon) == 1
+    assert {p.dim() for p in muon[0]["params"]} == {4}
+    assert (muon[0]["weight_decay"], muon[0]["momentum"], muon[0]["lr"]) == (0, 0, 0.05)
+    names = {id(p): name for name, p in model.named_parameters()}
+    others = [names[id(p)] for g in optimizer.param_groups if g not in muon for p in g["params"]]
+    assert len(others) + len(muon[0]["params"]) == len(names)
+    assert not any("conv" in name for name in others)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "muon"])
+def test_each_optimizer_lowers_the_loss(optimizer):
+    torch.manual_seed(0)
+    model = create_model("resnet20", depths=(1, 1, 1))
+    images, labels = torch.randn(16, 3, 8, 8), torch.arange(16) % 10
+    steps = create_optimizer(model, Recipe(optimizer=optimizer, lr=0.05, muon_lr=0.05))
+    losses = []
+    for _ in range(8):
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        steps.step()
+        steps.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
