@@ -557,7 +557,7 @@ def _table(*columns: str) -> Table:
 
 
 def _print_table(table: Table) -> None:
-    console = Console()
+    console = Console(markup=False)  # a class may be called [bold]
     if not console.is_terminal:  # a pipe or a file has no width to fit
         console.width = 200
     console.print(table)

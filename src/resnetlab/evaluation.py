@@ -98,6 +98,10 @@ def evaluate_model(
     logits = torch.cat([logits for logits, _ in batches]).cpu()
     labels = torch.cat([labels for _, labels in batches]).cpu()
     classes = len(dataset.classes)
+    if logits.size(1) != classes:
+        raise ValueError(
+            f"the network has {logits.size(1)} outputs and {dataset.name} has {classes} classes."
+        )
     ranked = logits.topk(min(5, classes)).indices == labels[:, None]
     return Evaluation(
         dataset=dataset.name,

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from resnetlab.files import atomic_write
+from resnetlab.files import atomic_write, check_zip
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.pretrained import IMAGENET, read_weights, save_weights
 from resnetlab.models.resnet import ResNet
@@ -81,10 +81,7 @@ def save(values: dict[str, Any], path: Path) -> None:
 def load(path: Path) -> dict[str, Any]:
     """Read what ``save`` wrote; ValueError if there is no such file or it is not whole."""
     try:
-        with zipfile.ZipFile(path) as archive:  # torch writes checksums and does not read them
-            damaged = archive.testzip()
-        if damaged:
-            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        check_zip(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}.") from None

@@ -15,6 +15,7 @@ import sys
 import urllib.error
 import urllib.request
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import safetensors
 import torch
 from torch import Tensor
 
+from resnetlab.files import check_zip
 from resnetlab.models import mindspore
 from resnetlab.models.architecture import ARCHITECTURES, did_you_mean
 
@@ -114,6 +116,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], li
 
 def _read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str], str]:
     try:
+        if zipfile.is_zipfile(path):
+            check_zip(path)
         with warnings.catch_warnings():  # of other pickle protocols and of TorchScript
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -126,7 +130,10 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str
             f"m = torch.load({path.name!r}, weights_only=False); torch.save(m.state_dict() if "
             "hasattr(m, 'state_dict') else m['state_dict'], 'weights.pth')"
         ) from error
-    except (RuntimeError, EOFError, LookupError, struct.error, UnicodeDecodeError) as error:
+    except (
+        *(RuntimeError, EOFError, LookupError, UnicodeDecodeError),
+        *(struct.error, zipfile.BadZipFile),
+    ) as error:
         raise ValueError(
             f"{path} cannot be read as PyTorch weights ({str(error)[:100]}): it is damaged or not "
             "a state dict; save one anew with torch.save(model.state_dict(), file)."

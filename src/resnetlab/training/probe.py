@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -72,7 +73,8 @@ def choose_execution(
         measure(replace(Execution.parse(best), mode="compile"))
         best = max(rates, key=lambda name: rates[name])
     if len(rates) > before:
-        write_json(memory, known)
+        with contextlib.suppress(ValueError):  # a cache that cannot be written is measured again
+            write_json(memory, known)
     slowest = min(rates, key=lambda name: rates[name])
     lost = [] if has_fast_bf16() else ["no bf16 in hardware"]
     lost += [] if has_compiler() else ["no C++ compiler, so nothing was compiled"]
