@@ -302,3 +302,186 @@ def test_preactivation_splits_where_paper_2_does() -> None:
     comparison = compare_models(model)
     assert kinds(comparison) == ["shortcut-source"]
     assert comparison.differences[0].places == ("layer1.0",)
+
+
+def with_sum_over_the_map() -> nn.Module:
+    class Net(nn.Module):
+        def __init__(self, area: int = 64):
+            super().__init__()
+            self.body, self.area = small(), area
+
+        def forward(self, x):
+            x = self.body.forward_features(x)
+            n, c, h, w = x.shape
+            return self.body.fc(x.view(n, c, h * w).sum(-1) / self.area)
+
+    return Net()
+
+
+def replaced_forward(change) -> nn.Module:
+    """ResNet-20 whose blocks have another forward."""
+
+    class Changed(BasicBlock):
+        def forward(self, x):
+            return change(self, x)
+
+    model = small()
+    for block in model.modules():
+        if isinstance(block, BasicBlock):
+            block.__class__ = Changed
+    return model
+
+
+def branch(block: BasicBlock, x: torch.Tensor) -> torch.Tensor:
+    return block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
+
+
+def with_relu_at_the_start_of_a_block() -> nn.Module:
+    def change(block, x):
+        x = block.relu(x)
+        shortcut = x if block.downsample is None else block.downsample(x)
+        return block.relu(branch(block, x) + shortcut)
+
+    return replaced_forward(change)
+
+
+def with_shortcut_a(halve) -> nn.Module:
+    class Shortcut(nn.Module):
+        def forward(self, x):
+            channels = x.shape[1] // 2
+            return nn.functional.pad(halve(x), (0, 0, 0, 0, channels, channels))
+
+    model = small()
+    model.layer2[0].downsample = Shortcut()
+    model.layer3[0].downsample = Shortcut()
+    return model
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        with_sum_over_the_map(),
+        with_relu_at_the_start_of_a_block(),
+        with_shortcut_a(lambda x: nn.functional.interpolate(x, scale_factor=0.5)),
+    ],
+    ids=["sum divided by the area", "ReLU of a ReLU", "shortcut A by interpolation"],
+)
+def test_other_words_for_the_same_are_no_difference(model: nn.Module) -> None:
+    comparison = compare_models(model, image_size=32)
+    assert comparison.differences == ()
+    assert comparison.reference == "resnet20"
+
+
+def without_division_by_the_area() -> nn.Module:
+    model = with_sum_over_the_map()
+    model.area = 1
+    return model
+
+
+def with_squeeze() -> nn.Module:
+    class Squeeze(nn.Module):
+        def forward(self, x):
+            return x[:, :, None].squeeze()
+
+    model = small()
+    model.fc = nn.Sequential(Squeeze(), model.fc)
+    return model
+
+
+def with_dropout_for_ever() -> nn.Module:
+    class Drop(nn.Module):
+        def forward(self, x):
+            return nn.functional.dropout(x, 0.3)
+
+    model = small()
+    model.layer1[0].bn2 = nn.Sequential(model.layer1[0].bn2, Drop())
+    return model
+
+
+def with_average_shortcut() -> nn.Module:
+    return with_shortcut_a(lambda x: nn.functional.avg_pool2d(x, 2))
+
+
+def with_narrow_head() -> nn.Module:
+    model = create_model("resnet50_v1")
+    model.fc = nn.Linear(512, 1000)
+    return model
+
+
+def without_padding() -> nn.Module:
+    model = small()
+    model.layer1[0].conv2.padding = (0, 0)
+    return model
+
+
+def with_idle_lazy_layer() -> nn.Module:
+    model = small()
+    model.layer1[0].bn3 = nn.LazyBatchNorm2d()
+    return model
+
+
+def with_relu_after_the_sum_of_2016() -> nn.Module:
+    model = create_model("preresnet110", depths=(3, 3, 3))
+    for stage in (model.layer1, model.layer2, model.layer3):
+        for block in stage:
+            block.register_forward_hook(lambda module, args, out: out.relu())
+    return model
+
+
+@pytest.mark.parametrize(
+    ("maker", "kind", "reference"),
+    [
+        (without_division_by_the_area, "pooling", "resnet20"),
+        (with_squeeze, "single-image", "resnet20"),
+        (with_dropout_for_ever, "dropout", "resnet20"),
+        (with_average_shortcut, "shortcut-option", "resnet20"),
+        (with_narrow_head, "head-shape", "resnet50_v1"),
+        (without_padding, "padding", "resnet20"),
+        (with_idle_lazy_layer, "unused-parameters", "resnet20"),
+        (with_relu_after_the_sum_of_2016, "extra-relu", "resnet20 (activation=pre)"),
+    ],
+)
+def test_one_change_is_one_difference_from_the_right_reference(maker, kind, reference) -> None:
+    comparison = compare_models(maker())
+    assert kinds(comparison) == [kind]
+    assert comparison.reference.startswith(reference)
+
+
+def test_branch_added_to_itself_lacks_the_shortcut() -> None:
+    def change(block, x):
+        out = branch(block, x)
+        return block.relu(out + out)
+
+    comparison = compare_models(replaced_forward(change))
+    assert comparison.reference.startswith("resnet20")
+    assert kinds(comparison) == ["missing-addition", "extra-operation"]
+    assert "itself" in comparison.differences[1].what
+
+
+def test_first_norm_forgotten_in_the_order_of_2016() -> None:
+    model = create_model("preresnet110", depths=(3, 3, 3))
+    for name in ("layer1", "layer2", "layer3"):
+        for block in getattr(model, name):
+            block.bn1, block.relu = nn.Identity(), nn.ReLU()
+    comparison = compare_models(model)
+    assert comparison.reference == "resnet20 (activation=pre)"
+    assert kinds(comparison) == ["missing-norm"]
+    assert len(comparison.differences[0].places) == 9
+
+
+def test_lazy_layers_behind_a_crash_do_not_hide_it() -> None:
+    model = nn.Sequential(nn.LazyConv2d(8, 3), nn.Linear(5, 5), nn.LazyConv2d(8, 3))
+    comparison = compare_models(model)
+    assert comparison.verdict == "different"
+    assert "not counted" in " ".join(comparison.notes)
+
+
+def test_frozen_parameters_are_noted() -> None:
+    model = small().requires_grad_(False)
+    assert "269,722 parameters are frozen" in " ".join(compare_models(model).notes)
+
+
+@pytest.mark.parametrize("option", ["image_size", "in_channels", "num_classes"])
+def test_numbers_below_one_are_refused(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be at least 1, not 0"):
+        compare_models(small(), **{option: 0})

@@ -9,6 +9,7 @@ from torch import nn
 
 from resnetlab.comparison.findings import Findings
 from resnetlab.comparison.operations import Node
+from resnetlab.comparison.structure import POOLS
 from resnetlab.comparison.trace import Crash, Trace
 
 FAR = 3.0
@@ -92,13 +93,15 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
     used = {name for nodes in live for node in nodes for name in node.names}
     unused = {name: size for name, size in sizes.items() if name not in used}
     for owner in _owners(set(unused), sizes):
-        found.add(
-            "unused-parameters",
-            "{amount} parameters are registered but play no part in the output.",
-            "remove these layers, or use them in forward.",
-            owner,
-            amount=sum(size for name, size in unused.items() if f"{name}.".startswith(f"{owner}.")),
-        )
+        amount = sum(size for name, size in unused.items() if f"{name}.".startswith(f"{owner}."))
+        text = "{amount} parameters are registered but play no part in the output."
+        if not amount:  # of lazy layers
+            text = "layers are registered but never called."
+        remedy = "remove these layers, or use them in forward."
+        found.add("unused-parameters", text, remedy, owner, amount=amount)
+    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    if frozen:
+        found.note(f"{frozen:,} parameters are frozen (requires_grad=False).")
     uses: dict[str, int] = defaultdict(int)
     for node in live[0]:
         if node.kind in ("conv", "linear", "norm"):
@@ -194,7 +197,16 @@ def explain_crash(crash: Crash, size: int) -> tuple[str, str, str]:
     if crash.operation in ("add", "sub") and len(crash.nodes) == 2:
         first, second = sorted(crash.nodes, key=lambda node: node.index)
         words = f"{_by(shapes[0][1:])} and {_by(shapes[1][1:])} cannot be added"
-        if _depends(second, first):
+        between = _path(second, first)
+        shrinks = next((node for node in between if _shrinks(node)), None)
+        if shrinks and shapes[0][1] == shapes[1][1]:
+            kernel = "{}x{}".format(*shrinks.settings["kernel"])
+            return (
+                "padding",
+                f"{at}{words}: the {kernel} convolution {shrinks.label} takes off the border.",
+                "pad with half the kernel, which keeps the map's size: padding=1 for 3x3.",
+            )
+        if first in between:
             return (
                 "missing-projection",
                 f"{at}{words}: the shortcut is an identity, but the block changes the shape.",
@@ -229,8 +241,9 @@ def explain_crash(crash: Crash, size: int) -> tuple[str, str, str]:
         got, want = shapes[-2][-1], shapes[-1][0]
         node = crash.nodes[0] if crash.nodes else None
         pooled = node is not None and (
-            node.settings.get("kernel", 0) is None or node.kind == "mean" or len(node.shape) == 2
+            len(node.shape) == 2 or (node.kind in POOLS and set(node.shape[2:]) == {1})
         )
+        at = f"the forward pass crashes here at {size} pixels: "
         if pooled:
             return (
                 "head-shape",
@@ -252,16 +265,23 @@ def explain_crash(crash: Crash, size: int) -> tuple[str, str, str]:
     return ("crash", f"{at}{message}", "make it run first; the place is the innermost module.")
 
 
-def _depends(node: Node, ancestor: Node) -> bool:
-    todo, seen = [node], set()
+def _path(node: Node, ancestor: Node) -> list[Node]:
+    """The operations behind ``node`` back to ``ancestor``, last first."""
+    todo, seen = [node], dict[int, Node]()
     while todo:
         node = todo.pop()
-        if node is ancestor:
-            return True
-        if node.index > ancestor.index and node.index not in seen:
-            seen.add(node.index)
-            todo.extend(node.inputs)
-    return False
+        if node.index >= ancestor.index and node.index not in seen:
+            seen[node.index] = node
+            todo.extend(node.inputs if node is not ancestor else [])
+    return list(seen.values())
+
+
+def _shrinks(node: Node) -> bool:
+    """Whether a convolution has less padding than keeps the map's size."""
+    if node.kind != "conv":
+        return False
+    kernel, padding, dilation = (node.settings[key] for key in ("kernel", "padding", "dilation"))
+    return any(2 * p < d * (k - 1) for k, p, d in zip(kernel, padding, dilation, strict=True))
 
 
 def _by(shape: tuple[int, ...]) -> str:

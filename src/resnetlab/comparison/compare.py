@@ -22,7 +22,12 @@ from resnetlab.comparison.findings import Difference, Findings
 from resnetlab.comparison.nearest import SMALL_IMAGE, guess_fields, nearest, nearest_by_layers
 from resnetlab.comparison.operations import Node
 from resnetlab.comparison.outputs import output_difference
-from resnetlab.comparison.running import check_sizes, fill_lazy_layers, first_run
+from resnetlab.comparison.running import (
+    check_single_image,
+    check_sizes,
+    fill_lazy_layers,
+    first_run,
+)
 from resnetlab.comparison.settings import Pairs
 from resnetlab.comparison.structure import Structure, parse
 from resnetlab.comparison.target import asked_classes, build
@@ -30,7 +35,7 @@ from resnetlab.comparison.trace import Trace, first_tensor, trace_network
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.resnet import ResNet
 
-_SAME_FUNCTION = {"init", "fixed-size"}
+_SAME_FUNCTION = {"init", "fixed-size", "single-image"}
 """Differences that leave the outputs of shared weights equal at the size compared."""
 
 
@@ -86,6 +91,8 @@ def compare_models(
     PyTorch's default is noted. So are batch norm's eps and momentum. ValueError, one sentence, for
     an unknown reference or a network that cannot be built.
     """
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size must be at least 1, not {image_size}.")
     model = build(theirs, num_classes=num_classes, in_channels=in_channels)
     name, asked = type(model).__name__, asked_classes(model)
     if not isinstance(theirs, nn.Module):
@@ -94,7 +101,7 @@ def compare_models(
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # theirs to heed, not ours
         torch.manual_seed(0)
-        fill_lazy_layers(model, image_size or 224, in_channels or 3)
+        fill_lazy_layers(model, image_size or 224, in_channels or 3, found)
         try:
             model = copy.deepcopy(model).cpu().float()
         except Exception:  # e.g. a stored activation; the network itself is then used
@@ -152,6 +159,7 @@ def _compare(
         check_initialisation(live_nodes(trace), found)
         _check_output(trace, found)
         small_enough = check_sizes(model, size, channels, trace, found)
+        check_single_image(model, size, channels, trace, found)
         at = small if small_enough and small < size else size
         training = trace_network(model, torch.randn(4, channels, at, at), training=True)
         check_ownership(model, [trace, training], found)

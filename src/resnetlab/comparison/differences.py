@@ -15,8 +15,9 @@ from resnetlab.comparison.events import (
 )
 from resnetlab.comparison.findings import Findings
 from resnetlab.comparison.operations import Node
-from resnetlab.comparison.settings import Pairs, compare_settings, compare_widths
-from resnetlab.comparison.structure import MERGES, Structure, Unit, unit_layers
+from resnetlab.comparison.settings import NAMES, Pairs, compare_settings, compare_widths
+from resnetlab.comparison.structure import Structure, unit_layers
+from resnetlab.comparison.trunk import MERGES, Unit
 
 
 def compare_structures(theirs: Structure, ours: Structure, found: Findings) -> Pairs:
@@ -242,12 +243,20 @@ def _shortcut(
     else:
         words = {"pad": "A, zero padding", "projection": "B, a 1x1 convolution"}
         words["pooled projection"] = "D, average pooling and a 1x1 convolution"
-        operations = " and ".join(dict.fromkeys(n.kind for n in left))
+        operations = " and ".join(dict.fromkeys(NAMES.get(n.kind, n.kind) for n in left))
+        remedy = (
+            "take the reference's: option A takes every second pixel and pads with zero channels."
+        )
+        if mine in words:
+            remedy = (
+                "options A and B are both the paper's: take the reference's, or compare without "
+                "--to."
+            )
         found.add(
             "shortcut-option",
             f"the shortcut is {words.get(mine, operations)}; the reference's is "
             f"{words.get(other, other)}.",
-            "options A and B are both the paper's: take the reference's, or compare without --to.",
+            remedy,
             *where,
         )
     return unmatched

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from resnetlab.comparison.align import align
 from resnetlab.comparison.findings import Findings
-from resnetlab.comparison.operations import Node
+from resnetlab.comparison.operations import Node, adds_itself
 from resnetlab.comparison.settings import NAMES, Pairs
 from resnetlab.comparison.structure import POOLS
 
@@ -65,6 +65,16 @@ def report_patterns(events: list[Event], where: tuple[str, str], found: Findings
                 return event
         return None
 
+    def report_split(mine: str, other: str) -> None:
+        found.add(
+            "shortcut-source",
+            f"the shortcut starts {mine} the block's first batch norm and ReLU, the "
+            f"reference's {other} them.",
+            "paper 2 activates before the split in the net's first block and where a block "
+            "projects, and after it in all others.",
+            *where,
+        )
+
     for event in [e for e in events if e.node.kind == "conv"]:  # its norm and ReLU go with it
         for kind in SWALLOWED:
             companion = take(event.extra, kind, event.slot)
@@ -77,14 +87,11 @@ def report_patterns(events: list[Event], where: tuple[str, str], found: Findings
         if lost and gained and "before" in (lost.slot, gained.slot) and gained.position == 0:
             moved = (lost, gained, take(False, "relu", other), take(True, "relu", mine))
             events = [event for event in events if event not in moved]
-            found.add(
-                "shortcut-source",
-                f"the shortcut starts {sides[mine]} the block's first batch norm and ReLU, the "
-                f"reference's {sides[other]} them.",
-                "paper 2 activates before the split in the net's first block and where a block "
-                "projects, and after it in all others.",
-                *where,
-            )
+            report_split(sides[mine], sides[other])
+        lost, gained = take(False, "relu", other, 0), take(True, "relu", mine, 0)
+        if lost and gained:  # the same where batch norm is missing
+            events = [event for event in events if event not in (lost, gained)]
+            report_split(sides[mine], sides[other])
     late = take(True, "relu", "branch")
     if late and late.last:
         events.remove(late)
@@ -139,6 +146,8 @@ def report_event(event: Event, where: tuple[str, str], found: Findings) -> None:
     kind, name = event.node.kind, NAMES.get(event.node.kind, event.node.kind)
     if kind == "act":
         name = event.node.settings["name"]
+    if adds_itself(event.node):
+        name = "sum of a tensor with itself"
     stem = {"relu": "relu", "act": "relu", "norm": "norm", "maxpool": "max-pool"}.get(kind)
     place = where[0]
     if event.extra:

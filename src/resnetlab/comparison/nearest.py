@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from resnetlab.comparison.operations import Node
-from resnetlab.comparison.structure import Structure, Unit
+from resnetlab.comparison.operations import Node, adds_itself
+from resnetlab.comparison.structure import Structure
+from resnetlab.comparison.trunk import Unit
 from resnetlab.models.architecture import ARCHITECTURES, Architecture
 
 SMALL_IMAGE = 48
@@ -32,7 +33,7 @@ def guess_fields(structure: Structure, image_size: int | None) -> dict[str, Any]
         "stages": [_stages(units, sizes) for sizes in (True, False)],
         "groups": _majority(node.settings["groups"] for node in middle) if middle else 1,
         "stem": _stem(structure.stem, image_size),
-        "shortcut": _shortcut(units),
+        "shortcut": _shortcut(units, structure),
         "stride_on": "1x1" if bottleneck and _majority(strided or [1]) == 0 else "3x3",
         "activation": structure.style,
     }
@@ -69,17 +70,24 @@ def _stem(stem: list[Node], image_size: int | None) -> str:
     return "imagenet" if votes >= 2 else "cifar"
 
 
-def _shortcut(units: list[Unit]) -> str:
+def _shortcut(units: list[Unit], structure: Structure) -> str:
     """A, B or D from the blocks that change the shape; 'none' if nothing is added anywhere.
 
     Never C: a projection where the paper's B has an identity is a finding, not a choice.
     """
     kinds = Counter(unit.shortcut_kind for unit in units)
     if kinds["none"] == len(units):
-        return "none"
+        # A tensor added to itself means to be the shortcut.
+        return "B" if any(adds_itself(node) for node in structure.layers) else "none"
     if kinds["pooled projection"]:
         return "D"
-    return "A" if kinds["pad"] > kinds["projection"] else "B"
+    padded = sum(_pads(unit) for unit in units)
+    return "A" if padded > kinds["projection"] else "B"
+
+
+def _pads(unit: Unit) -> bool:
+    kinds = {node.kind for node in unit.shortcut or []}
+    return "pad" in kinds and "conv" not in kinds
 
 
 def nearest(
@@ -138,6 +146,9 @@ def nearest_by_layers(model: nn.Module, name: str) -> tuple[str, Architecture]:
     theirs = Counter(c.out_channels for c in convs if max(c.kernel_size) > 1)
     pointwise = sum(max(c.kernel_size) == 1 for c in convs)
     block = "bottleneck" if pointwise > sum(theirs.values()) else "basic"
+    strided = [c for c in convs[1:] if max(c.stride) > 1]
+    v1 = block == "bottleneck" and strided and all(max(c.kernel_size) == 1 for c in strided)
+    stride_on = "1x1" if v1 else "3x3"
 
     def distance(key: str) -> float:
         record = ARCHITECTURES[key]
@@ -146,6 +157,7 @@ def nearest_by_layers(model: nn.Module, name: str) -> tuple[str, Architecture]:
             expected[record.inner_width(width)] += depth * (1 if block == "bottleneck" else 2)
         count = sum(((theirs - expected) + (expected - theirs)).values())
         other = (record.block != block) + (record.shortcut == "none") + ("pre" in key)
+        count += 0.2 * (block == "bottleneck" and record.stride_on != stride_on)
         return count + 20 * other - 1.5 * _names(name, key) + 0.001 * len(key)
 
     best = min(ARCHITECTURES, key=distance)
@@ -154,4 +166,6 @@ def nearest_by_layers(model: nn.Module, name: str) -> tuple[str, Architecture]:
     stem = "imagenet" if max(first) > 3 else "cifar"
     if any(isinstance(m, nn.Conv2d) and max(m.kernel_size) == 1 for m in model.modules()):
         record = replace(record, shortcut="B") if record.shortcut == "A" else record
+    if block == record.block == "bottleneck":
+        record = replace(record, stride_on=stride_on)
     return best, replace(record, stem=stem)

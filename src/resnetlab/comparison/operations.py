@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,7 +68,7 @@ class Node:
 
     kind: str
     """input, conv, norm, relu, act, add, mul, cat, pad, slice, maxpool, globalpool, avgpool,
-    mean, linear, softmax, stack, scale, shift, or torch's own name of anything else"""
+    mean, sumpool, linear, softmax, stack, scale, shift, or torch's own name of anything else"""
     inputs: list[Node]
     place: str = ""
     """path of the innermost module, '' for the network itself"""
@@ -89,6 +90,11 @@ class Node:
         if self.line and self.names:
             return self.names[0].removesuffix(".weight").removesuffix(".bias")
         return f"{self.place} ({self.line})".lstrip() if self.line else self.place
+
+
+def adds_itself(node: Node) -> bool:
+    """``y += y``, where ``y += x`` was meant."""
+    return node.kind == "add" and len(node.inputs) > 1 and len(set(map(id, node.inputs))) == 1
 
 
 @dataclass
@@ -115,6 +121,8 @@ def describe(
     if nothing of the input is left (a product with zero).
     """
     if name in VIEWS or (name in SLICES and tuple(out.shape) == in_shape):
+        return inputs[0]
+    if len(inputs) == 1 and _is_relu(name, args) and _is_positive(inputs[0]):
         return inputs[0]
     settings: dict[str, Any] = {"in_shape": in_shape}
     tensors: tuple[Tensor | None, ...] = ()
@@ -145,7 +153,7 @@ def describe(
     elif name in NORMS:
         kind, tensors = "norm", tuple(args[1:3]) if "group" in name else tuple(args[2:4])
         settings |= {"type": NORMS[name], "running": False}
-    elif name == "relu" or (len(inputs) == 1 and _keeps_positive(name, args)):
+    elif len(inputs) == 1 and _is_relu(name, args):
         kind = "relu"
     elif name in ACTIVATIONS:
         kind, settings["name"] = "act", ACTIVATIONS[name]
@@ -160,10 +168,14 @@ def describe(
             return constants
         if scalar == 1:
             return inputs[0]
+        if scalar and inputs[0].kind == "sumpool":
+            times = scalar if name == "div" else 1 / scalar
+            if abs(times / inputs[0].settings["area"] - 1) < 1e-4:
+                return Description("globalpool", inputs[0].settings, inputs=inputs[0].inputs)
         kind = "scale"
     elif name in ("sum", "mean") and inputs[0].kind == "stack" and len(inputs[0].shape) == 5:
         return Description("add", settings, inputs=inputs[0].inputs)
-    elif name == "mean" and inputs[0].kind == "mean":
+    elif name in ("mean", "sum") and inputs[0].kind == name:  # rows first, then columns
         inputs = inputs[0].inputs
         settings["in_shape"] = inputs[0].shape
     elif name in ("addmm", "mm", "bmm") and len(inputs) == 1:
@@ -174,7 +186,7 @@ def describe(
         merged = name == "cat" and len(inputs) > 1
         kind, settings["pad"] = "cat" if merged else "pad", args[1] if name != "cat" else None
         settings["mode"] = name
-    elif name in SLICES:
+    elif name in SLICES or (name == "upsample_nearest2d" and _takes_every_nth(in_shape, out)):
         kind = "slice"
     elif "pool2d" in name:
         kind = "maxpool" if "max" in name else "avgpool"
@@ -190,11 +202,26 @@ def describe(
         kind = "maxpool"
     if kind in ("avgpool", "mean") and _is_global(settings, tuple(out.shape)):
         kind = "globalpool"
+    if kind == "sum" and _is_global(settings, tuple(out.shape)):
+        kind = "sumpool"
+        settings["area"] = math.prod(settings["in_shape"]) / out.numel()
     return Description(kind, settings, tensors, inputs)
 
 
-def _keeps_positive(name: str, args: tuple[Any, ...]) -> bool:
-    """ReLU written as a clamp, a threshold or a maximum."""
+def _is_positive(node: Node) -> bool:
+    """Whether a further ReLU changes nothing."""
+    return node.kind == "relu" or (node.kind == "maxpool" and _is_positive(node.inputs[0]))
+
+
+def _takes_every_nth(in_shape: tuple[int, ...], out: Tensor) -> bool:
+    sides = zip(in_shape[2:], out.shape[2:], strict=True)
+    return all(before >= after and before % after == 0 for before, after in sides)
+
+
+def _is_relu(name: str, args: tuple[Any, ...]) -> bool:
+    """ReLU, also written as a clamp, a threshold or a maximum."""
+    if name == "relu":
+        return True
     if name == "threshold":
         return args[1:3] == (0, 0)
     clamp = name in ("clamp", "clamp_min")

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from resnetlab.comparison.checks import explain_crash
 from resnetlab.comparison.findings import Findings
 from resnetlab.comparison.structure import POOLS, parse
-from resnetlab.comparison.trace import Trace, trace_network
+from resnetlab.comparison.trace import Trace, first_tensor, trace_network
 
 
-def fill_lazy_layers(model: nn.Module, size: int, channels: int) -> None:
-    """Lazy layers take their shapes from a first pass, before which they cannot be copied."""
-    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
-        with torch.no_grad():
-            try:
-                model.eval()(torch.randn(2, channels, size, size))
-            except Exception as error:  # strangers' code raises anything
-                raise ValueError(
-                    f"the first pass of {channels} x {size} x {size} through the lazy layers "
-                    f"failed, so the network cannot be compared: {error}"
-                ) from error
+def fill_lazy_layers(model: nn.Module, size: int, channels: int, found: Findings) -> None:
+    """Lazy layers take their shapes from a first pass, before which they cannot be copied.
+
+    Those that the pass does not reach become empty.
+    """
+
+    def empty() -> list[UninitializedParameter | UninitializedBuffer]:
+        kinds = (UninitializedParameter, UninitializedBuffer)
+        return [x for x in (*model.parameters(), *model.buffers()) if isinstance(x, kinds)]
+
+    if not empty():
+        return
+    with torch.no_grad(), contextlib.suppress(Exception):  # ``first_run`` reports it
+        model.eval()(torch.randn(2, channels, size, size))
+    for tensor in empty():
+        tensor.materialize((0,))
+        found.note("Lazy layers that are not reached have no shape, and are not counted.")
 
 
 def first_run(
@@ -43,7 +52,9 @@ def first_run(
         if in_channels is not None:
             found.add(*cause, trace.crash.place)
         trace = run(size)
-    elif trace.crash and in_channels is None and first_conv and first_conv.in_channels != 3:
+    elif (
+        trace.crash and in_channels is None and first_conv and first_conv.in_channels not in (0, 3)
+    ):
         channels = first_conv.in_channels  # the network may refuse the image itself
         trace = run(size)
     first = next((n for n in trace.nodes if n.kind == "conv"), None)
@@ -73,7 +84,7 @@ def check_sizes(model: nn.Module, size: int, channels: int, trace: Trace, found:
     if found.kinds() & {"fixed-size", "pooling"} and not flat:
         return False
     larger = 256 if size == 224 else 2 * size
-    again = trace_network(model, torch.randn(1, channels, larger, larger))
+    again = trace_network(model, torch.randn(2, channels, larger, larger))
     if again.crash:
         where = again.crash.label
         kind, what, _ = explain_crash(again.crash, larger)
@@ -96,3 +107,23 @@ def check_sizes(model: nn.Module, size: int, channels: int, trace: Trace, found:
         where,
     )
     return False
+
+
+def check_single_image(
+    model: nn.Module, size: int, channels: int, trace: Trace, found: Findings
+) -> None:
+    """Report a network that needs two images, such as one that squeezes the batch away."""
+    together = first_tensor(trace.result)
+    alone = trace_network(model, torch.randn(1, channels, size, size))
+    logits = first_tensor(alone.result)
+    if together is None or together.dim() != 2 or (logits is not None and logits.dim() == 2):
+        return
+    fate = f"crashes: {alone.crash.message}" if alone.crash else ""
+    if logits is not None:
+        fate = f"gives the shape {list(logits.shape)}, not {[1, *together.shape[1:]]}"
+    found.add(
+        "single-image",
+        f"one image alone {fate.rstrip('.')}.",
+        "flatten with x.flatten(1): squeeze() also takes away a batch of one.",
+        alone.crash.label if alone.crash else "forward",
+    )

@@ -17,7 +17,7 @@ NAMES = {
     "scale": "multiplication by a number or parameter", "shift": "addition of a constant",
     "mul": "multiplication of two branches (a gate)", "add": "further addition",
     "pad": "padding", "slice": "slice", "extra-addition": "second addition of the shortcut",
-    "cat": "concatenation",
+    "cat": "concatenation", "sumpool": "sum",
 }  # fmt: skip
 
 
@@ -31,6 +31,7 @@ def compare_widths(
         if mine.settings["out"] != other.settings["out"]
     ]
     if wrong:
+        wrong = wrong[:1] if len(set(wrong)) == 1 else wrong
         mine, other = (", ".join(str(n) for n in side) for side in zip(*wrong, strict=True))
         text = f"convolutions of {home} give {mine} channels, the reference's give {other}."
         found.add("width", text, f"give them {other} channels.", *where)
@@ -51,8 +52,8 @@ def compare_settings(
             if a["bias"] and not b["bias"] and normed:
                 found.add(
                     "bias-before-norm",
-                    "{places} convolutions have a bias in front of batch norm, which takes it away "
-                    "again: {amount} needless parameters.",
+                    "there is a bias in front of batch norm, which takes it away again: {amount} "
+                    "needless parameters.",
                     "pass bias=False: batch norm has a bias of its own.",
                     *where,
                     a["out"],

@@ -90,6 +90,9 @@ def build(
     name: str = "",
 ) -> nn.Module:
     """The network of an instance, class or factory; arguments and errors as in ``load_target``."""
+    for key, value in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if value is not None and value < 1:
+            raise ValueError(f"{key} must be at least 1, not {value}.")
     name = name or getattr(maker, "__name__", type(maker).__name__)
     if isinstance(maker, nn.Module):
         return maker

@@ -219,8 +219,14 @@ class _Recorder(TorchDispatchMode):
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         if not outputs or name in FACTORIES:
             return out
+        noise = any(hasattr(x, "_noise") for x in tensors) or name in RANDOM
+        if noise and not inputs:
+            for tensor in outputs:
+                tensor._noise = True  # type: ignore[attr-defined]
         mark: Node | frozenset[str] = constants
-        if inputs:
+        if noise and len(inputs) == 1 and name in ("mul", "div", "add", "sub", "where"):
+            mark = inputs[0]  # dropout and the like, which ``random`` tells of
+        elif inputs:
             mark = self.record(name, args, inputs, constants, outputs[0], in_shape)
         for tensor in outputs:
             if (mark or hasattr(tensor, "_node")) and id(tensor) not in self.names:
