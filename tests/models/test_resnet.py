@@ -107,7 +107,7 @@ def test_a_plain_net_has_no_addition_in_its_graph(name: str) -> None:
     images = torch.randn(2, 3, 33, 33)
     for name_, wanted in ((name, 0), (name.replace("plain", "resnet"), 8 if "18" in name else 9)):
         graph = torch.export.export(create_model(name_).eval(), (images,)).graph
-        additions = [n for n in graph.nodes if "aten.add.Tensor" in str(n.target)]
+        additions = [n for n in graph.nodes if "aten.add" in str(n.target)]
         assert len(additions) == wanted, name_
 
 

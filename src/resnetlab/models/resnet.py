@@ -82,7 +82,7 @@ class BasicBlock(nn.Module):
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         if self.downsample is not None:
-            out = out + self.downsample(x)
+            out += self.downsample(x)
         return self.relu(out)
 
 
@@ -120,7 +120,7 @@ class Bottleneck(nn.Module):
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         if self.downsample is not None:
-            out = out + self.downsample(x)
+            out += self.downsample(x)
         return self.relu(out)
 
 
@@ -155,7 +155,7 @@ class PreBasicBlock(nn.Module):
         out = self.conv1(out)
         out = self.conv2(self.relu(self.bn2(out)))
         if self.downsample is not None:
-            out = out + self.downsample(x)
+            out += self.downsample(x)
         return out
 
 
@@ -195,7 +195,7 @@ class PreBottleneck(nn.Module):
         out = self.conv2(self.relu(self.bn2(out)))
         out = self.conv3(self.relu(self.bn3(out)))
         if self.downsample is not None:
-            out = out + self.downsample(x)
+            out += self.downsample(x)
         return out
 
 
