@@ -42,6 +42,7 @@ image_plots
 training.loop
 comparison benchmark
 cli
+__main__
 """
 LAYER = {name: i for i, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 WITHOUT_TORCH = ("records", "files", "models.architecture", "training.recipe")
