@@ -59,8 +59,13 @@ def _registered_in(group: tyro.extras.SubcommandApp) -> Callable[..., Any]:
 command, data_command = _registered_in(app), _registered_in(data)
 benchmark_command = _registered_in(benchmark)
 
-# An option that may be absent: without this tyro would print "(default: None)" after its help.
-optional = functools.partial(arg, help_behavior_hint="")
+
+def _default(value: str) -> str:
+    """What stands after the help of an option that may be absent."""
+    return "" if value == "None" else f"(default: {value})"
+
+
+optional = functools.partial(arg, help_behavior_hint=_default)
 for _name, _hint in get_type_hints(Recipe).items():
     if type(None) in get_args(_hint):
         Recipe.__annotations__[_name] = Annotated[_hint, optional(metavar=_name.upper())]

@@ -47,7 +47,7 @@ class Recipe(Record):
     """pixels; images are resized to it; default: as they are"""
 
     early_size: int | None = None
-    """pixels of the images early in training, which makes those steps cheaper; default: no less"""
+    """pixels of the images early in training, which makes those steps cheaper"""
     early_share: float = 0.0
     """share of the training, from its start, that sees images of early_size"""
 
@@ -90,11 +90,11 @@ class Recipe(Record):
     label_smoothing: float = 0.0
     """share of the label given to all classes alike"""
     crop_padding: int = 4
-    """pixels of zeros around the image before a random crop of its size; 0: no crop"""
+    """pixels added around the image before a random crop of its size; 0: no crop"""
     crop_mode: Literal["zero", "reflect"] = "zero"
     """what the padding holds"""
     flip: Literal["none", "random", "alternating"] = "random"
-    """horizontal flip: of every image with one half, or every second epoch (airbench)"""
+    """mirroring: random, with one half; alternating: in every second epoch (airbench)"""
     cutout: int = 0
     """pixels of a square that is blanked out; 0: none"""
     mixup: float = 0.0
