@@ -243,15 +243,16 @@ def test_features_and_stages_agree_with_the_logits() -> None:
 def test_1202_layers_train_a_step_in_under_2_gb() -> None:
     """In a process of its own, as memory is counted by the process; batch 2 at the paper's size."""
     code = """
-import resource, torch, torch.nn.functional as F
+import torch, torch.nn.functional as F
 from resnetlab import create_model
+from resnetlab.training.execution import PLAIN, peak_memory_mb
 torch.set_num_threads(1)
 model = create_model("resnet1202")
 loss = F.cross_entropy(model(torch.randn(2, 3, 32, 32)), torch.tensor([1, 2]))
 loss.backward()
 torch.optim.SGD(model.parameters(), 0.1, 0.9).step()
 assert loss.isfinite()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak_memory_mb(PLAIN))
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(out.stdout) < 2000
+    assert float(out.stdout) < 1500

@@ -1,14 +1,12 @@
-"""The computer: what it is, what it can do at most, how much memory was used."""
+"""The computer: what it is, and what it can do at most."""
 
 from __future__ import annotations
 
 import os
 import platform
-import resource
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,14 +15,14 @@ from torch import Tensor
 
 from resnetlab.benchmark.records import Row
 from resnetlab.benchmark.timing import repeat
-from resnetlab.training.execution import Execution, has_fast_bf16
+from resnetlab.training.execution import Execution, has_fast_bf16, processor
 
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on: processor, cores, threads, versions."""
     packages = ("torch", "torchvision", "resnetlab")
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "fast_bf16": has_fast_bf16(),
@@ -74,21 +72,3 @@ def measure_limits(execution: Execution, *, repeats: int = 8) -> tuple[float, fl
 def wait_for(execution: Execution) -> None:
     if execution.device == "cuda":
         torch.cuda.synchronize()
-
-
-def peak_memory_mb(execution: Execution) -> float:
-    if execution.device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    status = Path("/proc/self/status")
-    if status.exists():
-        # getrusage would count what the parent had before it started this process.
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes, on macOS
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from resnetlab.benchmark.machine import measure_limits, peak_memory_mb, wait_for
+from resnetlab.benchmark.machine import measure_limits, wait_for
 from resnetlab.benchmark.records import FolderRate, NetworkRate
 from resnetlab.benchmark.samples import random_dataset, random_predictor
 from resnetlab.benchmark.timing import rate_fields, repeat, time_once
@@ -26,7 +26,7 @@ from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.summary import default_image_size, summarize
 from resnetlab.prediction import find_images
 from resnetlab.training.distributed import World
-from resnetlab.training.execution import Execution
+from resnetlab.training.execution import Execution, peak_memory_mb
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.recipe import Recipe
 from resnetlab.training.state import State

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -80,4 +81,6 @@ def start() -> Iterator[World]:
             local_rank=int(os.environ["LOCAL_RANK"]),
         )
     finally:
+        # DDP's cycles would keep the group, and its threads abort a process that ends with them.
+        gc.collect()
         dist.destroy_process_group()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import os
+import platform
+import resource
 import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args, get_type_hints
 
 import torch
@@ -102,3 +105,23 @@ def has_fast_bf16() -> bool:
 def has_compiler() -> bool:
     """Whether torch.compile can work on the CPU: it needs a C++ compiler."""
     return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))
+
+
+def peak_memory_mb(execution: Execution) -> float:
+    """The most memory that this process has held so far, in MiB; on a GPU, its tensors' alone."""
+    if execution.device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():
+        # getrusage would count what the parent had before it started this process.
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes, on macOS
+
+
+def processor() -> str:
+    """The processor's model."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

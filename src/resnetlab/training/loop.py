@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +25,7 @@ from resnetlab.models.pretrained import Weights, read_weights
 from resnetlab.models.summary import on_meta
 from resnetlab.training import distributed
 from resnetlab.training.distributed import World
-from resnetlab.training.execution import Execution
+from resnetlab.training.execution import Execution, peak_memory_mb
 from resnetlab.training.interrupt import stop_signal
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.progress import TrainingProgress
@@ -165,7 +163,7 @@ def _train(
                     stop_if_asked()
 
             began = time.perf_counter()
-            line = _train_metrics(state, epoch, world)
+            line = _train_metrics(state, epoch, execution, world)
             if val is not None:
                 line |= _validate(state, val, recipe, execution, world)
             _check_finite(line, run)
@@ -239,13 +237,9 @@ def _load(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     return load("train"), load("val") if recipe.val_size else None
 
 
-def _train_metrics(state: State, epoch: int, world: World) -> dict[str, Any]:
+def _train_metrics(state: State, epoch: int, execution: Execution, world: World) -> dict[str, Any]:
     """The line of metrics.jsonl, still without validation."""
     loss, right, n = world.sum(state.sums.clone()).tolist()
-    # Kilobytes on Linux, bytes on macOS.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**20 if sys.platform == "darwin" else 2**10
-    )
     return {
         "epoch": epoch + 1,
         "step": state.step,
@@ -256,7 +250,7 @@ def _train_metrics(state: State, epoch: int, world: World) -> dict[str, Any]:
         "val_top1": None,
         "images_per_second": n / state.seconds,
         "seconds": state.seconds,
-        "peak_memory_mb": world.sum(torch.tensor(peak)).item(),
+        "peak_memory_mb": world.sum(torch.tensor(peak_memory_mb(execution))).item(),
     }
 
 

@@ -20,7 +20,13 @@ from resnetlab.data.loaders import steps_per_epoch
 from resnetlab.data.sources import cache_home
 from resnetlab.files import write_json
 from resnetlab.models.architecture import Architecture
-from resnetlab.training.execution import PLAIN, Execution, has_compiler, has_fast_bf16
+from resnetlab.training.execution import (
+    PLAIN,
+    Execution,
+    has_compiler,
+    has_fast_bf16,
+    processor,
+)
 from resnetlab.training.recipe import Recipe
 from resnetlab.training.state import State
 from resnetlab.training.step import make_batch, train_step
@@ -110,7 +116,7 @@ def _measure(
 
 def _key(recipe: Recipe, architecture: Architecture, threads: int, batch_size: int) -> str:
     """What the answer depends on, as a short name."""
-    machine = [platform.machine(), _processor(), threads, torch.__version__]
+    machine = [platform.machine(), processor(), threads, torch.__version__]
     work = [architecture.to_dict(), batch_size, recipe.accumulate, recipe.image_size]
     text = json.dumps([*machine, *work, recipe.optimizer])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -119,15 +125,6 @@ def _key(recipe: Recipe, architecture: Architecture, threads: int, batch_size: i
 def _cores() -> int:
     """Those that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _processor() -> str:
-    """Its model, as Linux or Python name it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith("model name")), platform.processor())
 
 
 def _remembered(path: Path) -> dict[str, dict[str, float]]:

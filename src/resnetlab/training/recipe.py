@@ -190,7 +190,8 @@ _add(
 )
 _add(
     replace(_quick, name="fashion-mnist-quick", dataset="fashion-mnist", early_size=20),
-    "ResNet-20 with one input channel on Fashion-MNIST.",
+    "ResNet-20 with one input channel on Fashion-MNIST: 93.92 % on the test set (1 seed) in "
+    "8 minutes on the same machine.",
 )
 _add(
     Recipe(
