@@ -31,7 +31,7 @@ data.download data.augment
 data.sources
 data.datasets
 training.execution training.distributed training.interrupt training.progress training.muon
-training.optimizer
+training.optimizer training.fused
 runs
 training.state
 training.step

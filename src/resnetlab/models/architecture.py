@@ -7,29 +7,38 @@ Paper 2: He et al., Identity Mappings in Deep Residual Networks, 2016, arXiv:160
 from __future__ import annotations
 
 import fnmatch
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from resnetlab.records import Record, check_fields, did_you_mean
 
-EXPANSION = {"basic": 1, "bottleneck": 4}
+EXPANSION = {"single": 1, "basic": 1, "bottleneck": 4}
 """Output channels of a block divided by its width."""
+CONVOLUTIONS = {"single": 1, "basic": 2, "bottleneck": 3}
+"""Of a block, without its shortcut's projection."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Record):
     """A residual (or plain) network as data. Raises ValueError, one sentence, where it is none."""
 
-    block: Literal["basic", "bottleneck"]
-    """basic: two 3x3 convolutions; bottleneck: 1x1, 3x3, 1x1, four times wider at its end"""
+    block: Literal["basic", "bottleneck", "single"]
+    """basic: two 3x3 convolutions; bottleneck: 1x1, 3x3, 1x1, four times wider at its end;
+    single: one 3x3"""
     depths: tuple[int, ...]
     """blocks in each stage; every stage after the first halves the resolution"""
     widths: tuple[int, ...] = (64, 128, 256, 512)
     """channels of the 3x3 convolutions in each stage"""
-    stem: Literal["imagenet", "deep", "cifar"] = "imagenet"
-    """imagenet: 7x7/2 and 3x3/2 max pool; deep: three 3x3 for the 7x7 (ResNet-D); cifar: 3x3/1"""
+    stem: Literal["imagenet", "deep", "cifar", "whitening"] = "imagenet"
+    """imagenet: 7x7/2 and 3x3/2 max pool; deep: three 3x3 for the 7x7 (ResNet-D); cifar: 3x3/1;
+    whitening: fixed 2x2 filters that whiten the training images' patches (airbench,
+    arXiv:2404.00498), eight for each input channel"""
     stem_width: int | None = None
     """channels after the stem; None: the first stage's width"""
+    transition: Literal["block", "pool"] = "block"
+    """between stages: the stage's first block has stride 2 and projects (the papers), or each stage
+    begins with a 3x3 convolution and 2x2 max pooling, and all shortcuts are identities (airbench)"""
     shortcut: Literal["A", "B", "C", "D", "none"] = "B"
     """A: zero-padded identity; B: 1x1 projection where the shape changes; C: projection everywhere;
     D: as B, stride by average pooling (ResNet-D, arXiv:1812.01187); none: a plain net"""
@@ -43,6 +52,8 @@ class Architecture(Record):
     """channels a group at width 64; 64 with one group is the paper's network"""
     in_channels: int = 3
     """channels of the input image"""
+    pooling: Literal["average", "max"] = "average"
+    """over all pixels, before the classifier"""
     num_classes: int = 1000
     """outputs of the classifier"""
 
@@ -59,10 +70,14 @@ class Architecture(Record):
                 f"depths has {len(self.depths)} stages and widths has {len(self.widths)}; "
                 "give one width for each stage."
             )
-        if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):
+        if self.block != "bottleneck" and (self.groups, self.width_per_group) != (1, 64):
             raise ValueError("groups and width_per_group need block 'bottleneck'.")
-        if self.block == "basic" and self.stride_on == "1x1":
-            raise ValueError("stride_on '1x1' needs block 'bottleneck': a basic block has no 1x1.")
+        if self.block != "bottleneck" and self.stride_on == "1x1":
+            raise ValueError("stride_on '1x1' needs block 'bottleneck': the others have no 1x1.")
+        if self.transition == "pool":
+            self._check_pooled()
+        elif self.block == "single" or self.stem == "whitening":
+            raise ValueError("block 'single' and stem 'whitening' need transition 'pool'.")
         if self.stem == "deep" and self.channels_after_stem % 2:
             raise ValueError("stem 'deep' needs an even stem width; it starts with half of it.")
         for width in self.widths:
@@ -79,12 +94,25 @@ class Architecture(Record):
                         f"{after}; take shortcut 'B' or wider stages."
                     )
 
+    def _check_pooled(self) -> None:
+        if self.block == "bottleneck" or self.activation == "pre" or self.shortcut != "B":
+            raise ValueError(
+                "transition 'pool' goes with block 'single' or 'basic', activation 'post' and "
+                "shortcut 'B'."
+            )
+        if self.stem == "whitening" and self.stem_width not in (None, 8 * self.in_channels):
+            raise ValueError(
+                "stem 'whitening' has 8 channels for each input channel; leave out stem_width."
+            )
+
     @property
     def expansion(self) -> int:
         return EXPANSION[self.block]
 
     @property
     def channels_after_stem(self) -> int:
+        if self.stem == "whitening":
+            return 8 * self.in_channels
         return self.widths[0] if self.stem_width is None else self.stem_width
 
     @property
@@ -99,27 +127,31 @@ class Architecture(Record):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Stride of each stage's first block."""
-        return (1,) + (2,) * (len(self.depths) - 1)
+        """Stride of each stage: of its first block, or of its pooling."""
+        first = 2 if self.transition == "pool" else 1
+        return (first,) + (2,) * (len(self.depths) - 1)
 
     @property
     def stem_stride(self) -> int:
-        return 1 if self.stem == "cifar" else 4
+        return 4 if self.stem in ("imagenet", "deep") else 1
 
     @property
     def total_stride(self) -> int:
-        return self.stem_stride * 2 ** (len(self.depths) - 1)
+        return self.stem_stride * math.prod(self.strides)
 
     @property
     def minimum_size(self) -> int:
         """Pixels: the smallest input of which each stride still has two pixels to halve."""
+        if self.transition == "pool":  # it rounds down, and a whitening stem takes one pixel
+            return self.total_stride + (self.stem == "whitening")
         return self.total_stride // 2 + 1
 
     @property
     def num_layers(self) -> int:
         """Weighted layers as the papers count them: without the shortcuts' projections."""
         stem = 3 if self.stem == "deep" else 1
-        return stem + sum(self.depths) * (2 if self.block == "basic" else 3) + 1
+        transitions = len(self.depths) if self.transition == "pool" else 0
+        return stem + transitions + sum(self.depths) * CONVOLUTIONS[self.block] + 1
 
     def inner_width(self, width: int) -> int:
         """Channels of the 3x3 convolution in a stage of this width."""
@@ -127,8 +159,12 @@ class Architecture(Record):
 
     def stage_sizes(self, size: int) -> tuple[int, ...]:
         """Pixels of the output of each stage for a square input of ``size`` pixels."""
-        strides = (self.stem_stride * 2**stage for stage in range(len(self.depths)))
-        return tuple(-(-size // stride) for stride in strides)
+        size = -(-size // self.stem_stride) - (self.stem == "whitening")
+        sizes = []
+        for stride in self.strides:
+            size = size // stride if self.transition == "pool" else -(-size // stride)
+            sizes.append(size)
+        return tuple(sizes)
 
 
 def _positive_integers(name: str, values: Any) -> tuple[int, ...]:
@@ -157,6 +193,20 @@ _CIFAR = Architecture(
 )
 
 
+_FAST = {
+    8: Architecture(
+        block="single",
+        depths=(1, 1, 1),
+        widths=(64, 256, 256),
+        stem="whitening",
+        transition="pool",
+        pooling="max",
+        num_classes=10,
+    )
+}
+_FAST[11] = replace(_FAST[8], block="basic")
+
+
 def _cifar(layers: int, **changes: Any) -> Architecture:
     """The paper's CIFAR network of 6n+2 layers (9n+2 for bottlenecks)."""
     n = (layers - 2) // (9 if changes.get("block") == "bottleneck" else 6)
@@ -181,6 +231,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         )
         for n in (164, 1001)
     },
+    **{f"fast_resnet{n}": record for n, record in _FAST.items()},
 }
 """Name -> record. Everything else of these families is an override of one of them."""
 

@@ -64,6 +64,39 @@ def make_shortcut(
     return nn.Sequential(*layers)
 
 
+class Transition(nn.Module):
+    """A 3x3 and 2x2 max pooling: (n, in_channels, h, w) -> (n, width, h // 2, w // 2)."""
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = conv(in_channels, width, 3)
+        self.maxpool = nn.MaxPool2d(2)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.bn1(self.maxpool(self.conv1(x))))
+
+
+class SingleBlock(nn.Module):
+    """One 3x3 and an identity: (n, width, h, w) -> the same shape."""
+
+    def __init__(
+        self, in_channels: int, width: int, *, stride: int = 1, shortcut: str = "B"
+    ) -> None:
+        assert in_channels == width and stride == 1, "Transition changes the shape"
+        super().__init__()
+        self.conv1 = conv(width, width, 3)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn1(self.conv1(x))
+        out += self.downsample(x)
+        return self.relu(out)
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 and a shortcut: (n, in_channels, h, w) -> (n, width, h / stride, w / stride)."""
 
@@ -200,6 +233,7 @@ class PreBottleneck(nn.Module):
 
 
 BLOCKS: dict[tuple[str, str], type[nn.Module]] = {
+    ("single", "post"): SingleBlock,
     ("basic", "post"): BasicBlock,
     ("bottleneck", "post"): Bottleneck,
     ("basic", "pre"): PreBasicBlock,
@@ -224,7 +258,10 @@ class ResNet(nn.Sequential):
         if architecture.activation == "pre":
             layers["bn"] = nn.BatchNorm2d(architecture.stage_outputs[-1])
             layers["relu"] = nn.ReLU(inplace=True)
-        layers["avgpool"] = nn.AdaptiveAvgPool2d(1)
+        if architecture.pooling == "max":
+            layers["pool"] = nn.AdaptiveMaxPool2d(1)
+        else:
+            layers["avgpool"] = nn.AdaptiveAvgPool2d(1)
         layers["flatten"] = nn.Flatten()
         layers["fc"] = nn.Linear(architecture.stage_outputs[-1], architecture.num_classes)
         super().__init__(OrderedDict(layers))
@@ -248,7 +285,22 @@ class ResNet(nn.Sequential):
     @torch.jit.unused
     def blocks(self) -> list[nn.Module]:
         """All blocks in order of depth."""
-        return [block for name in self.stage_names for block in self.get_submodule(name).children()]
+        stages = [self.get_submodule(name).children() for name in self.stage_names]
+        return [block for stage in stages for block in stage if not isinstance(block, Transition)]
+
+    @torch.jit.unused
+    @torch.no_grad()
+    def whiten(self, images: Tensor) -> None:
+        """Set a whitening stem to the patches of ``images``, normalised, (n, in_channels, h, w).
+
+        Its filters are the eigenvectors of the 2x2 patches' covariance, each divided by the
+        patches' deviation along it, and their negatives (airbench, arXiv:2404.00498).
+        """
+        patches = F.unfold(images.float(), 2).transpose(1, 2).flatten(0, 1)
+        variances, directions = torch.linalg.eigh(patches.mT @ patches / len(patches))
+        filters = (directions / torch.sqrt(variances + 5e-4)).mT
+        weight = self.get_parameter("conv1.weight")
+        weight.copy_(torch.cat((filters, -filters)).view_as(weight))
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != 4 or x.size(1) != self.in_channels:
@@ -273,7 +325,7 @@ class ResNet(nn.Sequential):
         """Feature maps before the pooling: (n, stage_outputs[-1], h / total_stride, w / ...)."""
         self._check_input(x)
         for name, module in self.named_children():
-            if name in ("avgpool", "flatten", "fc"):
+            if name in ("avgpool", "pool", "flatten", "fc"):
                 break
             x = module(x)
         return x
@@ -292,6 +344,10 @@ class ResNet(nn.Sequential):
 def _stem(architecture: Architecture) -> dict[str, nn.Module]:
     channels, width = architecture.in_channels, architecture.channels_after_stem
     layers: dict[str, nn.Module] = {}
+    if architecture.stem == "whitening":
+        whitening = nn.Conv2d(channels, width, 2)
+        whitening.weight.requires_grad_(False)
+        return {"conv1": whitening, "relu": nn.ReLU(inplace=True)}
     if architecture.stem == "cifar":
         layers["conv1"] = conv(channels, width, 3)
     elif architecture.stem == "imagenet":
@@ -318,8 +374,10 @@ def _stage(architecture: Architecture, index: int) -> nn.Sequential:
         options["groups"] = architecture.groups
     block = BLOCKS[architecture.block, architecture.activation]
     blocks = []
+    if architecture.transition == "pool":
+        blocks.append(Transition(architecture.stage_inputs[index], width))
     for number in range(architecture.depths[index]):
-        first = number == 0
+        first = number == 0 and not blocks
         if architecture.activation == "pre":
             options["first"] = first and index == 0
         in_channels = architecture.stage_inputs[index] if first else out_channels

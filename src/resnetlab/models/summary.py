@@ -35,7 +35,7 @@ def on_meta(architecture: Architecture) -> ResNet:
 
 def default_image_size(architecture: Architecture) -> int:
     """Pixels of the images that the paper shows a network with this stem."""
-    return 32 if architecture.stem == "cifar" else 224
+    return 32 if architecture.stem_stride == 1 else 224
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -27,7 +27,9 @@ class Execution(Record):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """bf16, fp16: autocast; weights, sums and norms stay in fp32"""
     layout: Literal["contiguous", "channels_last"] = "contiguous"
-    mode: Literal["eager", "compile"] = "eager"
+    mode: Literal["eager", "fused", "compile"] = "eager"
+    """fused: batch norm, addition and ReLU as one operation (training/fused.py); compile:
+    torch.compile"""
     threads: int = 0
     """of one process on the CPU; 0: torch's own choice"""
 
@@ -102,9 +104,9 @@ def has_fast_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def has_compiler() -> bool:
-    """Whether torch.compile can work on the CPU: it needs a C++ compiler."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))
+def compiler() -> str | None:
+    """The C++ compiler of this machine, if there is one: fused and compile need it."""
+    return next(filter(shutil.which, (os.environ.get("CXX", "g++"), "clang++")), None)
 
 
 def peak_memory_mb(execution: Execution) -> float:

@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from resnetlab import plots, runs
 from resnetlab.data.datasets import Dataset, Split, load_dataset
+from resnetlab.data.images import normalize
 from resnetlab.data.loaders import epoch_batches, steps_per_epoch
 from resnetlab.data.sources import print_to_stderr
 from resnetlab.evaluation import Evaluation, evaluate, logit_batches
@@ -103,13 +104,13 @@ def _train(
     architecture = _architecture(recipe, data)
     steps = steps_per_epoch(len(data), recipe.batch_size)
     total_steps = max(1, round(recipe.epochs * steps))
-    state = State.create(recipe, architecture, execution, steps, weights)
+    sample = normalize(data.images[:5000], data.mean, data.std)
+    state = State.create(recipe, architecture, execution, steps, weights, sample)
     if (run / "last.pt").exists():
         state.load(run / "last.pt")
         if not world.is_main:  # the file holds the sums of all ranks, which rank 0 goes on with
             state.sums.zero_()
-    if execution.mode == "compile":
-        state.model.compile()
+    state.accelerate(execution)
     network = DistributedDataParallel(state.model) if world.size > 1 else state.model
     progress = TrainingProgress(total_steps, steps, enabled=world.is_main)
     progress.say(

@@ -26,7 +26,7 @@ def create_optimizer(model: nn.Module, recipe: Recipe) -> optim.Optimizer:
     groups = parameter_groups(model, recipe)
     if recipe.optimizer != "muon":
         return optim.SGD(groups, **options)
-    convolutions = [p for p in model.parameters() if p.dim() == 4]
+    convolutions = [p for p in model.parameters() if p.dim() == 4 and p.requires_grad]
     for group in groups:
         group["params"] = [p for p in group["params"] if p.dim() != 4]
     muon = {"params": convolutions, "muon": True, "muon_momentum": recipe.muon_momentum}

@@ -23,7 +23,7 @@ from resnetlab.models.architecture import Architecture
 from resnetlab.training.execution import (
     PLAIN,
     Execution,
-    has_compiler,
+    compiler,
     has_fast_bf16,
     processor,
 )
@@ -75,15 +75,18 @@ def choose_execution(
         if not rates or time.perf_counter() - began < BUDGET:
             measure(replace(PLAIN, threads=threads, layout=layout, precision=precision))
     best = max(rates, key=lambda name: rates[name])
-    if has_compiler() and recipe.epochs * len(data) / rates[best] > COMPILE_PAYS:
+    lost = [] if has_fast_bf16() else ["no bf16 in hardware"]
+    try:
+        measure(replace(Execution.parse(best), mode="fused"))
+    except ValueError as error:
+        lost.append(str(error))
+    if compiler() and recipe.epochs * len(data) / max(rates.values()) > COMPILE_PAYS:
         measure(replace(Execution.parse(best), mode="compile"))
-        best = max(rates, key=lambda name: rates[name])
+    best = max(rates, key=lambda name: rates[name])
     if len(rates) > before:
         with contextlib.suppress(ValueError):  # a cache that cannot be written is measured again
             write_json(memory, known)
     slowest = min(rates, key=lambda name: rates[name])
-    lost = [] if has_fast_bf16() else ["no bf16 in hardware"]
-    lost += [] if has_compiler() else ["no C++ compiler, so nothing was compiled"]
     report(
         f"execution {best}: {rates[best]:,.0f} images/s measured; {slowest}: {rates[slowest]:,.0f}"
         + "".join(f"; {what}" for what in lost)
@@ -100,8 +103,7 @@ def _measure(
 ) -> float:
     """Images a second of the real step: the median of a few, after two to warm up."""
     state = State.create(recipe, architecture, execution, steps_per_epoch(len(data), 1))
-    if execution.mode == "compile":
-        state.model.compile()
+    state.accelerate(execution)
     state.model.train()
     indices = torch.arange(min(batch_size, len(data)))
     times = []

@@ -16,6 +16,7 @@ from resnetlab.models.architecture import Architecture
 from resnetlab.models.pretrained import Weights, adapt
 from resnetlab.models.resnet import ResNet
 from resnetlab.training.execution import Execution
+from resnetlab.training.fused import fuse
 from resnetlab.training.optimizer import create_optimizer, create_schedule
 from resnetlab.training.recipe import Recipe
 
@@ -46,15 +47,19 @@ class State:
         execution: Execution,
         steps: int,
         weights: Weights | None = None,
+        images: Tensor | None = None,
     ) -> State:
         """The state before the first of ``steps`` steps an epoch.
 
-        What ``weights`` do not give, or all of the network, follows from the recipe's seed.
+        What ``weights`` do not give, or all of the network, follows from the recipe's seed; a
+        whitening stem without weights from ``images``, normalised (n, c, h, w).
         """
         with torch.random.fork_rng():
             torch.manual_seed(fold_in(recipe.seed, "weights"))
             if weights is None:
                 model = ResNet(architecture, zero_init_residual=recipe.zero_init == "residual")
+                if images is not None and architecture.stem == "whitening":
+                    model.whiten(images)
             else:
                 model = adapt(
                     weights.build(),
@@ -75,6 +80,13 @@ class State:
             scaler=torch.amp.GradScaler(execution.device, enabled=execution.precision == "fp16"),
             sums=torch.zeros(3, dtype=torch.float64, device=execution.device),
         )
+
+    def accelerate(self, execution: Execution) -> None:
+        """Compile or fuse the network that is trained; the average of its weights stays plain."""
+        if execution.mode == "compile":
+            self.model.compile()
+        elif execution.mode == "fused":
+            fuse(self.model)
 
     @property
     def evaluated(self) -> ResNet:

@@ -1,0 +1,150 @@
+import copy
+import subprocess
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from resnetlab.models.resnet import create_model
+from resnetlab.training import fused
+from resnetlab.training.execution import Execution, compiler
+from resnetlab.training.fused import fuse, norm_act
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="fused.cpp needs a C++ compiler")
+
+
+def images(*shape, dtype=torch.float32):
+    x = torch.randn(shape).to(dtype)
+    return x.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def assert_close(ours, theirs, tolerance):
+    scale = theirs.abs().max().clamp(min=1)
+    assert (ours.double() - theirs.double()).abs().max() <= tolerance * scale
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 5),
+    channels=st.sampled_from([1, 4, 16, 24, 32, 64, 96, 128, 192, 512]),
+    height=st.integers(4, 9),
+    width=st.integers(4, 9),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    shortcut=st.booleans(),
+    relu=st.booleans(),
+)
+def test_operation_is_norm_addition_relu(n, channels, height, width, dtype, shortcut, relu):
+    torch.manual_seed(n * channels + height)
+    shape = (n, channels, height, width)
+    x, skip = images(*shape, dtype=dtype), images(*shape, dtype=dtype) if shortcut else None
+    norm = nn.BatchNorm2d(channels)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    exact = copy.deepcopy(norm).double()
+    out = norm_act(norm, x, skip, relu)
+    gradients = [torch.randn(shape).to(dtype) for _ in range(2)]
+    # Both uses of the output give a gradient, as the branch and the shortcut of the next block do.
+    torch.autograd.backward([out, getattr(out, "twin", out)], gradients)
+
+    leaves = [t.detach().double().requires_grad_() for t in (x, skip) if t is not None]
+    wanted = exact(leaves[0]) + (leaves[1] if shortcut else 0)
+    tolerance = {torch.float32: 1e-4, torch.bfloat16: 3e-2}[dtype]
+    assert_close(out, wanted.relu() if relu else wanted, tolerance)
+    if relu:  # at ReLU's corner, within rounding, either side is right: take theirs
+        wanted = wanted * (out > 0)
+    wanted.backward(sum(gradient.double() for gradient in gradients))
+    for ours, theirs in zip([x, skip][: len(leaves)], leaves, strict=True):
+        assert_close(ours.grad, theirs.grad, 2 * tolerance)
+    for ours, theirs in zip(norm.parameters(), exact.parameters(), strict=True):
+        assert_close(ours.grad, theirs.grad, 2 * tolerance)
+    for ours, theirs in zip(norm.buffers(), exact.buffers(), strict=True):
+        assert_close(ours, theirs, 1e-4)
+
+
+def gradient(model, x, execution=None):
+    labels = torch.arange(len(x)) % 10
+    if execution is None:
+        loss = nn.functional.cross_entropy(model(x), labels)
+    else:
+        with execution.autocast():
+            loss = nn.functional.cross_entropy(model(x).float(), labels)
+    loss.backward()
+    return torch.cat([p.grad.flatten().double() for p in model.parameters() if p.requires_grad])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "name", ["resnet20", "plain20", "resnet50", "resnet18d", "preresnet110", "fast_resnet11"]
+)
+def test_network_learns_as_without(name, precision):
+    torch.manual_seed(0)
+    execution = Execution.parse(f"{precision},channels_last")
+    changes = {"depths": (1, 1, 1)} if name == "preresnet110" else {}
+    plain = create_model(name, num_classes=10, **changes)
+    execution.place(plain)
+    ours, exact = copy.deepcopy(plain), copy.deepcopy(plain).double()
+    fuse(ours)
+    x = images(8, 3, 64, 64).detach()
+    wanted = gradient(exact, x.double())
+    errors = [(gradient(m, x, execution) - wanted).norm() / wanted.norm() for m in (plain, ours)]
+    assert errors[1] <= 1.5 * errors[0] + 1e-3
+    for mine, other in zip(ours.buffers(), plain.buffers(), strict=True):
+        assert_close(mine, other, {"fp32": 1e-3, "bf16": 0.2}[precision])
+
+
+def test_it_is_used():
+    model = create_model("resnet20")
+    Execution.parse("channels_last").place(model)
+    fuse(model)
+    names = set()
+
+    def visit(node):
+        if node is not None and node not in seen:
+            seen.add(node)
+            names.add(type(node).__name__)
+            for other, _ in node.next_functions:
+                visit(other)
+
+    seen = set()
+    visit(model(images(8, 3, 32, 32).detach()).grad_fn)
+    assert "_NormActBackward" in names
+    assert not any("NativeBatchNorm" in name or "Relu" in name for name in names)
+
+
+def test_evaluation_is_untouched():
+    plain = create_model("resnet20").eval()
+    model = copy.deepcopy(plain)
+    fuse(model)
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(model(x), plain(x))
+    assert list(model.state_dict()) == list(plain.state_dict())
+
+
+def test_compiled_once_and_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("RESNETLAB_HOME", str(tmp_path))
+    fused.library.__wrapped__()
+    assert len(list(tmp_path.iterdir())) == 1
+    real = subprocess.run
+
+    def no_compilation(command, **options):
+        assert "--version" in command
+        return real(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", no_compilation)
+    fused.library.__wrapped__()
+
+
+def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("RESNETLAB_HOME", str(tmp_path))
+    monkeypatch.setattr(fused, "_FLAGS", ["--no-such-option"])
+    with pytest.raises(ValueError, match=r"^execution fused: .* failed \(.*\); take eager\.$"):
+        fused.library.__wrapped__()
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_compiler(monkeypatch):
+    monkeypatch.setattr(fused, "compiler", lambda: None)
+    with pytest.raises(ValueError, match="needs a C\\+\\+ compiler"):
+        fused.library.__wrapped__()
