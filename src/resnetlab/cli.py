@@ -434,31 +434,31 @@ def benchmark_inference(
         int | None, optional(metavar="N", help="pixels; default: the paper's")
     ] = None,
     folder: Annotated[
-        Path | None, optional(metavar="DIR", help="image files to read as well")
+        Path | None, optional(metavar="DIR", help="images to read; default: some are made")
     ] = None,
     override: Overrides = {},  # noqa: B006
     repeats: Annotated[int, arg(help="of each row; fewer if they last over 10 s")] = 30,
     json: Json = False,
 ) -> None:
-    """Measure inference; of a folder of images, whether decoder or network is the limit."""
-    from resnetlab.benchmark import FolderRate, benchmark_inference
+    """Measure inference on pixels, and on files: is the decoder or the network the limit?"""
+    from resnetlab.benchmark import benchmark_files, benchmark_inference
 
-    rows = benchmark_inference(
-        *(models, batch_sizes),
-        execution=execution,
-        overrides=_values(override),
-        image_size=image_size,
-        folder=folder,
-        repeats=repeats,
-    )
+    how: dict[str, Any] = {"execution": execution, "overrides": _values(override)}
+    how["image_size"] = image_size
+    rows = benchmark_inference(models, batch_sizes, **how, repeats=repeats)
+    files = benchmark_files(models, **how, folder=folder)
+    if json:
+        _print_rows([*rows, *files], json)
+        return
     _print_rows(rows, json)
-    for row in () if json else rows:
-        if isinstance(row, FolderRate):
-            print(
-                f"{row.model}, batch {row.batch_size}: the {row.limit} is the limit (alone, the "
-                f"decoder makes {row.decoder_images_per_second:,.0f} images/s, "
-                f"the network {row.network_images_per_second:,.0f})."
-            )
+    _print_rows(files, json)
+    for row in files:
+        print(
+            f"{row.model}, {row.files}: limit: {row.limit} "
+            f"(decoder alone {row.decoder_images_per_second:,.0f} images/s, "
+            f"network alone {row.network_images_per_second:,.0f}, "
+            f"together {row.images_per_second:,.0f})"
+        )
 
 
 @benchmark_command("data")
