@@ -3,24 +3,28 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from resnetlab import benchmark, cli
 from resnetlab.benchmark import (
     DataRate,
-    FolderRate,
+    FileRate,
     NetworkRate,
     benchmark_data,
+    benchmark_files,
     benchmark_inference,
     benchmark_training,
     describe,
     measure,
-    measure_folder,
+    measure_files,
     measure_inference,
     measure_training,
+    networks,
     random_dataset,
-    random_jpeg,
+    random_file,
     table,
     training_steps,
 )
@@ -29,6 +33,7 @@ from resnetlab.training.execution import PLAIN
 from resnetlab.training.recipe import Recipe
 
 ARCHITECTURE = get_architecture("resnet20")
+TINY = get_architecture("resnet18", depths=(1, 1, 1, 1), widths=(4, 8, 8, 8))
 
 
 @pytest.fixture
@@ -78,16 +83,49 @@ def test_operations_of_a_training_step_are_three_times_those_of_inference(limits
         assert row.share_of_convolution == pytest.approx(row.gflops)
 
 
-def test_a_row_of_a_folder_names_the_limit(tmp_path):
+def test_a_row_of_files_names_the_limit(tmp_path):
     for number in range(3):
-        (tmp_path / f"{number}.jpg").write_bytes(random_jpeg(64, 48))
-    row = measure_folder(
-        *("resnet20", ARCHITECTURE), batch_size=2, image_size=32, execution=PLAIN, folder=tmp_path
-    )
+        (tmp_path / f"{number}.jpg").write_bytes(random_file(64, 48))
+    options = {"image_size": 256, "execution": PLAIN, "seconds": 0.1}
+    row = measure_files("tiny", TINY, folder=tmp_path, **options)
     assert_complete(row)
-    assert row.images == 3
+    assert (row.job, row.files, row.batch_size) == ("files", tmp_path.name, 16)
     slower = min(row.decoder_images_per_second, row.network_images_per_second)
     assert slower == getattr(row, f"{row.limit}_images_per_second")
+
+    (tmp_path / "1.jpg").write_text("no image")
+    with pytest.raises(ValueError, match=r"cannot read .*1\.jpg: not an image"):
+        measure_files("tiny", TINY, folder=tmp_path, **options)
+
+
+def test_a_row_of_files_from_a_process_of_its_own(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(random_file(64, 48))
+    (row,) = benchmark_files(
+        ["resnet20"], execution="plain", image_size=512, folder=tmp_path, seconds=0.1
+    )
+    assert_complete(row)
+    assert (row.model, row.image_size, row.files) == ("resnet20", 512, tmp_path.name)
+    assert row.execution == "cpu,fp32,contiguous,eager"
+
+
+def test_without_a_folder_a_photograph_and_the_networks_own_size_are_read(monkeypatch):
+    asked = []
+
+    def answer(job, **task):
+        folder = Path(task["folder"])
+        (file,) = folder.iterdir()
+        with Image.open(file) as image:
+            asked.append((job, folder.name, image.format, image.size))
+        rate = dict.fromkeys(FileRate.__dataclass_fields__, 1)
+        return rate | {"job": job, "files": folder.name}
+
+    monkeypatch.setattr(networks, "_in_own_process", answer)
+    rows = benchmark_files(["resnet20"])
+    assert asked == [
+        ("files", "JPEG of 500 x 375", "JPEG", (500, 375)),
+        ("files", "PNG of 32 x 32", "PNG", (32, 32)),
+    ]
+    assert [row.files for row in rows] == [files for _, files, *_ in asked]
 
 
 def test_rows_of_the_data():
@@ -123,7 +161,9 @@ def test_a_table_of_nothing():
         (lambda: benchmark_inference(["resnet21"]), "no model 'resnet21'"),
         (lambda: benchmark_inference(batch_sizes=[0]), "batch_size must be greater than 0"),
         (lambda: benchmark_inference(image_size=0), "image_size must be greater than 0"),
-        (lambda: benchmark_inference(folder="nowhere"), "there is no folder nowhere"),
+        (lambda: benchmark_inference(execution="fast"), "--execution has no word 'fast'"),
+        (lambda: benchmark_files(["resnet21"]), "no model 'resnet21'"),
+        (lambda: benchmark_files(folder="nowhere"), "there is no folder nowhere"),
         (lambda: benchmark_data("cifar11"), "unknown data set 'cifar11'"),
     ],
 )
@@ -133,7 +173,7 @@ def test_what_cannot_be_measured_is_named(call, sentence):
 
 
 def test_every_kind_of_row_has_its_own_columns():
-    assert {kind.__name__ for kind in (NetworkRate, FolderRate, DataRate)} == {
+    assert {kind.__name__ for kind in (NetworkRate, FileRate, DataRate)} == {
         kind.__name__ for kind in benchmark.Rate.__subclasses__()
     }
 
@@ -144,13 +184,47 @@ def run(monkeypatch, capsys, *words):
     return capsys.readouterr().out
 
 
-def test_the_command_line_says_which_is_the_limit(monkeypatch, capsys, tmp_path):
-    for number in range(2):
-        (tmp_path / f"{number}.jpg").write_bytes(random_jpeg(64, 48))
-    options = ("--batch-sizes", "2", "--execution", "plain")
-    out = run(monkeypatch, capsys, "inference", *options, "--folder", str(tmp_path))
-    assert "decoder alone" in out
-    assert re.search(r"resnet20, batch 2: the (decoder|network) is the limit \(alone, ", out)
+@pytest.fixture
+def measured_inference(monkeypatch):
+    """Rows of inference that are known; what was asked for comes back as a dictionary."""
+    asked = {}
+    rates = {"batch_size": 2, "images_per_second": 1, "low": 1, "high": 1, "ms_per_step": 2}
+    common = rates | {"model": "resnet20", "image_size": 32, "execution": "bf16"}
+    numbers = dict.fromkeys(("parameters", "multiply_adds", "gflops", "peak_memory_mb"), 3)
+    limits = {"matrix_product_gflops": 3, "convolution_gflops": 3}
+    pixels = NetworkRate(job="inference", **common, **numbers, **limits)
+    alone = {"decoder_images_per_second": 900, "network_images_per_second": 4500}
+    files = FileRate(files="JPEG of 500 x 375", **common, **alone)
+
+    def answer(row):
+        def measured(*arguments, **options):
+            asked[row.job] = (arguments, options)
+            return [row]
+
+        return measured
+
+    monkeypatch.setattr(benchmark, "benchmark_inference", answer(pixels))
+    monkeypatch.setattr(benchmark, "benchmark_files", answer(files))
+    return asked
+
+
+def test_the_command_line_says_which_is_the_limit(monkeypatch, capsys, measured_inference):
+    words = "inference --batch-sizes 2 --execution plain --folder photos --image-size 32"
+    out = run(monkeypatch, capsys, *words.split())
+    assert re.search(r"network .*images/s .*of a convolution", out)
+    assert re.search(r"files .*decoder alone .*network alone .*limit", out)
+    assert "resnet20, JPEG of 500 x 375: limit: decoder (decoder alone 900 images/s, " in out
+    how = {"execution": "plain", "overrides": {}, "image_size": 32}
+    assert measured_inference == {
+        "inference": ((("resnet20",), (2,)), how | {"repeats": 30}),
+        "files": ((("resnet20",),), how | {"folder": Path("photos")}),
+    }
+
+
+def test_json_holds_pixels_and_files(monkeypatch, capsys, measured_inference):
+    rows = json.loads(run(monkeypatch, capsys, "inference", "--json"))["rows"]
+    assert [row["job"] for row in rows] == ["inference", "files"]
+    assert rows[1]["limit"] == "decoder"
 
 
 def test_the_command_line_hands_every_option_on(monkeypatch, capsys):

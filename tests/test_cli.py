@@ -90,6 +90,9 @@ WRONG = {
     "predict {run}": "needs an image",
     "predict {run} {tmp}/empty": "{tmp}/empty holds no images",
     "predict {run} {file} --topk 0": "--topk must be at least 1",
+    "predict {run} {file} --execution bf61": "no word 'bf61'; did you mean 'bf16'",
+    "evaluate {run} --execution bf61": "no word 'bf61'; did you mean 'bf16'",
+    "visualize {run} --execution bf61": "no word 'bf61'; did you mean 'bf16'",
     "plot {tmp}": "{tmp} holds no metrics.jsonl",
     "plot {run} --out {tmp}/x.doc": "ends in .png",
     "visualize {run} --n 0": "--n",
@@ -209,6 +212,8 @@ def test_show(resnetlab):
 def test_evaluate(resnetlab, smoke):
     values = json.loads(resnetlab("evaluate", smoke.run, "--json").out)
     assert values == json.loads((smoke.run / "test.json").read_text())
+    fast = json.loads(resnetlab("evaluate", smoke.run, "--execution", "bf16", "--json").out)
+    assert fast["loss"] != values["loss"]
     out = resnetlab("evaluate", smoke.run, "--split", "val").out
     best = max(line["val_top1"] for line in smoke.history)
     assert out.startswith("cifar10-sample, val: 100 images\n")
@@ -220,9 +225,11 @@ def test_predict(resnetlab, smoke, samples, tmp_path):
     data = load_dataset("cifar10-sample", "test", data_dir=samples)
     for i in range(3):
         Image.fromarray(data.images[i].permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
-    answer = resnetlab("predict", smoke.run, tmp_path, "--format", "json", "--topk", 2)
+    words = ("predict", smoke.run, tmp_path, "--format", "json", "--topk", 2)
+    answer = resnetlab(*words, "--execution", "plain")
     assert answer.code == 0
     rows = json.loads(answer.out)
+    assert json.loads(resnetlab(*words, "--execution", "bf16").out) != rows
     assert [row["image"] for row in rows] == [str(tmp_path / f"{i}.png") for i in range(3)]
     assert all(len(row["predictions"]) == 2 for row in rows)
     (tmp_path / "1.png").write_text("text")

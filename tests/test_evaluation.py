@@ -111,6 +111,16 @@ def test_validation_is_what_the_training_set_aside(smoke):
     assert result.loss == pytest.approx(best["val_loss"], rel=1e-4)
 
 
+def test_the_number_is_that_of_fp32_unless_asked_otherwise(smoke, monkeypatch):
+    monkeypatch.setattr("resnetlab.inference.has_fast_bf16", lambda: True)
+    result, plain = evaluate(smoke.run), evaluate(smoke.run, execution="plain")
+    assert result.loss == smoke.test.loss == pytest.approx(plain.loss, rel=1e-5)
+    assert result.top1 == plain.top1
+    fast = evaluate(smoke.run, execution="auto")
+    assert fast.loss != plain.loss
+    assert fast.loss == pytest.approx(plain.loss, rel=0.02)
+
+
 def test_the_networks_own_normalisation_is_used(smoke):
     one = load_model(smoke.run)
     other = replace(one, mean=(0.0, 0.0, 0.0))

@@ -36,6 +36,7 @@ runs
 training.state
 training.step
 training.probe
+inference
 evaluation
 plots prediction
 image_plots

@@ -1,8 +1,9 @@
 from .benchmark import (
     DataRate,
-    FolderRate,
+    FileRate,
     NetworkRate,
     benchmark_data,
+    benchmark_files,
     benchmark_inference,
     benchmark_training,
 )
@@ -49,7 +50,7 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "Execution",
-    "FolderRate",
+    "FileRate",
     "NetworkRate",
     "PreBasicBlock",
     "PreBottleneck",
@@ -62,6 +63,7 @@ __all__ = [
     "Weights",
     "adapt",
     "benchmark_data",
+    "benchmark_files",
     "benchmark_inference",
     "benchmark_training",
     "compare_models",

@@ -86,7 +86,17 @@ DataDir = Annotated[
 Json = Annotated[bool, arg(help="print JSON for machines")]
 Models = Annotated[tuple[str, ...], arg(metavar="NAME ...", help="names of `resnetlab models`")]
 BatchSizes = Annotated[tuple[int, ...], arg(metavar="N ...", help="images at once, a row for each")]
-HowToCompute = Annotated[str, arg(help="as in `train`: auto, plain, or words of your choice")]
+HowToCompute = Annotated[
+    str, arg(metavar="WORDS", help="auto, plain, or words such as `bf16,channels_last,threads=2`")
+]
+HowToJudge = Annotated[
+    str,
+    arg(
+        metavar="WORDS",
+        help="channels_last is in fp32, so that the number does not depend on the machine; auto "
+        "takes bf16 where the CPU has it: up to twice as fast, a few of 1,000 answers may change",
+    ),
+]
 Overrides = Annotated[
     dict[str, str],
     arg(help="fields of the architecture to change, e.g. `stem cifar shortcut B`"),
@@ -240,6 +250,7 @@ def evaluate(
     dataset: Annotated[str | None, optional(metavar="NAME", help="default: the run's own")] = None,
     data_dir: DataDir = None,
     model: Model = None,
+    execution: HowToJudge = "channels_last",
     json: Json = False,
 ) -> None:
     """Judge a trained network: accuracy, loss, and a table of the classes."""
@@ -248,7 +259,9 @@ def evaluate(
 
     checkpoint = load_model(run, model=model)
     _say_origin(checkpoint)
-    result = evaluate(checkpoint, split=split, dataset=dataset, data_dir=data_dir)
+    result = evaluate(
+        checkpoint, split=split, dataset=dataset, data_dir=data_dir, execution=execution
+    )
     if json:
         _print_json(result.to_dict())
         return
@@ -268,6 +281,7 @@ def predict(
     topk: Annotated[int, arg(metavar="N", help="classes to name for each image")] = 5,
     format: Annotated[Literal["table", "json", "csv"], arg(help="how to print them")] = "table",
     model: Model = None,
+    execution: HowToCompute = "auto",
 ) -> None:
     """Name what is in image files, or in all images of folders.
 
@@ -281,7 +295,7 @@ def predict(
         raise ValueError("predict needs an image or a folder after the run.")
     checkpoint = load_model(run, model=model)
     _say_origin(checkpoint)
-    predictions = predict(checkpoint, images, topk=topk)
+    predictions = predict(checkpoint, images, topk=topk, execution=execution)
     print_predictions(predictions, format)
     if any(prediction.error for prediction in predictions):
         raise SystemExit(1)
@@ -338,11 +352,13 @@ def visualize(
     split: Annotated[Literal["test", "val"], arg(help="images to take")] = "test",
     out: Out = None,
     data_dir: DataDir = None,
+    execution: HowToJudge = "channels_last",
 ) -> None:
     """Draw images with what the network says: blue and a tick if right, red and a cross if not."""
     from resnetlab.image_plots import visualize
 
-    print(visualize(run, n=n, only=only, split=split, out=out, data_dir=data_dir))
+    options = {"n": n, "only": only, "split": split, "out": out, "data_dir": data_dir}
+    print(visualize(run, **options, execution=execution))
 
 
 DatasetName = Positional[Annotated[str, arg(metavar="NAME", help="cifar10 or fashion-mnist")]]
@@ -418,31 +434,31 @@ def benchmark_inference(
         int | None, optional(metavar="N", help="pixels; default: the paper's")
     ] = None,
     folder: Annotated[
-        Path | None, optional(metavar="DIR", help="image files to read as well")
+        Path | None, optional(metavar="DIR", help="images to read; default: some are made")
     ] = None,
     override: Overrides = {},  # noqa: B006
     repeats: Annotated[int, arg(help="of each row; fewer if they last over 10 s")] = 30,
     json: Json = False,
 ) -> None:
-    """Measure inference; of a folder of images, whether decoder or network is the limit."""
-    from resnetlab.benchmark import FolderRate, benchmark_inference
+    """Measure inference on pixels, and on files: is the decoder or the network the limit?"""
+    from resnetlab.benchmark import benchmark_files, benchmark_inference
 
-    rows = benchmark_inference(
-        *(models, batch_sizes),
-        execution=execution,
-        overrides=_values(override),
-        image_size=image_size,
-        folder=folder,
-        repeats=repeats,
-    )
+    how: dict[str, Any] = {"execution": execution, "overrides": _values(override)}
+    how["image_size"] = image_size
+    rows = benchmark_inference(models, batch_sizes, **how, repeats=repeats)
+    files = benchmark_files(models, **how, folder=folder)
+    if json:
+        _print_rows([*rows, *files], json)
+        return
     _print_rows(rows, json)
-    for row in () if json else rows:
-        if isinstance(row, FolderRate):
-            print(
-                f"{row.model}, batch {row.batch_size}: the {row.limit} is the limit (alone, the "
-                f"decoder makes {row.decoder_images_per_second:,.0f} images/s, "
-                f"the network {row.network_images_per_second:,.0f})."
-            )
+    _print_rows(files, json)
+    for row in files:
+        print(
+            f"{row.model}, {row.files}: limit: {row.limit} "
+            f"(decoder alone {row.decoder_images_per_second:,.0f} images/s, "
+            f"network alone {row.network_images_per_second:,.0f}, "
+            f"together {row.images_per_second:,.0f})"
+        )
 
 
 @benchmark_command("data")

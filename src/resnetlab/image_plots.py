@@ -14,9 +14,11 @@ from torch import Tensor
 
 from resnetlab.data.datasets import Dataset
 from resnetlab.data.loaders import seeded_generator
-from resnetlab.evaluation import dataset_of, logit_batches
+from resnetlab.evaluation import REPRODUCIBLE, dataset_of, logit_batches
+from resnetlab.inference import inference_execution, ready_for_inference
 from resnetlab.plots import BLUE, FONT, VERMILLION, new_figure, shorten, write_figure
 from resnetlab.runs import Checkpoint, load_model
+from resnetlab.training.execution import Execution
 
 Only = Literal["all", "right", "wrong"]
 
@@ -124,22 +126,25 @@ def visualize(
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
     seed: int = 0,
+    execution: Execution | str = REPRODUCIBLE,
 ) -> Path:
     """Draw ``n`` images of a run's data set with the network's predictions.
 
     They come in an order that ``seed`` fixes; ``only`` keeps those that it has right or wrong.
-    ``out`` is predictions.png in the run folder by default. Returns the file; ValueError for an
-    n below 1, or if there is nothing to draw.
+    ``out`` is predictions.png in the run folder by default; the answers are those that
+    ``evaluate`` counts. Returns the file; ValueError for an n below 1, a wrong word of the
+    execution, or if there is nothing to draw.
     """
     if n < 1:
         raise ValueError(f"--n must be at least 1, not {n}.")
     if only not in get_args(Only):
         raise ValueError(f"--only must be one of {', '.join(get_args(Only))}, not {only!r}.")
+    how = inference_execution(execution)
     checkpoint = load_model(run)
     folder = Path(run) if Path(run).is_dir() else Path(run).parent
     dataset = dataset_of(checkpoint, split, data_dir=data_dir)
     order = torch.randperm(len(dataset), generator=seeded_generator(seed, "visualize"))
-    images, labels, logits = _choose(checkpoint, dataset.subset(order), n, only)
+    images, labels, logits = _choose(checkpoint, dataset.subset(order), n, only, how)
     if not len(images):
         raise ValueError(
             f"the network has none of the {len(dataset):,} {split} images {only}; "
@@ -151,13 +156,16 @@ def visualize(
 
 
 def _choose(
-    checkpoint: Checkpoint, dataset: Dataset, n: int, only: Only
+    checkpoint: Checkpoint, dataset: Dataset, n: int, only: Only, execution: Execution
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The first n that ``only`` admits: images, labels, logits. Later images are not computed."""
     seen: list[Tensor] = []
     found = 0
     for logits, labels in logit_batches(
-        checkpoint.model, dataset, image_size=checkpoint.image_size, batch_size=min(4 * n, 500)
+        ready_for_inference(checkpoint.model, execution),
+        dataset,
+        image_size=checkpoint.image_size,
+        execution=execution,
     ):
         seen.append(logits)
         found += int(_admitted(logits, labels, only).sum())

@@ -22,15 +22,24 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from resnetlab.data.images import ImageSource, normalize, read_image
+from resnetlab.data.images import ImageSource, read_image
+from resnetlab.inference import (
+    compute_logits,
+    inference_batch_size,
+    inference_execution,
+    ready_for_inference,
+)
 from resnetlab.runs import Checkpoint, load_model
-from resnetlab.training.execution import PLAIN, Execution
+from resnetlab.training.execution import Execution
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"}
     | {".webp"}
 )
 """What is looked for in folders; a file that is named is tried whatever its suffix."""
+
+Decoded = tuple[str, Tensor | ValueError]
+"""An image's name, and its pixels or why it could not be read."""
 
 
 @dataclass(frozen=True)
@@ -48,31 +57,27 @@ class Prediction:
 class Predictor:
     """A trained network ready for images of any size and mode.
 
-    ``checkpoint`` is a Checkpoint, whose model is moved in place, or the path of a run folder or
-    of a checkpoint file; ValueError if it holds no network. ``execution`` is the device, number
-    type and memory layout to compute in; the default is fp32 on the CPU, as in evaluation.
+    ``checkpoint`` is a Checkpoint, which is left as it is, or the path of a run folder or of a
+    file of weights. ``execution`` is how to compute: "auto", the default, takes bf16 where the CPU
+    has it, which changes probabilities a little. ``execution`` and ``model`` are then what was
+    chosen, and the network as ``ready_for_inference`` makes it. ValueError, one sentence, if there
+    is no network or no such execution.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint | str | Path, *, execution: Execution = PLAIN
+        self, checkpoint: Checkpoint | str | Path, *, execution: Execution | str = "auto"
     ) -> None:
+        self.execution = inference_execution(execution)
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = load_model(checkpoint)
         self.checkpoint = checkpoint
-        self.execution = execution
-        self.model = checkpoint.model
-        execution.place(self.model)
+        self.model = ready_for_inference(checkpoint.model, self.execution)
 
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, c, size, size) -> fp32 (n, classes) on the CPU."""
-        inputs = normalize(
-            images,
-            self.checkpoint.mean,
-            self.checkpoint.std,
-            memory_format=self.execution.memory_format,
-        ).to(self.execution.device)
-        with torch.inference_mode(), self.execution.autocast():
-            return self.model(inputs).float().cpu()
+        mean, std = self.checkpoint.mean, self.checkpoint.std
+        logits = compute_logits(self.model, images, mean=mean, std=std, execution=self.execution)
+        return logits.cpu()
 
     def read(self, image: ImageSource) -> Tensor:
         """A path, encoded bytes or Pillow image as uint8 (c, size, size); ValueError names it."""
@@ -87,54 +92,67 @@ class Predictor:
         return prediction
 
     def predict_files(
-        self, paths: Iterable[str | Path], *, topk: int = 5, batch_size: int = 64
+        self, paths: Iterable[str | Path], *, topk: int = 5, batch_size: int | None = None
     ) -> Iterator[Prediction]:
         """Predictions for files and for all images below folders; see ``find_images``."""
         return self.predict(find_images(paths), topk=topk, batch_size=batch_size)
 
     def predict(
-        self, images: Iterable[ImageSource], *, topk: int = 5, batch_size: int = 64
+        self, images: Iterable[ImageSource], *, topk: int = 5, batch_size: int | None = None
     ) -> Iterator[Prediction]:
         """One prediction for each image, in their order, as soon as its batch is done.
 
         An image that cannot be read gives a Prediction with ``error``. ``topk`` may exceed the
-        number of classes; ValueError if it or ``batch_size`` is less than 1.
+        number of classes; ``batch_size`` is that of ``inference_batch_size`` unless given.
+        ValueError if one of them is less than 1.
         """
         for name, value in (("topk", topk), ("batch_size", batch_size)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, not {value}.")
-        return self._predict(iter(images), topk, batch_size)
+        return self._predict(images, topk, batch_size)
 
     def _predict(
-        self, images: Iterator[ImageSource], topk: int, batch_size: int
+        self, images: Iterable[ImageSource], topk: int, batch_size: int | None
     ) -> Iterator[Prediction]:
+        for batch in self.read_batches(images, batch_size):
+            yield from self._predict_batch(batch, topk)
+
+    def read_batches(
+        self, images: Iterable[ImageSource], batch_size: int | None = None
+    ) -> Iterator[list[Decoded]]:
+        """Names and pixels, uint8 (c, size, size), in order and in batches, decoded in threads.
+
+        While the caller works on a batch, the next is being decoded, and no more than that.
+        """
+        batch_size = batch_size or inference_batch_size(self.checkpoint.image_size)
+        threads = os.cpu_count() or 1
+        # Handing over a small image on its own costs twice its decoding.
+        together = max(1, min(8, batch_size // (2 * threads)))
         numbered = enumerate(images, 1)
-        ahead: deque[tuple[str, Future[Tensor | ValueError]]] = deque()
-        pool = ThreadPoolExecutor(os.cpu_count())
+        ahead: deque[list[Future[list[Decoded]]]] = deque()
+        pool = ThreadPoolExecutor(threads)
         try:
             while True:
-                # Two batches: while the network computes one, the next is being decoded.
-                for number, image in islice(numbered, 2 * batch_size - len(ahead)):
-                    name = str(image) if isinstance(image, str | Path) else f"image {number}"
-                    ahead.append((name, pool.submit(self._try_read, image)))
+                while len(ahead) < 2 and (batch := list(islice(numbered, batch_size))):
+                    parts = (batch[i : i + together] for i in range(0, len(batch), together))
+                    ahead.append([pool.submit(self._try_read, part) for part in parts])
                 if not ahead:
                     return
-                batch = [ahead.popleft() for _ in range(min(batch_size, len(ahead)))]
-                yield from self._predict_batch(
-                    [(name, future.result()) for name, future in batch], topk
-                )
+                yield [image for part in ahead.popleft() for image in part.result()]
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _try_read(self, image: ImageSource) -> Tensor | ValueError:
-        try:
-            return self.read(image)
-        except ValueError as error:
-            return error
+    def _try_read(self, numbered: Sequence[tuple[int, ImageSource]]) -> list[Decoded]:
+        decoded: list[Decoded] = []
+        for number, image in numbered:
+            name = str(image) if isinstance(image, str | Path) else f"image {number}"
+            try:
+                decoded.append((name, self.read(image)))
+            except ValueError as error:
+                decoded.append((name, error))
+        return decoded
 
-    def _predict_batch(
-        self, batch: list[tuple[str, Tensor | ValueError]], topk: int
-    ) -> Iterator[Prediction]:
+    def _predict_batch(self, batch: Sequence[Decoded], topk: int) -> Iterator[Prediction]:
         pixels = [image for _, image in batch if isinstance(image, Tensor)]
         top: Iterator[tuple[tuple[str, float], ...]] = iter(())
         if pixels:
@@ -189,13 +207,14 @@ def predict(
     images: str | Path | Sequence[str | Path],
     *,
     topk: int = 5,
-    batch_size: int = 64,
-    execution: Execution = PLAIN,
+    batch_size: int | None = None,
+    execution: Execution | str = "auto",
 ) -> list[Prediction]:
     """The likeliest classes of image files and of all images in folders, in order.
 
-    An unreadable image gives an entry with ``error``, and the others are still predicted. Raises
-    ValueError for a run without a network, a folder without images, or a topk below 1.
+    An unreadable image gives an entry with ``error``, and the others are still predicted. For
+    ``batch_size`` and ``execution`` see ``Predictor``. Raises ValueError for a run without a
+    network, a folder without images, a topk below 1, or a wrong word of the execution.
     """
     paths = [images] if isinstance(images, str | Path) else images
     predictor = Predictor(run, execution=execution)

@@ -60,6 +60,12 @@ def test_every_way_computes_the_same_network(text):
     assert math.isclose((logits.float() - plain).abs().max().item(), 0, abs_tol=close)
 
 
+def test_a_gpu_that_is_not_there_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="torch finds no GPU here"):
+        Execution(device="cuda").place(torch.nn.Linear(1, 1))
+
+
 def test_threads_are_those_of_the_process():
     before = torch.get_num_threads()
     try:

@@ -8,38 +8,38 @@ from resnetlab.benchmark.data import benchmark_data
 from resnetlab.benchmark.machine import describe, machine, measure_limits
 from resnetlab.benchmark.measure import (
     fitting_execution,
-    measure_folder,
+    measure_files,
     measure_inference,
     measure_training,
     training_steps,
 )
 from resnetlab.benchmark.networks import (
+    benchmark_files,
     benchmark_inference,
     benchmark_training,
-    inference_execution,
 )
-from resnetlab.benchmark.records import DataRate, FolderRate, NetworkRate, Rate, Row, table
-from resnetlab.benchmark.samples import random_dataset, random_jpeg, random_predictor
+from resnetlab.benchmark.records import DataRate, FileRate, NetworkRate, Rate, Row, table
+from resnetlab.benchmark.samples import random_dataset, random_file, random_predictor
 
 __all__ = [
     "DataRate",
-    "FolderRate",
+    "FileRate",
     "NetworkRate",
     "Rate",
     "Row",
     "benchmark_data",
+    "benchmark_files",
     "benchmark_inference",
     "benchmark_training",
     "describe",
     "fitting_execution",
-    "inference_execution",
     "machine",
-    "measure_folder",
+    "measure_files",
     "measure_inference",
     "measure_limits",
     "measure_training",
     "random_dataset",
-    "random_jpeg",
+    "random_file",
     "random_predictor",
     "table",
     "training_steps",

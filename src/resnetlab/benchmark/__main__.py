@@ -8,7 +8,7 @@ from typing import Any
 
 from resnetlab.benchmark.measure import (
     fitting_execution,
-    measure_folder,
+    measure_files,
     measure_inference,
     measure_training,
 )
@@ -25,7 +25,7 @@ def _answer(job: str, **arguments: Any) -> dict[str, Any]:
         return measure_training(recipe, **arguments).to_dict()
     arguments["architecture"] = Architecture.from_dict(arguments["architecture"])
     arguments["execution"] = Execution.parse(arguments["execution"])
-    measure = measure_folder if job == "folder" else measure_inference
+    measure = measure_files if job == "files" else measure_inference
     return measure(**arguments).to_dict()
 
 

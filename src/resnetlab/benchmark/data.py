@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from resnetlab.benchmark.records import DataRate
-from resnetlab.benchmark.samples import random_jpeg
+from resnetlab.benchmark.samples import PHOTO, random_file
 from resnetlab.benchmark.timing import rate_fields, repeat, require_positive
 from resnetlab.data.augment import cutout, random_crop, random_flip
 from resnetlab.data.datasets import Dataset, load_dataset
@@ -77,8 +77,8 @@ def _batch_jobs(data: Dataset, recipe: Recipe, batch_size: int) -> dict[str, Cal
 
 
 def _decode_jobs(batch_size: int) -> dict[str, Callable[[], Any]]:
-    """JPEG of 500 x 375 pixels, the usual size in ImageNet, to 224: one thread and all threads."""
-    photo = random_jpeg(500, 375)
+    """JPEG of the usual size, to 224: one thread and all threads."""
+    photo = random_file(*PHOTO)
     threads = os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads)
 

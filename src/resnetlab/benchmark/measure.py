@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from resnetlab.benchmark.machine import measure_limits, wait_for
-from resnetlab.benchmark.records import FolderRate, NetworkRate
+from resnetlab.benchmark.records import FileRate, NetworkRate
 from resnetlab.benchmark.samples import random_dataset, random_predictor
 from resnetlab.benchmark.timing import rate_fields, repeat, time_once
 from resnetlab.data.datasets import Dataset
 from resnetlab.data.loaders import epoch_batches, steps_per_epoch
 from resnetlab.data.sources import print_to_stderr
+from resnetlab.inference import inference_batch_size
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.summary import default_image_size, summarize
-from resnetlab.prediction import find_images
+from resnetlab.prediction import Decoded, find_images
 from resnetlab.training.distributed import World
 from resnetlab.training.execution import Execution, peak_memory_mb
 from resnetlab.training.probe import choose_execution
@@ -111,39 +111,51 @@ def measure_inference(
     return _network_rate("inference", model, architecture, image_size, execution, times, batch_size)
 
 
-def measure_folder(
+def measure_files(
     model: str,
     architecture: Architecture,
     *,
-    batch_size: int,
     image_size: int,
     execution: Execution,
     folder: str | Path,
-) -> FolderRate:
-    """A row of ``benchmark_inference`` with a folder, measured in this process."""
+    seconds: float,
+) -> FileRate:
+    """A row of ``benchmark_files``, measured in this process."""
     predictor = random_predictor(architecture, image_size, execution)
-    paths = find_images([folder])[: 8 * batch_size]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = torch.stack(list(pool.map(predictor.read, paths)))
-        jobs: list[Callable[[], Any]] = [
-            lambda: list(pool.map(predictor.read, paths)),
-            lambda: [predictor.logits(images) for images in decoded.split(batch_size)],
-            lambda: list(predictor.predict(paths, batch_size=batch_size)),
-        ]
-        rounds = [[time_once(job) for job in jobs] for _ in range(4)][1:]  # the first warms up
+    batch_size = inference_batch_size(image_size)
+    paths = list(itertools.islice(itertools.cycle(find_images([folder])), 4 * batch_size))
+    batches = [_pixels(batch) for batch in predictor.read_batches(paths)]
+    jobs: list[Callable[[], Any]] = [
+        lambda: [None for _ in predictor.read_batches(paths)],
+        lambda: [predictor.logits(images) for images in batches],
+        lambda: list(predictor.predict(paths)),
+    ]
+    predictor.logits(batches[0])  # warms up, as reading has
+    rounds: list[list[float]] = []
+    while len(rounds) < 3 and (not rounds or sum(map(sum, rounds)) < seconds):
+        rounds.append([time_once(job) for job in jobs])
     decoder, network, _ = (
         len(paths) / statistics.median(column) for column in zip(*rounds, strict=True)
     )
-    share = batch_size / len(paths)
-    return FolderRate(
+    return FileRate(
         model=model,
         image_size=image_size,
         execution=str(execution),
-        images=len(paths),
+        files=Path(folder).resolve().name,
         decoder_images_per_second=decoder,
         network_images_per_second=network,
-        **rate_fields([share * both for _, _, both in rounds], batch_size),
+        **rate_fields([both / len(batches) for _, _, both in rounds], batch_size),
     )
+
+
+def _pixels(batch: Sequence[Decoded]) -> Tensor:
+    """uint8 (n, c, size, size); the ValueError of a file that cannot be read is raised."""
+    images = []
+    for _, image in batch:
+        if isinstance(image, ValueError):
+            raise image
+        images.append(image)
+    return torch.stack(images)
 
 
 def _network_rate(

@@ -7,18 +7,19 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from resnetlab.benchmark.records import FolderRate, NetworkRate
+from resnetlab.benchmark.records import FileRate, NetworkRate
+from resnetlab.benchmark.samples import write_samples
 from resnetlab.benchmark.timing import require_positive
+from resnetlab.inference import inference_execution
 from resnetlab.models.architecture import get_architecture
 from resnetlab.models.summary import default_image_size
-from resnetlab.training.execution import Execution, has_fast_bf16
+from resnetlab.training.execution import Execution
 from resnetlab.training.recipe import Recipe, get_recipe
 
 
@@ -60,46 +61,70 @@ def benchmark_inference(
     execution: str = "auto",
     overrides: Mapping[str, str | int] | None = None,
     image_size: int | None = None,
-    folder: str | Path | None = None,
     repeats: int = 30,
     seconds: float = 10.0,
-) -> list[NetworkRate] | list[FolderRate]:
+) -> list[NetworkRate]:
     """``Predictor`` from decoded pixels to logits, for each network and batch size.
 
-    With ``folder``, the images in it instead: decoder alone, network alone and both together, in
-    turn, three times and on at most eight batches, so that the limit can be named. ``image_size``
-    is the paper's unless given. Raises ValueError, one sentence, for what cannot work.
+    ``image_size`` is the paper's unless given. Each row takes ``repeats`` batches, fewer (but
+    three) if they last longer than ``seconds``. Raises ValueError, one sentence, for what cannot
+    work.
     """
-    require_positive(repeats=repeats, seconds=seconds, image_size=image_size)
-    if folder is not None and not Path(folder).is_dir():
-        raise ValueError(f"there is no folder {folder}.")
-    how = inference_execution() if execution == "auto" else Execution.parse(execution)
+    require_positive(repeats=repeats, seconds=seconds)
     rows = []
     for model, batch_size in itertools.product(models, batch_sizes):
         require_positive(batch_size=batch_size)
-        architecture = get_architecture(model, **overrides or {})
-        work = {"folder": str(folder)} if folder else {"repeats": repeats, "seconds": seconds}
-        answer = _in_own_process(
-            "folder" if folder else "inference",
-            model=model,
-            architecture=architecture.to_dict(),
-            batch_size=batch_size,
-            image_size=image_size or default_image_size(architecture),
-            execution=str(how),
-            **work,
-        )
-        rows.append(_row(answer))
+        task = _inference_task(model, execution, overrides, image_size)
+        work = {"batch_size": batch_size, "repeats": repeats, "seconds": seconds}
+        rows.append(_row(_in_own_process("inference", **task, **work)))
     return rows
 
 
-def inference_execution() -> Execution:
-    """The fastest that is sound everywhere: no compiler, bf16 where the machine has it."""
-    cuda = torch.cuda.is_available()
-    return Execution(
-        device="cuda" if cuda else "cpu",
-        precision="bf16" if cuda or has_fast_bf16() else "fp32",
-        layout="channels_last",
-    )
+def benchmark_files(
+    models: Sequence[str] = ("resnet20",),
+    *,
+    execution: str = "auto",
+    overrides: Mapping[str, str | int] | None = None,
+    image_size: int | None = None,
+    folder: str | Path | None = None,
+    seconds: float = 10.0,
+) -> list[FileRate]:
+    """``Predictor`` from files to names: decoder alone, network alone and both, in turn.
+
+    The files are those of ``folder``, or JPEG of a photograph's size and PNG of the network's own;
+    four batches of them, three times, or once if that lasts longer than ``seconds``.
+    ``image_size`` is the paper's unless given. Raises ValueError, one sentence, for what cannot
+    work.
+    """
+    require_positive(seconds=seconds)
+    if folder is not None and not Path(folder).is_dir():
+        raise ValueError(f"there is no folder {folder}.")
+    rows = []
+    for model in models:
+        task = _inference_task(model, execution, overrides, image_size)
+        with tempfile.TemporaryDirectory() as scratch:
+            samples = () if folder else write_samples(Path(scratch), task["image_size"])
+            for path in samples or [folder]:
+                answer = _in_own_process("files", **task, folder=str(path), seconds=seconds)
+                rows.append(_row(answer))
+    return rows
+
+
+def _inference_task(
+    model: str,
+    execution: str,
+    overrides: Mapping[str, str | int] | None,
+    image_size: int | None,
+) -> dict[str, Any]:
+    """What rows of inference have in common, as plain values."""
+    require_positive(image_size=image_size)
+    architecture = get_architecture(model, **overrides or {})
+    return {
+        "model": model,
+        "architecture": architecture.to_dict(),
+        "image_size": image_size or default_image_size(architecture),
+        "execution": str(inference_execution(execution)),
+    }
 
 
 def _in_own_process(job: str, **arguments: Any) -> dict[str, Any]:
@@ -114,5 +139,5 @@ def _in_own_process(job: str, **arguments: Any) -> dict[str, Any]:
 
 
 def _row(values: dict[str, Any]) -> Any:
-    kind = NetworkRate if "job" in values else FolderRate
+    kind = FileRate if values["job"] == "files" else NetworkRate
     return kind(**{field.name: values[field.name] for field in fields(kind)})

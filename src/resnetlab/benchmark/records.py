@@ -85,14 +85,15 @@ class NetworkRate(Rate):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderRate(Rate):
+class FileRate(Rate):
     """The speed of predictions for image files; ``ms_per_step`` is that of a batch."""
 
+    job: Literal["files"] = "files"
     model: str
     image_size: int
     execution: str
-    images: int
-    """files that were read in each round"""
+    files: str
+    """the folder that they are in, or what was made: "JPEG of 500 x 375" pixels"""
     decoder_images_per_second: float
     """reading and decoding alone, in all threads"""
     network_images_per_second: float
@@ -112,7 +113,7 @@ class FolderRate(Rate):
             "network": self.model,
             "pixels*": str(self.image_size),
             "execution": self.execution,
-            "files*": f"{self.images:,}",
+            "files": self.files,
             **super().cells(),
             "decoder alone*": _short(self.decoder_images_per_second),
             "network alone*": _short(self.network_images_per_second),
@@ -130,7 +131,7 @@ class DataRate(Rate):
         return {"what": self.what, **super().cells()}
 
 
-Row = NetworkRate | FolderRate | DataRate
+Row = NetworkRate | FileRate | DataRate
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,16 +17,30 @@ from resnetlab.prediction import Predictor
 from resnetlab.runs import Checkpoint
 from resnetlab.training.execution import Execution
 
+PHOTO = (500, 375)
+"""Width and height in pixels that are usual in ImageNet."""
 
-def random_jpeg(width: int, height: int) -> bytes:
-    """A JPEG file of a picture about as busy as a photograph."""
+
+def random_file(width: int, height: int, format: Literal["JPEG", "PNG"] = "JPEG") -> bytes:
+    """An image file of a picture about as busy as a photograph."""
     pixels = torch.rand(1, 3, height // 16, width // 16, generator=torch.Generator().manual_seed(0))
     smooth = F.interpolate(pixels, (height, width), mode="bilinear")[0]
     noise = 0.1 * torch.rand(3, height, width, generator=torch.Generator().manual_seed(1))
     image = (255 * (smooth + noise).clamp(0, 1)).byte().permute(1, 2, 0).numpy()
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=90)
+    Image.fromarray(image).save(file, format, quality=90)
     return file.getvalue()
+
+
+def write_samples(folder: Path, image_size: int) -> list[Path]:
+    """Two folders with an image file each, named after it: a photograph, and the network's size."""
+    kinds: list[tuple[Literal["JPEG", "PNG"], int, int]]
+    kinds = [("JPEG", *PHOTO), ("PNG", image_size, image_size)]
+    folders = [folder / f"{format} of {width} x {height}" for format, width, height in kinds]
+    for path, (format, width, height) in zip(folders, kinds, strict=True):
+        path.mkdir()
+        (path / f"image.{format.lower()}").write_bytes(random_file(width, height, format))
+    return folders
 
 
 def random_dataset(architecture: Architecture, image_size: int, n: int) -> Dataset:
@@ -55,7 +71,4 @@ def random_predictor(
         std=(0.25,) * architecture.in_channels,
         image_size=image_size,
     )
-    predictor = Predictor(checkpoint, execution=execution)
-    if execution.mode == "compile":
-        predictor.model.compile()
-    return predictor
+    return Predictor(checkpoint, execution=execution)

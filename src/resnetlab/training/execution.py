@@ -67,13 +67,24 @@ class Execution(Record):
             return torch.channels_last
         return torch.contiguous_format
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what convolutions and matrix products multiply."""
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
+            self.precision
+        ]
+
     def autocast(self) -> AbstractContextManager:
         """The context of a forward pass and its loss."""
-        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
-        return torch.autocast(self.device, dtype, enabled=self.precision != "fp32")
+        return torch.autocast(self.device, self.dtype, enabled=self.precision != "fp32")
 
     def place(self, model: nn.Module) -> None:
-        """Move the network, in place, to its device and layout; set this process up for it."""
+        """Move the network, in place, to its device and layout; set this process up for it.
+
+        ValueError if torch finds no such device.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("execution cuda: torch finds no GPU here; take cpu or auto.")
         if self.threads:
             torch.set_num_threads(self.threads)
         if self.device == "cpu":
