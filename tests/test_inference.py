@@ -24,6 +24,7 @@ NETWORKS = [
     ("resnext50_32x4d", {"depths": (1, 1, 1, 1)}, 0),
     ("resnet50d", {"depths": (1, 1, 1, 1)}, 1),
     ("preresnet110", {"depths": (2, 2, 2)}, 6 + 1),
+    ("fast_resnet8", {}, 3),
     ("preresnet164", {"depths": (2, 2, 2), "shortcut": "B"}, 6 + 1),
 ]
 
@@ -105,3 +106,33 @@ def test_an_execution_may_be_a_record_or_words():
 def test_batches_are_large_and_fit_into_memory():
     sizes = (28, 32, 64, 96, 224, 2000)
     assert [inference_batch_size(size) for size in sizes] == [256, 256, 256, 113, 20, 1]
+
+
+class Corner(nn.Module):
+    """Its logits are the two pixels in the upper corners, so that every view shows."""
+
+    def forward(self, x):
+        return torch.stack((x[:, 0, 0, 0], x[:, 0, 0, -1]), 1)
+
+
+@pytest.mark.parametrize("tta", ["none", "flip", "flip-shift"])
+def test_test_time_augmentation_averages_the_views(tta):
+    images = pixels(size=8)
+    x = images[:, 0].float() / 255
+
+    def corners(rows):
+        return torch.stack((rows[:, 0], rows[:, -1]), 1)
+
+    def with_mirror(row):
+        return (corners(row) + corners(row.flip(1))) / 2
+
+    # A pixel up and left of the corner is its reflection; down and right, the row below.
+    before = torch.cat((x[:, 1, 1:2], x[:, 1, :-1]), 1)
+    after = torch.cat((x[:, 1, 1:], x[:, 1, -2:-1]), 1)
+    wanted = {
+        "none": corners(x[:, 0]),
+        "flip": with_mirror(x[:, 0]),
+        "flip-shift": with_mirror(x[:, 0]) / 2 + (with_mirror(before) + with_mirror(after)) / 4,
+    }[tta]
+    given = compute_logits(Corner(), images, mean=(0,) * 3, std=(1,) * 3, execution=PLAIN, tta=tta)
+    torch.testing.assert_close(given, wanted)

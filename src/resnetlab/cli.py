@@ -232,6 +232,9 @@ def _report(training: Any) -> None:
     if training.test is None:
         return
     print(f"test accuracy {training.test.top1:.2f} % on {training.test.n:,} images")
+    if training.test_tta is not None:
+        result = training.test_tta
+        print(f"with test-time augmentation ({result.tta}) {result.top1:.2f} %")
     for name, what in (
         ("best.pt", "the network, best on the validation images"),
         ("test.json", "its result on the test set"),
@@ -251,6 +254,10 @@ def evaluate(
     data_dir: DataDir = None,
     model: Model = None,
     execution: HowToJudge = "channels_last",
+    tta: Annotated[
+        Literal["none", "flip", "flip-shift"],
+        arg(help="average the answers to an image, its mirror image, and both shifted by a pixel"),
+    ] = "none",
     json: Json = False,
 ) -> None:
     """Judge a trained network: accuracy, loss, and a table of the classes."""
@@ -260,7 +267,7 @@ def evaluate(
     checkpoint = load_model(run, model=model)
     _say_origin(checkpoint)
     result = evaluate(
-        checkpoint, split=split, dataset=dataset, data_dir=data_dir, execution=execution
+        checkpoint, split=split, dataset=dataset, data_dir=data_dir, execution=execution, tta=tta
     )
     if json:
         _print_json(result.to_dict())

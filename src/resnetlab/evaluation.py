@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from resnetlab.data.datasets import Dataset, load_dataset
 from resnetlab.data.images import resize
 from resnetlab.data.loaders import evaluation_batches
 from resnetlab.inference import (
+    TTA,
     compute_logits,
     inference_batch_size,
     inference_execution,
@@ -47,6 +48,8 @@ class Evaluation:
     classes: tuple[str, ...]
     confusion: Tensor
     """images of class i taken for class j, int64 (classes, classes)"""
+    tta: TTA = "none"
+    """test-time augmentation"""
 
     def per_class(self) -> list[dict[str, Any]]:
         """For each class its name, precision, recall and F1 in % (0 where undefined), and n."""
@@ -66,7 +69,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """What `evaluate --json` prints."""
-        keys = ("dataset", "split", "top1", "top5", "loss", "n")
+        keys = ("dataset", "split", "tta", "top1", "top5", "loss", "n")
         values = {key: getattr(self, key) for key in keys}
         return values | {"per_class": self.per_class(), "confusion": self.confusion.tolist()}
 
@@ -78,6 +81,7 @@ def logit_batches(
     image_size: int | None = None,
     batch_size: int | None = None,
     execution: Execution = PLAIN,
+    tta: TTA = "none",
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -92,7 +96,7 @@ def logit_batches(
         if image_size is not None:
             images = resize(images, image_size)
         logits = compute_logits(
-            model, images, mean=dataset.mean, std=dataset.std, execution=execution
+            model, images, mean=dataset.mean, std=dataset.std, execution=execution, tta=tta
         )
         yield logits, dataset.labels[share].to(execution.device)
 
@@ -103,9 +107,12 @@ def evaluate_model(
     *,
     image_size: int | None = None,
     execution: Execution = PLAIN,
+    tta: TTA = "none",
 ) -> Evaluation:
     """Evaluate a network (placed, in eval mode) on every image of ``dataset`` once."""
-    batches = list(logit_batches(model, dataset, image_size=image_size, execution=execution))
+    batches = list(
+        logit_batches(model, dataset, image_size=image_size, execution=execution, tta=tta)
+    )
     logits = torch.cat([logits for logits, _ in batches]).cpu()
     labels = torch.cat([labels for _, labels in batches]).cpu()
     classes = len(dataset.classes)
@@ -123,6 +130,7 @@ def evaluate_model(
         n=len(labels),
         classes=dataset.classes,
         confusion=multiclass_confusion_matrix(logits.argmax(1), labels, classes),
+        tta=tta,
     )
 
 
@@ -179,15 +187,19 @@ def evaluate(
     data_dir: str | Path | None = None,
     model: str | None = None,
     execution: Execution | str = REPRODUCIBLE,
+    tta: TTA = "none",
 ) -> Evaluation:
     """Evaluate the best network of a run folder, or of any file, on ``split`` (val or test).
 
     ``model`` names the architecture of a foreign file that cannot tell it; ``execution`` is in
-    fp32 by default, see ``REPRODUCIBLE``. Raises ValueError, one sentence, for a path, a split, a
-    data set or a word of the execution that there is not.
+    fp32 by default, see ``REPRODUCIBLE``; ``tta`` is test-time augmentation, see
+    ``inference.TTA``. Raises ValueError, one sentence, for a path, a split, a data set, a word of
+    the execution or a tta that there is not.
     """
+    if tta not in get_args(TTA):
+        raise ValueError(f"--tta must be none, flip or flip-shift, not {tta!r}.")
     how = inference_execution(execution)
     checkpoint = run if isinstance(run, Checkpoint) else load_model(run, model=model)
     data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)
     ready = ready_for_inference(checkpoint.model, how)
-    return evaluate_model(ready, data, image_size=checkpoint.image_size, execution=how)
+    return evaluate_model(ready, data, image_size=checkpoint.image_size, execution=how, tta=tta)

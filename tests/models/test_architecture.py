@@ -112,3 +112,19 @@ def test_the_name_agrees_with_the_number_of_weighted_layers() -> None:
             2 if name.endswith("d") and record.stem == "deep" else 0
         )  # three for one in the stem
         assert record.num_layers == int(digits) + extra, name
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"stem": "whitening"}, "need transition 'pool'"),
+        ({"block": "single"}, "need transition 'pool'"),
+        ({"transition": "pool", "shortcut": "A"}, "goes with"),
+        ({"transition": "pool", "activation": "pre"}, "goes with"),
+        ({"transition": "pool", "block": "bottleneck"}, "goes with"),
+        ({"transition": "pool", "stem": "whitening", "stem_width": 16}, "leave out stem_width"),
+    ],
+)
+def test_what_does_not_go_together_is_said(changes, said):
+    with pytest.raises(ValueError, match=said):
+        get_architecture("resnet18", **changes)

@@ -21,10 +21,11 @@ TORCHVISION = [name for name in list_models() if name in torchvision.models.list
 CIFAR = [name for name in list_models() if ARCHITECTURES[name].stem == "cifar"]
 TIMM = {f"resnet{n}d": f"resnet{n}d" for n in (18, 34, 50, 101, 152)}
 V1_AND_PLAIN = ["resnet50_v1", "resnet101_v1", "resnet152_v1", "plain18", "plain34"]
+OWN = ["fast_resnet8", "fast_resnet11"]
 
 
 def test_no_name_is_added_without_proof() -> None:
-    assert {*TORCHVISION, *CIFAR, *TIMM, *V1_AND_PLAIN} == set(ARCHITECTURES)
+    assert {*TORCHVISION, *CIFAR, *TIMM, *V1_AND_PLAIN, *OWN} == set(ARCHITECTURES)
     assert len(TORCHVISION) == 9
 
 
@@ -256,3 +257,26 @@ print(peak_memory_mb(PLAIN))
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(out.stdout) < 1500
+
+
+def test_whitening_makes_patches_white():
+    torch.manual_seed(0)
+    mixing = torch.randn(3, 3)
+    images = torch.einsum("ij,njhw->nihw", mixing, torch.randn(500, 3, 9, 9).cumsum(3))
+    images -= images.mean((0, 2, 3), keepdim=True)
+    model = create_model("fast_resnet8")
+    model.whiten(images)
+    nn.init.zeros_(model.conv1.bias)
+    white = model.conv1(images)[:, :12].transpose(0, 1).flatten(1)
+    torch.testing.assert_close(white @ white.T / white.size(1), torch.eye(12), atol=0.02, rtol=0)
+    assert torch.equal(model.conv1.weight[12:], -model.conv1.weight[:12])
+    assert not model.conv1.weight.requires_grad
+
+
+@pytest.mark.parametrize("size", [9, 16, 24, 32, 33])
+def test_sizes_of_a_pooled_network(size):
+    model = create_model("fast_resnet11").eval()
+    stages = model.forward_stages(torch.zeros(1, 3, size, size))
+    assert tuple(stage.size(-1) for stage in stages) == model.architecture.stage_sizes(size)
+    with pytest.raises(ValueError, match="too small"):
+        model(torch.zeros(1, 3, 8, 8))

@@ -253,3 +253,13 @@ def test_the_data_folder_is_found_from_anywhere(tiny, samples, tmp_path, monkeyp
     training = tiny.train(data_dir=samples.name)
     monkeypatch.chdir(tmp_path)
     assert evaluate(training.run).to_dict() == training.test.to_dict()
+
+
+def test_a_second_result_with_test_time_augmentation(tiny):
+    training = tiny.train(tta="flip-shift")
+    result = json.loads((training.run / "test.json").read_text())
+    assert result["top1"] == training.test.top1
+    assert result["with_tta"] == evaluate(training.run, tta="flip-shift").to_dict()
+    assert training.test_tta.loss != training.test.loss
+    with pytest.raises(ValueError, match="--tta must be none, flip or flip-shift"):
+        evaluate(training.run, tta="mirror")

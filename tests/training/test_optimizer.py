@@ -91,9 +91,18 @@ def test_norms_and_biases_do_not_decay():
 
 def test_all_decays_all():
     model = create_model("resnet20")
-    (group,) = parameter_groups(model, Recipe(weight_decay=0.01, weight_decay_on="all"))
-    assert group["weight_decay"] == 0.01
-    assert set(group["params"]) == set(model.parameters())
+    groups = parameter_groups(model, Recipe(weight_decay=0.01, weight_decay_on="all"))
+    assert [group["weight_decay"] for group in groups] == [0.01, 0.01]
+    assert {p for group in groups for p in group["params"]} == set(model.parameters())
+
+
+def test_norms_may_have_a_rate_of_their_own():
+    model = create_model("resnet20")
+    for norm_lr, wanted in ((None, 0.2), (3.0, 3.0)):
+        recipe = Recipe(optimizer="muon", lr=0.2, muon_lr=0.1, norm_lr=norm_lr)
+        groups = create_optimizer(model, recipe).param_groups
+        assert [group["lr"] for group in groups] == [0.2, wanted, 0.1]
+        assert all(p.dim() == 1 for p in groups[1]["params"])
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

@@ -78,3 +78,15 @@ def test_what_is_saved_comes_back(tmp_path, decay):
     moments = [list(s.optimizer.state_dict()["state"].values()) for s in (state, other)]
     for one, two in zip(*moments, strict=True):
         assert torch.equal(one["momentum_buffer"], two["momentum_buffer"])
+
+
+def test_a_whitening_stem_is_set_from_the_images():
+    record = get_architecture("fast_resnet8", widths=(8, 8, 8))
+    images = torch.rand(10, 3, 9, 9)
+    recipe = RECIPES["smoke"]
+    one = State.create(recipe, record, PLAIN, 3, images=images).model.conv1.weight
+    two = State.create(recipe, record, PLAIN, 3, images=images.square()).model.conv1.weight
+    assert not torch.equal(one, two)
+    # it is no parameter that is trained, by Muon or by weight decay
+    optimizer = State.create(get_recipe(recipe, optimizer="muon"), record, PLAIN, 3).optimizer
+    assert all(p.requires_grad for group in optimizer.param_groups for p in group["params"])

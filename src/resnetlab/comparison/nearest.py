@@ -18,6 +18,9 @@ from resnetlab.models.architecture import ARCHITECTURES, Architecture
 SMALL_IMAGE = 48
 """Pixels: up to here the ImageNet stem throws most of the picture away."""
 
+_PAPERS = [name for name, record in ARCHITECTURES.items() if record.transition == "block"]
+"""What a stranger's network may mean to be."""
+
 
 def guess_fields(structure: Structure, image_size: int | None) -> dict[str, Any]:
     """The fields of an ``Architecture`` that most of the structure's blocks speak for.
@@ -102,7 +105,7 @@ def nearest(
     residual = "res" in name.lower() and "plain" not in name.lower()
     if fields["shortcut"] == "none" and residual:
         fields["shortcut"] = "B"
-    best = min(ARCHITECTURES, key=lambda key: _distance(key, ARCHITECTURES[key], fields, name))
+    best = min(_PAPERS, key=lambda key: _distance(key, ARCHITECTURES[key], fields, name))
     record = ARCHITECTURES[best]
     changes = {"activation": fields["activation"]}
     if fields["shortcut"] != "none" and record.shortcut != "none":
@@ -160,7 +163,7 @@ def nearest_by_layers(model: nn.Module, name: str) -> tuple[str, Architecture]:
         count += 0.2 * (block == "bottleneck" and record.stride_on != stride_on)
         return count + 20 * other - 1.5 * _names(name, key) + 0.001 * len(key)
 
-    best = min(ARCHITECTURES, key=distance)
+    best = min(_PAPERS, key=distance)
     record = ARCHITECTURES[best]
     first = convs[0].kernel_size if convs else (7, 7)
     stem = "imagenet" if max(first) > 3 else "cifar"

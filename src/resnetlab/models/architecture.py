@@ -37,8 +37,8 @@ class Architecture(Record):
     stem_width: int | None = None
     """channels after the stem; None: the first stage's width"""
     transition: Literal["block", "pool"] = "block"
-    """between stages: the stage's first block has stride 2 and projects (the papers), or each stage
-    begins with a 3x3 convolution and 2x2 max pooling, and all shortcuts are identities (airbench)"""
+    """block: the first block of each later stage has stride 2 and projects (the papers); pool: each
+    stage begins with a 3x3 convolution and 2x2 max pooling, and all shortcuts are identities"""
     shortcut: Literal["A", "B", "C", "D", "none"] = "B"
     """A: zero-padded identity; B: 1x1 projection where the shape changes; C: projection everywhere;
     D: as B, stride by average pooling (ResNet-D, arXiv:1812.01187); none: a plain net"""

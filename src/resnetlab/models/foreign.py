@@ -241,7 +241,9 @@ def _name(architecture: Architecture, **changes: str) -> str | None:
     like = [
         n
         for n, record in ARCHITECTURES.items()
-        if record.shortcut != "none" and replace(record, **sizes, **changes) == architecture
+        if record.shortcut != "none"
+        and record.transition == architecture.transition
+        and replace(record, **sizes, **changes) == architecture
     ]
     return next(iter(exact + like), None)
 

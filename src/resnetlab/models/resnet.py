@@ -84,7 +84,7 @@ class SingleBlock(nn.Module):
     def __init__(
         self, in_channels: int, width: int, *, stride: int = 1, shortcut: str = "B"
     ) -> None:
-        assert in_channels == width and stride == 1, "Transition changes the shape"
+        assert (in_channels, stride) == (width, 1), "Transition changes the shape"
         super().__init__()
         self.conv1 = conv(width, width, 3)
         self.bn1 = nn.BatchNorm2d(width)

@@ -26,7 +26,7 @@ from resnetlab.models import resnet
 from resnetlab.training.execution import compiler, processor
 
 _SOURCE = Path(__file__).with_suffix(".cpp")
-_FLAGS = "-std=c++17 -O3 -march=native -fopenmp -shared -fPIC -Wno-psabi".split()
+_FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi"]
 _LANES = 64
 """Values that the compiled code handles at a time."""
 
@@ -99,7 +99,8 @@ class _NormAct(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d1: Tensor | None, d2: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        d1, d2 = gradients
         x, skip, statistics = ctx.saved_tensors
         d1, d2 = (
             d.contiguous(memory_format=torch.channels_last) if d is not None else None
@@ -155,7 +156,8 @@ def _shortcut(block: Any, x: Tensor) -> Tensor | None:
         return None
     x = getattr(x, "twin", x)
     if isinstance(block.downsample, nn.Sequential):
-        *layers, norm = block.downsample
+        *layers, norm = block.downsample.children()
+        assert isinstance(norm, nn.BatchNorm2d)
         return norm_act(norm, nn.Sequential(*layers)(x), relu=False)
     return block.downsample(x)
 

@@ -44,6 +44,8 @@ class Training:
     """the lines of metrics.jsonl"""
     test: Evaluation | None
     """of best.pt on the test set; on rank 0 alone"""
+    test_tta: Evaluation | None = None
+    """the same with the recipe's test-time augmentation, if it has one"""
 
 
 def train(
@@ -176,12 +178,16 @@ def _train(
             progress.show_epoch(line)
             stop_if_asked()
 
-    test = None
+    test = test_tta = None
     if world.is_main:
         test = evaluate(run, data_dir=recipe.data_dir)
+        result = test.to_dict()
+        if recipe.tta != "none":
+            test_tta = evaluate(run, data_dir=recipe.data_dir, tta=recipe.tta)
+            result["with_tta"] = test_tta.to_dict()
         plots.plot_curves(run)
-        write_json(run / "test.json", test.to_dict())  # last: it says that the run is finished
-    return Training(run=run, history=state.history, test=test)
+        write_json(run / "test.json", result)  # last: it says that the run is finished
+    return Training(run=run, history=state.history, test=test, test_tta=test_tta)
 
 
 def _pretrained(recipe: Recipe) -> Weights | None:

@@ -12,11 +12,15 @@ from resnetlab.training.recipe import Recipe
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
     """Weights decay; norms and biases (one-dimensional) do not, unless the recipe says "all"."""
-    everything = recipe.weight_decay_on == "all"
-    decayed = [p for p in model.parameters() if everything or p.dim() > 1]
-    others = [p for p in model.parameters() if not (everything or p.dim() > 1)]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}]
-    return groups + ([{"params": others, "weight_decay": 0.0}] if others else [])
+    trained = [p for p in model.parameters() if p.requires_grad]
+    weights = [p for p in trained if p.dim() > 1]
+    norms = [p for p in trained if p.dim() <= 1]
+    decay = recipe.weight_decay if recipe.weight_decay_on == "all" else 0.0
+    groups = [
+        {"params": weights, "weight_decay": recipe.weight_decay},
+        {"params": norms, "weight_decay": decay, "lr": recipe.norm_lr or recipe.lr},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def create_optimizer(model: nn.Module, recipe: Recipe) -> optim.Optimizer:
@@ -26,7 +30,7 @@ def create_optimizer(model: nn.Module, recipe: Recipe) -> optim.Optimizer:
     groups = parameter_groups(model, recipe)
     if recipe.optimizer != "muon":
         return optim.SGD(groups, **options)
-    convolutions = [p for p in model.parameters() if p.dim() == 4 and p.requires_grad]
+    convolutions = [p for p in groups[0]["params"] if p.dim() == 4]
     for group in groups:
         group["params"] = [p for p in group["params"] if p.dim() != 4]
     muon = {"params": convolutions, "muon": True, "muon_momentum": recipe.muon_momentum}

@@ -63,6 +63,8 @@ class Recipe(Record):
     convolutions by Muon"""
     lr: float = 0.1
     """learning rate at its highest"""
+    norm_lr: float | None = None
+    """of the norms and biases, whose gradients are small in a wide network; default: lr"""
     momentum: float = 0.9
     """of SGD"""
     muon_lr: float = 0.05
@@ -104,6 +106,10 @@ class Recipe(Record):
     zero_init: Literal["none", "residual"] = "none"
     """residual: each residual branch starts at zero (arXiv:1706.02677)"""
 
+    tta: Literal["none", "flip", "flip-shift"] = "none"
+    """test-time augmentation of a second result on the test set: the answers to the image, its
+    mirror image and, for flip-shift, both shifted by a pixel are averaged"""
+
     seed: int = 0
     """of the initial weights, the shuffles and the augmentation"""
     execution: str = "auto"
@@ -115,8 +121,8 @@ class Recipe(Record):
             numbers = value if isinstance(value, list) else [value]
             if any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
                 raise ValueError(f"{name} must be finite, not {value}.")
-        for name in ("epochs", "batch_size", "accumulate", "lr"):
-            if not getattr(self, name) > 0:
+        for name in ("epochs", "batch_size", "accumulate", "lr", "norm_lr"):
+            if not (getattr(self, name) is None or getattr(self, name) > 0):
                 raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)}.")
         for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
