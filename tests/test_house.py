@@ -21,7 +21,7 @@ records files
 models.architecture
 training.recipe
 models.resnet
-models.mindspore
+models.adaptation models.mindspore
 models.checkpoints models.foreign
 models.pretrained
 models.summary
