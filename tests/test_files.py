@@ -3,10 +3,11 @@ import json
 import os
 import re
 import stat
+import threading
 
 import pytest
 
-from resnetlab.files import atomic_write, write_json, write_text
+from resnetlab.files import atomic_write, locked, write_json, write_text
 
 
 def test_writes_into_new_folders_what_open_would_have_given(tmp_path):
@@ -53,3 +54,30 @@ def test_a_path_below_a_file_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"cannot write .*file/x: (Not a directory|File exists)"):
         write_text(tmp_path / "file" / "x", "")
+
+
+@pytest.mark.parametrize("name", ["folder", "file"])
+def test_one_holds_a_lock_and_another_waits_or_gives_up(tmp_path, name):
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    waiting, got = threading.Event(), threading.Event()
+
+    def wait():
+        with locked(path, waiting.set):
+            got.set()
+
+    def give_up():
+        raise ValueError("taken")
+
+    other = threading.Thread(target=wait)
+    with locked(path, give_up):
+        with pytest.raises(ValueError, match="taken"), locked(path, give_up):
+            pytest.fail("two have it")
+        other.start()
+        assert waiting.wait(10)
+        assert not got.wait(0.1)
+    other.join(10)
+    assert got.is_set()
+    with locked(path, give_up):
+        pass

@@ -102,6 +102,8 @@ def test_a_stopped_process_ends_like_an_unbroken_one(start, smoke, samples, tmp_
     while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
+    with pytest.raises(ValueError, match="is being trained by another process"):
+        resume(run)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     if number == signal.SIGINT:

@@ -64,6 +64,7 @@ def train(
         data, val = _load(recipe)
         _check_fit(recipe, data, world)
         run = world.from_main(runs.new_run, recipe.name, out)
+        world.hold(runs.to_train(run))
         execution = world.from_main(
             choose_execution,
             recipe,
@@ -87,6 +88,7 @@ def resume(run: str | Path) -> Training:
     if (run / "test.json").exists():
         raise ValueError(f"{run} is finished; its result is in {run / 'test.json'}.")
     with distributed.start() as world:
+        world.hold(runs.to_train(run))
         weights = None if (run / "last.pt").exists() else _pretrained(recipe)
         return _train(recipe, *_load(recipe), run, world, weights)
 
