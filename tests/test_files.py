@@ -3,11 +3,13 @@ import json
 import os
 import re
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from resnetlab.files import atomic_write, locked, write_json, write_text
+from resnetlab.files import atomic_write, locked, remove_partial, write_json, write_text
 
 
 def test_writes_into_new_folders_what_open_would_have_given(tmp_path):
@@ -39,6 +41,22 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path):
     with atomic_write(tmp_path / "picture.png") as temporary:
         assert temporary.suffix == ".png"
         assert temporary.parent == tmp_path
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    for name in ("last.pt", ".last-notes.pt", "best-partial-1.pt", "tensorboard/.x-partial-y.pt"):
+        write_text(tmp_path / name, "")
+    before = sorted(tmp_path.rglob("*"))
+    code = """
+import os, pathlib, sys
+from resnetlab.files import atomic_write
+with atomic_write(pathlib.Path(sys.argv[1])):
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path / "last.pt"])
+    assert len(list(tmp_path.rglob("*"))) == len(before) + 1
+    remove_partial(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])

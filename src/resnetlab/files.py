@@ -23,7 +23,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
+            dir=path.parent, prefix=f".{path.stem}-partial-", suffix=path.suffix
         )
         os.close(handle)
         temporary = Path(name)
@@ -38,6 +38,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what ``atomic_write`` left in a folder when its process was killed."""
+    for temporary in folder.glob(".*-partial-*"):
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from resnetlab.files import atomic_write, check_zip, locked
+from resnetlab.files import atomic_write, check_zip, locked, remove_partial
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.pretrained import IMAGENET, read_weights, save_weights
 from resnetlab.models.resnet import ResNet
@@ -173,7 +173,10 @@ def new_run(recipe_name: str, out: str | Path | None) -> Path:
 
 @contextmanager
 def to_train(run: Path) -> Iterator[None]:
-    """Keep every other process of this machine from training the run; ValueError if one does."""
+    """Keep every other process of this machine from training the run; ValueError if one does.
+
+    Removes what a killed one has left half-written.
+    """
 
     def busy() -> None:
         raise ValueError(
@@ -182,4 +185,5 @@ def to_train(run: Path) -> Iterator[None]:
 
     # The folder itself is locked, so that no lock file stays in it.
     with locked(run, busy):
+        remove_partial(run)
         yield

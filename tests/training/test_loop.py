@@ -115,8 +115,10 @@ def test_a_stopped_process_ends_like_an_unbroken_one(start, smoke, samples, tmp_
         )
         assert said, err
     assert not (run / "test.json").exists()
+    (run / ".last-partial-x.pt").touch()  # as if it had been amid a file
     resume(run)
     assert tiny.contents(run) == tiny.contents(smoke.run)
+    assert not list(run.glob(".*"))
 
 
 @pytest.mark.parametrize("name", ["last.pt", "recipe.json"])
