@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,10 @@ def _train(
         + (f"; {world.size} processes" if world.size > 1 else "")
     )
 
-    with progress, stop_signal() as stop:
+    # From its next step on, this start replaces what a killed one has told TensorBoard.
+    folder, purge = str(run / "tensorboard"), state.step + 1
+    events = SummaryWriter(folder, purge_step=purge) if world.is_main else None
+    with progress, stop_signal() as stop, events or nullcontext():
 
         def stop_if_asked() -> None:
             if not world.any(stop.is_set()):
@@ -172,7 +176,7 @@ def _train(
             state.history.append(line)
             state.sums.zero_()
             state.seconds = 0.0
-            world.from_main(_keep, state, run, data, recipe)
+            world.from_main(_keep, state, run, data, recipe, events)
             progress.count_validation(time.perf_counter() - began)
             progress.show_epoch(line)
             stop_if_asked()
@@ -289,7 +293,9 @@ def _validate(
     return {"val_loss": loss / n, "val_top1": 100 * right / n}
 
 
-def _keep(state: State, run: Path, data: Dataset, recipe: Recipe) -> None:
+def _keep(
+    state: State, run: Path, data: Dataset, recipe: Recipe, events: SummaryWriter | None
+) -> None:
     """Write the epoch to the run folder: best.pt if it is the best so far, metrics, last.pt."""
     line = state.history[-1]
     if all(_rank_of(line) >= _rank_of(other) for other in state.history):
@@ -305,10 +311,11 @@ def _keep(state: State, run: Path, data: Dataset, recipe: Recipe) -> None:
         ).save(run / "best.pt")
     lines = "".join(json.dumps(other) + "\n" for other in state.history)
     write_text(run / "metrics.jsonl", lines)
-    with SummaryWriter(str(run / "tensorboard"), filename_suffix=f".{line['epoch']}") as events:
-        for name, value in line.items():
-            if value is not None and name not in ("epoch", "step"):
-                events.add_scalar(name, value, line["step"])
+    assert events
+    for name, value in line.items():
+        if value is not None and name not in ("epoch", "step"):
+            events.add_scalar(name, value, line["step"])
+    events.flush()
     # Last, so that a run killed between two of these files does the epoch again.
     state.save(run / "last.pt")
 
