@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from resnetlab import plots, runs
-from resnetlab.data.datasets import Dataset, Split, load_dataset
+from resnetlab.data.datasets import Dataset, cut, load_dataset
 from resnetlab.data.loaders import epoch_batches, steps_per_epoch
 from resnetlab.data.sources import print_to_stderr
 from resnetlab.evaluation import Evaluation, evaluate, logit_batches
@@ -228,19 +228,13 @@ def _check_fit(recipe: Recipe, data: Dataset, world: World) -> None:
 def _load(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     """The training images, and those set aside if the recipe sets any aside."""
 
-    def load(split: Split) -> Dataset:
-        data = load_dataset(
-            recipe.dataset,
-            split,
-            data_dir=Path(recipe.data_dir) if recipe.data_dir else None,
-            val_size=recipe.val_size,
-            split_seed=recipe.split_seed,
-        )
-        if recipe.mean is None or recipe.std is None or len(recipe.mean) != data.channels:
-            return data
-        return replace(data, mean=recipe.mean, std=recipe.std)
-
-    return load("train"), load("val") if recipe.val_size else None
+    data_dir = Path(recipe.data_dir) if recipe.data_dir else None
+    whole = load_dataset(recipe.dataset, "train+val", data_dir=data_dir)
+    if recipe.mean is not None and recipe.std is not None and len(recipe.mean) == whole.channels:
+        whole = replace(whole, mean=recipe.mean, std=recipe.std)
+    train = cut(whole, "train", recipe.val_size, recipe.split_seed)
+    val = cut(whole, "val", recipe.val_size, recipe.split_seed) if recipe.val_size else None
+    return train, val
 
 
 def _train_metrics(state: State, epoch: int, execution: Execution, world: World) -> dict[str, Any]:
