@@ -32,6 +32,7 @@ data.sources
 data.datasets
 training.execution training.distributed training.interrupt training.progress training.muon
 training.optimizer
+training.preparation
 runs
 training.state
 training.step

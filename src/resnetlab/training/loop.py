@@ -16,18 +16,22 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from resnetlab import plots, runs
-from resnetlab.data.datasets import Dataset, cut, load_dataset
+from resnetlab.data.datasets import Dataset
 from resnetlab.data.loaders import epoch_batches, steps_per_epoch
 from resnetlab.data.sources import print_to_stderr
 from resnetlab.evaluation import Evaluation, evaluate, logit_batches
 from resnetlab.files import write_json, write_text
-from resnetlab.models.architecture import Architecture, get_architecture
-from resnetlab.models.pretrained import Weights, read_weights
-from resnetlab.models.summary import on_meta
+from resnetlab.models.pretrained import Weights
 from resnetlab.training import distributed
 from resnetlab.training.distributed import World
 from resnetlab.training.execution import Execution, peak_memory_mb
 from resnetlab.training.interrupt import stop_signal
+from resnetlab.training.preparation import (
+    check_fit,
+    fitting_architecture,
+    load_data,
+    load_pretrained,
+)
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.recipe import Recipe, get_recipe
@@ -59,17 +63,17 @@ def train(
     if recipe.data_dir is not None:  # the run folder may be read from anywhere
         recipe = replace(recipe, data_dir=str(Path(recipe.data_dir).absolute()))
     with distributed.start() as world:
-        weights = _pretrained(recipe)
+        weights = load_pretrained(recipe)
         if weights is not None and recipe.mean is None:
             recipe = replace(recipe, mean=weights.mean, std=weights.std)
-        data, val = _load(recipe)
-        _check_fit(recipe, data, world)
+        data, val = load_data(recipe)
+        check_fit(recipe, data, world)
         run = world.from_main(runs.new_run, recipe.name, out)
         world.hold(runs.to_train(run))
         execution = world.from_main(
             choose_execution,
             recipe,
-            _architecture(recipe, data),
+            fitting_architecture(recipe, data),
             data,
             processes=world.local_size,
             report=print_to_stderr,
@@ -90,8 +94,8 @@ def resume(run: str | Path) -> Training:
         raise ValueError(f"{run} is finished; its result is in {run / 'test.json'}.")
     with distributed.start() as world:
         world.hold(runs.to_train(run))
-        weights = None if (run / "last.pt").exists() else _pretrained(recipe)
-        return _train(recipe, *_load(recipe), run, world, weights)
+        weights = None if (run / "last.pt").exists() else load_pretrained(recipe)
+        return _train(recipe, *load_data(recipe), run, world, weights)
 
 
 def _train(
@@ -103,7 +107,7 @@ def _train(
     weights: Weights | None,
 ) -> Training:
     execution = Execution.parse(recipe.execution)
-    architecture = _architecture(recipe, data)
+    architecture = fitting_architecture(recipe, data)
     steps = steps_per_epoch(len(data), recipe.batch_size)
     total_steps = max(1, round(recipe.epochs * steps))
     state = State.create(recipe, architecture, execution, steps, weights)
@@ -187,54 +191,6 @@ def _train(
         plots.plot_curves(run)
         write_json(run / "test.json", test.to_dict())  # last: it says that the run is finished
     return Training(run=run, history=state.history, test=test)
-
-
-def _pretrained(recipe: Recipe) -> Weights | None:
-    if recipe.pretrained is None:
-        return None
-    architecture = get_architecture(recipe.model, **recipe.model_overrides)
-    return read_weights(recipe.pretrained, architecture=architecture)
-
-
-def _architecture(recipe: Recipe, data: Dataset) -> Architecture:
-    fitting = {"in_channels": data.channels, "num_classes": len(data.classes)}
-    return get_architecture(recipe.model, **fitting | dict(recipe.model_overrides))
-
-
-def _check_fit(recipe: Recipe, data: Dataset, world: World) -> None:
-    """ValueError, before anything is written, for a first batch that could not be trained on."""
-    architecture = _architecture(recipe, data)
-    if recipe.execution != "auto":
-        Execution.parse(recipe.execution)
-    if architecture.num_classes != len(data.classes):
-        raise ValueError(
-            f"model_overrides ask for num_classes {architecture.num_classes} and {data.name} has "
-            f"{len(data.classes)} classes; leave num_classes out."
-        )
-    next(
-        epoch_batches(
-            len(data), recipe.batch_size, seed=0, epoch=0, rank=world.rank, world_size=world.size
-        )
-    )
-    size = recipe.image_size or data.image_size
-    if recipe.crop_mode == "reflect" and recipe.crop_padding >= size:
-        raise ValueError(
-            f"crop_padding {recipe.crop_padding} cannot be reflected by images of {size} pixels; "
-            "choose a smaller one, or crop_mode zero."
-        )
-    on_meta(architecture)(torch.empty(1, data.channels, size, size, device="meta"))
-
-
-def _load(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
-    """The training images, and those set aside if the recipe sets any aside."""
-
-    data_dir = Path(recipe.data_dir) if recipe.data_dir else None
-    whole = load_dataset(recipe.dataset, "train+val", data_dir=data_dir)
-    if recipe.mean is not None and recipe.std is not None and len(recipe.mean) == whole.channels:
-        whole = replace(whole, mean=recipe.mean, std=recipe.std)
-    train = cut(whole, "train", recipe.val_size, recipe.split_seed)
-    val = cut(whole, "val", recipe.val_size, recipe.split_seed) if recipe.val_size else None
-    return train, val
 
 
 def _train_metrics(state: State, epoch: int, execution: Execution, world: World) -> dict[str, Any]:
