@@ -1,4 +1,4 @@
-"""What the tests share: one thread, the real images, one training, the command line."""
+"""What the tests share: one thread, the real images, one training, the command line, pictures."""
 
 import os
 import subprocess
@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from matplotlib.figure import Figure
+from PIL import Image
 
-from resnetlab import cli
+from resnetlab import cli, image_plots, plots
 from resnetlab.training.loop import Training, train
 
 # Several threads wait for each other in a busy loop when the cores are taken.
@@ -87,3 +90,60 @@ def start() -> Callable[..., subprocess.Popen[str]]:
         )
 
     return begin
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are written, in order; the files are written all the same."""
+    figures = []
+    write_figure = plots.write_figure
+
+    def write(figure: Figure, out: str | Path) -> Path:
+        figures.append(figure)
+        return write_figure(figure, out)
+
+    for module in (plots, image_plots):
+        monkeypatch.setattr(module, "write_figure", write)
+    return figures
+
+
+@pytest.fixture
+def assert_png() -> Callable[[Path], None]:
+    """A function that opens a picture, and sees that nothing half-written lies beside it."""
+
+    def check(path: Path) -> None:
+        with Image.open(path) as image:
+            image.load()
+            assert image.format == "PNG"
+            assert image.width >= 300
+            assert len(np.unique(np.asarray(image))) > 10
+        assert not [p for p in path.parent.iterdir() if p.name.startswith(".")]
+
+    return check
+
+
+@pytest.fixture
+def assert_readable() -> Callable[[Figure], None]:
+    """A function that looks whether all texts of a figure are whole and apart."""
+
+    def check(figure: Figure) -> None:
+        figure.canvas.draw()
+        texts = [text for axes in figure.axes for text in (axes.title, axes.xaxis.label) if text]
+        for axes in figure.axes:
+            low, high = sorted(axes.get_ylim())  # matplotlib keeps ticks beyond them, undrawn
+            labels = axes.get_yticklabels()
+            texts += [label for label in labels if low <= label.get_position()[1] <= high]
+        texts += [figure._suptitle] if figure._suptitle else []
+        boxes = [
+            text.get_window_extent() for text in texts if text.get_text() and text.get_visible()
+        ]
+        width, height = figure.bbox.size
+        for box in boxes:
+            assert box.x0 >= 0
+            assert box.y0 >= 0
+            assert box.x1 <= width
+            assert box.y1 <= height
+        for i, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+
+    return check

@@ -3,10 +3,13 @@ import json
 import os
 import re
 import stat
+import subprocess
+import sys
+import threading
 
 import pytest
 
-from resnetlab.files import atomic_write, write_json, write_text
+from resnetlab.files import atomic_write, locked, remove_partial, write_json, write_text
 
 
 def test_writes_into_new_folders_what_open_would_have_given(tmp_path):
@@ -40,6 +43,22 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path):
         assert temporary.parent == tmp_path
 
 
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    for name in ("last.pt", ".last-notes.pt", "best-partial-1.pt", "tensorboard/.x-partial-y.pt"):
+        write_text(tmp_path / name, "")
+    before = sorted(tmp_path.rglob("*"))
+    code = """
+import os, pathlib, sys
+from resnetlab.files import atomic_write
+with atomic_write(pathlib.Path(sys.argv[1])):
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path / "last.pt"])
+    assert len(list(tmp_path.rglob("*"))) == len(before) + 1
+    remove_partial(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_what_the_system_refuses_is_a_sentence(tmp_path, code):
     path = tmp_path / "file.txt"
@@ -53,3 +72,30 @@ def test_a_path_below_a_file_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"cannot write .*file/x: (Not a directory|File exists)"):
         write_text(tmp_path / "file" / "x", "")
+
+
+@pytest.mark.parametrize("name", ["folder", "file"])
+def test_one_holds_a_lock_and_another_waits_or_gives_up(tmp_path, name):
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    waiting, got = threading.Event(), threading.Event()
+
+    def wait():
+        with locked(path, waiting.set):
+            got.set()
+
+    def give_up():
+        raise ValueError("taken")
+
+    other = threading.Thread(target=wait)
+    with locked(path, give_up):
+        with pytest.raises(ValueError, match="taken"), locked(path, give_up):
+            pytest.fail("two have it")
+        other.start()
+        assert waiting.wait(10)
+        assert not got.wait(0.1)
+    other.join(10)
+    assert got.is_set()
+    with locked(path, give_up):
+        pass

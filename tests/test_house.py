@@ -21,7 +21,7 @@ records files
 models.architecture
 training.recipe
 models.resnet
-models.mindspore
+models.adaptation models.mindspore
 models.checkpoints models.foreign
 models.pretrained
 models.summary
@@ -32,6 +32,7 @@ data.sources
 data.datasets
 training.execution training.distributed training.interrupt training.progress training.muon
 training.optimizer training.fused
+training.preparation
 runs
 training.state
 training.step

@@ -1,55 +1,10 @@
 import json
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from resnetlab import plots
 from resnetlab.plots import plot_confusion, plot_curves
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that are written, in order; the files are written all the same."""
-    figures = []
-
-    def write(figure, out):
-        figures.append(figure)
-        return write_figure(figure, out)
-
-    write_figure = plots.write_figure
-    monkeypatch.setattr(plots, "write_figure", write)
-    return figures
-
-
-def assert_png(path, min_width=300):
-    with Image.open(path) as image:
-        image.load()
-        assert image.format == "PNG"
-        assert image.width >= min_width
-        assert len(np.unique(np.asarray(image))) > 10
-    assert not [p for p in path.parent.iterdir() if p.name.startswith(".")]
-
-
-def assert_nothing_cut_off_or_overlapping(figure):
-    figure.canvas.draw()
-    texts = [text for axes in figure.axes for text in (axes.title, axes.xaxis.label) if text]
-    for axes in figure.axes:
-        low, high = sorted(axes.get_ylim())  # matplotlib keeps ticks beyond them, undrawn
-        labels = axes.get_yticklabels()
-        texts += [label for label in labels if low <= label.get_position()[1] <= high]
-    texts += [figure._suptitle] if figure._suptitle else []
-    boxes = [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
-    width, height = figure.bbox.size
-    for box in boxes:
-        assert box.x0 >= 0
-        assert box.y0 >= 0
-        assert box.x1 <= width
-        assert box.y1 <= height
-    for i, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
 
 
 def metrics(epochs, validation=True):
@@ -68,7 +23,9 @@ def metrics(epochs, validation=True):
     ]
 
 
-def test_curves_show_both_splits_in_units_and_mark_the_best_epoch(tmp_path, drawn):
+def test_curves_show_both_splits_in_units_and_mark_the_best_epoch(
+    tmp_path, drawn, assert_png, assert_readable
+):
     out = plot_curves(metrics(5), tmp_path / "new" / "curves.png")
     assert_png(out)
     (figure,) = drawn
@@ -83,7 +40,7 @@ def test_curves_show_both_splits_in_units_and_mark_the_best_epoch(tmp_path, draw
     best = lines["best: 88.00 % in epoch 3"]
     assert (best.get_xdata()[0], best.get_ydata()[0]) == (3, 88)
     assert rate.get_ylim()[0] == 0
-    assert_nothing_cut_off_or_overlapping(figure)
+    assert_readable(figure)
 
 
 def test_curves_of_a_run_folder(tmp_path, drawn):
@@ -96,7 +53,7 @@ def test_curves_of_a_run_folder(tmp_path, drawn):
 
 
 @pytest.mark.parametrize("epochs", [1, 4])
-def test_curves_without_validation_or_of_one_epoch(epochs, tmp_path, drawn):
+def test_curves_without_validation_or_of_one_epoch(epochs, tmp_path, drawn, assert_png):
     plot_curves(metrics(epochs, validation=False), tmp_path / "curves.png")
     for axes in drawn[0].axes[:2]:
         assert [line.get_label() for line in axes.get_lines()] == ["training"]
@@ -120,7 +77,7 @@ def test_a_file_that_is_no_picture_is_refused(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_confusion_shows_shares_of_the_true_class_and_counts(tmp_path, drawn):
+def test_confusion_shows_shares_of_the_true_class_and_counts(tmp_path, drawn, assert_png):
     confusion = torch.tensor([[8, 2, 0], [0, 1500, 500], [0, 0, 0]])
     out = plot_confusion(confusion, ["cat", "dog", "Ankle boot"], tmp_path / "c.png", title="net")
     assert_png(out)

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from resnetlab import runs
 from resnetlab.evaluation import evaluate
 from resnetlab.models.resnet import create_model
-from resnetlab.runs import Checkpoint, load_model, new_run, read_metrics, read_recipe
+from resnetlab.runs import Checkpoint, load_model, new_run, read_metrics, read_recipe, to_train
 from resnetlab.training.recipe import get_recipe
 
 FILES = {"recipe.json", "metrics.jsonl", "last.pt", "best.pt", "test.json", "curves.png"}
@@ -150,6 +150,19 @@ def test_new_runs_take_the_first_free_name(tmp_path, monkeypatch):
         new_run("smoke", "a/b")
     with pytest.raises(ValueError, match=r"cannot write to --out a/b/recipe\.json/c: Not a dir"):
         new_run("smoke", "a/b/recipe.json/c")
+
+
+@pytest.mark.parametrize("command", ["resume {run}", "train smoke --data-dir {data} --out {run}"])
+def test_a_run_that_is_being_trained_is_left_alone(resnetlab, smoke, samples, tmp_path, command):
+    (run := tmp_path / "run").mkdir()
+    if command.startswith("resume"):  # in the other case no recipe is written yet
+        shutil.copy(smoke.run / "recipe.json", run)
+    before = list(run.iterdir())
+    with to_train(run):
+        answer = resnetlab(*command.format(run=run, data=samples).split())
+    said = f"resnetlab: {run} is being trained by another process; wait for its end or stop it "
+    assert (answer.code, answer.out, answer.err) == (2, "", f"{said}first.\n")
+    assert list(run.iterdir()) == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")

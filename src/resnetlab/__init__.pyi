@@ -12,10 +12,10 @@ from .data.datasets import Dataset, dataset_statistics, list_datasets, load_data
 from .data.sources import fetch
 from .evaluation import Evaluation, evaluate, evaluate_model
 from .image_plots import plot_predictions, plot_samples, visualize
+from .models.adaptation import adapt
 from .models.architecture import ARCHITECTURES, Architecture, get_architecture, list_models
 from .models.pretrained import (
     Weights,
-    adapt,
     export_state_dict,
     load_weights,
     read_weights,

@@ -1,12 +1,13 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there; locks."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
+            dir=path.parent, prefix=f".{path.stem}-partial-", suffix=path.suffix
         )
         os.close(handle)
         temporary = Path(name)
@@ -37,6 +38,32 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what ``atomic_write`` left in a folder when its process was killed."""
+    for temporary in folder.glob(".*-partial-*"):
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, busy: Callable[[], None]) -> Iterator[None]:
+    """Hold a file or an existing folder, as one process at a time can.
+
+    Where another holds it, ``busy`` is called, and may raise; else its end is waited for. The
+    system lets go of the lock even if its process is killed.
+    """
+    # A folder cannot be opened for writing, and a file must be, or NFS would not lock it.
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def check_zip(path: Path) -> None:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from resnetlab.files import atomic_write, check_zip
+from resnetlab.files import atomic_write, check_zip, locked, remove_partial
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.pretrained import IMAGENET, read_weights, save_weights
 from resnetlab.models.resnet import ResNet
@@ -167,3 +169,21 @@ def new_run(recipe_name: str, out: str | Path | None) -> Path:
     except OSError as error:
         raise ValueError(f"cannot write to --out {path}: {error.strerror}; name another.") from None
     return path
+
+
+@contextmanager
+def to_train(run: Path) -> Iterator[None]:
+    """Keep every other process of this machine from training the run; ValueError if one does.
+
+    Removes what a killed one has left half-written.
+    """
+
+    def busy() -> None:
+        raise ValueError(
+            f"{run} is being trained by another process; wait for its end or stop it first."
+        )
+
+    # The folder itself is locked, so that no lock file stays in it.
+    with locked(run, busy):
+        remove_partial(run)
+        yield

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from resnetlab.data import sources
 from resnetlab.data.datasets import (
     DATASETS,
+    cut,
     dataset_statistics,
     list_datasets,
     load_dataset,
@@ -50,6 +51,10 @@ def test_train_and_val_are_disjoint_and_complete():
     rows = {row.numpy().tobytes() for part in parts for row in part.images}
     assert rows == {row.numpy().tobytes() for row in whole.images}
     assert sum(map(len, parts)) == len(whole)
+    for part in parts:
+        again = cut(whole, part.split, 50, 0)
+        assert torch.equal(again.images, part.images)
+        assert (again.split, again.labels.tolist()) == (part.split, part.labels.tolist())
 
 
 @given(

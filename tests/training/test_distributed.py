@@ -17,6 +17,7 @@ COMMAND = (*TORCHRUN, "--no-python", sys.executable, "-c", "from resnetlab.cli i
 # What the two ranks see of each other, and of one step on the same twelve images.
 SCRIPT = """
 import json, sys
+from contextlib import contextmanager
 from pathlib import Path
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -33,6 +34,14 @@ samples, out = sys.argv[1:]
 
 def fail():
     raise ValueError("the disk is full")
+
+held = []
+
+@contextmanager
+def hold():
+    held.append(True)
+    yield
+    held.append(False)
 
 def train(network, state, indices, accumulate):
     recipe = get_recipe(RECIPES["smoke"], batch_size=12, accumulate=accumulate)
@@ -58,6 +67,8 @@ with start() as world:
         "from_main": world.from_main(lambda: f"rank {world.rank}"),
         "copied": box.item(),
     }
+    world.hold(hold())
+    seen["held"] = held[:]
     try:
         world.from_main(fail)
     except ValueError as error:
@@ -74,7 +85,8 @@ with start() as world:
         train(DistributedDataParallel(both.model), both, mine, accumulate)
         difference = (weights(both) - weights(one)).norm() / (weights(one) - before).norm()
         seen[f"difference {accumulate}"] = difference.item()
-    open(f"{out}/{world.rank}.json", "w").write(json.dumps(seen))
+seen["held then"] = held
+open(f"{out}/{world.rank}.json", "w").write(json.dumps(seen))
 """
 
 
@@ -99,16 +111,21 @@ def test_two_processes_share_a_batch_and_agree(start, samples, tmp_path):
     for rank in range(2):
         seen = json.loads((tmp_path / f"{rank}.json").read_text())
         differences = [seen.pop(f"difference {accumulate}") for accumulate in (1, 3)]
-        assert seen == {
-            "rank": rank,
-            "size": 2,
-            "local_size": 2,
-            "sum": [2.0, 1.0],
-            "any": [True, False],
-            "from_main": "rank 0",
-            "copied": 1.0,
-            "error": "the disk is full",
-        }
+        assert (
+            seen
+            == {
+                "rank": rank,
+                "size": 2,
+                "local_size": 2,
+                "sum": [2.0, 1.0],
+                "any": [True, False],
+                "from_main": "rank 0",
+                "copied": 1.0,
+                "held": [True][rank:],  # by rank 0
+                "held then": [True, False][2 * rank :],
+                "error": "the disk is full",
+            }
+        )
         assert differences == pytest.approx([0, 0], abs=1e-4)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from resnetlab import runs
 from resnetlab.evaluation import evaluate
@@ -84,6 +85,27 @@ def test_a_run_killed_at_any_file_can_be_resumed(tiny, tmp_path, monkeypatch, fi
     assert tiny.contents(tmp_path / "killed") == tiny.contents(whole.run)
 
 
+def test_tensorboard_has_a_file_for_each_start_and_no_step_twice(tiny, tmp_path, monkeypatch):
+    save = runs.save
+
+    def deadly_save(values, path):
+        if values["step"] == 6:  # the second epoch has been told, and must be done again
+            raise Killed
+        save(values, path)
+
+    with monkeypatch.context() as context:
+        context.setattr(runs, "save", deadly_save)
+        with pytest.raises(Killed):
+            tiny.train(epochs=3)
+    time.sleep(1.01)  # the files are read in the order of their seconds
+    training = resume(tmp_path / "run")
+    events = EventAccumulator(str(training.run / "tensorboard"))
+    events.Reload()
+    steps = [event.step for event in events.Scalars("train_loss")]
+    assert steps == [line["step"] for line in training.history] == [3, 6, 9]
+    assert len(list((training.run / "tensorboard").iterdir())) == 2
+
+
 def test_a_run_killed_before_its_first_epoch_starts_anew(tiny, tmp_path):
     whole = tiny.train("whole")
     (tmp_path / "killed").mkdir()
@@ -102,6 +124,8 @@ def test_a_stopped_process_ends_like_an_unbroken_one(start, smoke, samples, tmp_
     while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
+    with pytest.raises(ValueError, match="is being trained by another process"):
+        resume(run)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     if number == signal.SIGINT:
@@ -113,8 +137,10 @@ def test_a_stopped_process_ends_like_an_unbroken_one(start, smoke, samples, tmp_
         )
         assert said, err
     assert not (run / "test.json").exists()
+    (run / ".last-partial-x.pt").touch()  # as if it had been amid a file
     resume(run)
     assert tiny.contents(run) == tiny.contents(smoke.run)
+    assert not list(run.glob(".*"))
 
 
 @pytest.mark.parametrize("name", ["last.pt", "recipe.json"])

@@ -132,8 +132,13 @@ def load_dataset(
     )
     if split in ("test", "train+val"):
         return dataset
-    train, val = split_indices(dataset.labels, val_size, split_seed)
-    return dataset.subset(train if split == "train" else val)
+    return cut(dataset, split, val_size, split_seed)
+
+
+def cut(whole: Dataset, split: Literal["train", "val"], val_size: int, seed: int) -> Dataset:
+    """One of the two parts of a "train+val" that is loaded already, as ``load_dataset`` has it."""
+    train, val = split_indices(whole.labels, val_size, seed)
+    return replace(whole.subset(train if split == "train" else val), split=split)
 
 
 def split_indices(labels: Tensor, val_size: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,11 @@ test.safetensors, each holding `images` (n, h, w, c) or (n, h, w) and `labels` (
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +22,7 @@ import torch
 from resnetlab.data import download, formats
 from resnetlab.data.formats import Arrays
 from resnetlab.data.loaders import stratified_indices
+from resnetlab.files import locked
 
 Report = Callable[[str], None]
 
@@ -253,7 +252,7 @@ def _store(name: str, folder: Path, get: Callable[[Path], Arrays], report: Repor
     partial = folder / "partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder / "lock", lambda: report(f"{name}: waiting for another process")):
+        with locked(folder / "lock", lambda: report(f"{name}: waiting for another process")):
             if _is_verified(name, folder):  # that process has done it
                 return folder
             try:
@@ -275,15 +274,3 @@ def _store(name: str, folder: Path, get: Callable[[Path], Arrays], report: Repor
         ) from error
     report(f"{name}: verified and stored in {folder}")
     return folder
-
-
-@contextmanager
-def _lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Held by one process at a time; the system lets go of it even if that process is killed."""
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

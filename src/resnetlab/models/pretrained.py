@@ -1,4 +1,4 @@
-"""Weights in and out: bundled ones, runs, other people's files, new heads and input channels.
+"""Weights in and out: bundled ones, runs, other people's files.
 
 ``read_weights`` says what a source holds; ``load_weights`` makes a network of it. Nothing is
 unpickled that could run code, and nothing is ever half-loaded.
@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resnetlab.files import atomic_write
 from resnetlab.models import checkpoints, foreign, mindspore
+from resnetlab.models.adaptation import adapt
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.resnet import ResNet
 
@@ -213,58 +214,6 @@ def load_weights(
             )
     model_or_name.load_state_dict(model.state_dict())
     return model_or_name.eval()
-
-
-def replace_head(model: ResNet, num_classes: int) -> ResNet:
-    """Give ``model`` a fresh classifier of so many classes; changes and returns it."""
-    architecture = replace(model.architecture, num_classes=num_classes)
-    old = model.get_submodule("fc")
-    assert isinstance(old, nn.Linear)
-    like = old.weight
-    model.fc = nn.Linear(old.in_features, num_classes, device=like.device, dtype=like.dtype)
-    model.architecture = architecture
-    return model
-
-
-def replace_input(
-    model: ResNet, in_channels: int, mode: Literal["average", "repeat"] = "average"
-) -> ResNet:
-    """Give ``model`` so many input channels; changes and returns it.
-
-    The first convolution's weights (out, old, k, k) become (out, in_channels, k, k): by "average",
-    each new channel is the mean of the old ones; by "repeat", the old ones in turn (R, G, B, R,
-    ...). Both are scaled by old / new, so that the sums stay of one size; from three channels to
-    one, "average" makes of a grey image what the old network made of it in three equal channels.
-    """
-    if mode not in ("average", "repeat"):
-        raise ValueError(f"input_mode must be average or repeat, not {mode!r}.")
-    architecture = replace(model.architecture, in_channels=in_channels)
-    first = model.conv1[0] if isinstance(model.conv1, nn.Sequential) else model.conv1
-    assert isinstance(first, nn.Conv2d)
-    old = first.weight.detach()
-    channels = torch.arange(in_channels, device=old.device) % old.shape[1]
-    new = old[:, channels]
-    if mode == "average":
-        new = old.mean(1, keepdim=True).expand_as(new)
-    first.weight = nn.Parameter(new * (old.shape[1] / in_channels))
-    first.in_channels = model.in_channels = in_channels
-    model.architecture = architecture
-    return model
-
-
-def adapt(
-    model: ResNet,
-    *,
-    num_classes: int | None = None,
-    in_channels: int | None = None,
-    mode: Literal["average", "repeat"] = "average",
-) -> ResNet:
-    """``replace_head`` and ``replace_input`` where the number differs; changes and returns it."""
-    if in_channels not in (None, model.architecture.in_channels):
-        replace_input(model, in_channels, mode)
-    if num_classes not in (None, model.architecture.num_classes):
-        replace_head(model, num_classes)
-    return model
 
 
 def export_state_dict(model: ResNet, layout: Literal["torchvision", "timm"]) -> dict[str, Tensor]:

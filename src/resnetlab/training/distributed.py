@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
@@ -26,6 +26,8 @@ class World:
     local_size: int = 1
     """processes on this machine"""
     local_rank: int = 0
+    held: ExitStack = field(default_factory=ExitStack, compare=False, repr=False)
+    """what ends with the world"""
 
     @property
     def is_main(self) -> bool:
@@ -58,6 +60,10 @@ class World:
             raise box[1]
         return cast(T, box[0])
 
+    def hold(self, context: AbstractContextManager[None]) -> None:
+        """Enter the context on rank 0, until the world ends; its ValueError is every rank's."""
+        self.from_main(self.held.enter_context, context)
+
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         """Give every rank the values of rank 0, in place."""
         for tensor in tensors:
@@ -70,16 +76,20 @@ def start() -> Iterator[World]:
     """The world that torchrun's environment describes; one process where there is none."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield World()
+        world = World()
+        with world.held:
+            yield world
         return
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield World(
+        world = World(
             rank=int(os.environ["RANK"]),
             size=size,
             local_size=int(os.environ["LOCAL_WORLD_SIZE"]),
             local_rank=int(os.environ["LOCAL_RANK"]),
         )
+        with world.held:
+            yield world
     finally:
         # DDP's cycles would keep the group, and its threads abort a process that ends with them.
         gc.collect()

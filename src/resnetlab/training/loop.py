@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,23 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from resnetlab import plots, runs
-from resnetlab.data.datasets import Dataset, Split, load_dataset
+from resnetlab.data.datasets import Dataset
 from resnetlab.data.images import normalize
 from resnetlab.data.loaders import epoch_batches, steps_per_epoch
 from resnetlab.data.sources import print_to_stderr
 from resnetlab.evaluation import Evaluation, evaluate, logit_batches
 from resnetlab.files import write_json, write_text
-from resnetlab.models.architecture import Architecture, get_architecture
-from resnetlab.models.pretrained import Weights, read_weights
-from resnetlab.models.summary import on_meta
+from resnetlab.models.pretrained import Weights
 from resnetlab.training import distributed
 from resnetlab.training.distributed import World
 from resnetlab.training.execution import Execution, peak_memory_mb
 from resnetlab.training.interrupt import stop_signal
+from resnetlab.training.preparation import (
+    check_fit,
+    fitting_architecture,
+    load_data,
+    load_pretrained,
+)
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.recipe import Recipe, get_recipe
@@ -61,16 +66,17 @@ def train(
     if recipe.data_dir is not None:  # the run folder may be read from anywhere
         recipe = replace(recipe, data_dir=str(Path(recipe.data_dir).absolute()))
     with distributed.start() as world:
-        weights = _pretrained(recipe)
+        weights = load_pretrained(recipe)
         if weights is not None and recipe.mean is None:
             recipe = replace(recipe, mean=weights.mean, std=weights.std)
-        data, val = _load(recipe)
-        _check_fit(recipe, data, world)
+        data, val = load_data(recipe)
+        check_fit(recipe, data, world)
         run = world.from_main(runs.new_run, recipe.name, out)
+        world.hold(runs.to_train(run))
         execution = world.from_main(
             choose_execution,
             recipe,
-            _architecture(recipe, data),
+            fitting_architecture(recipe, data),
             data,
             processes=world.local_size,
             report=print_to_stderr,
@@ -90,8 +96,9 @@ def resume(run: str | Path) -> Training:
     if (run / "test.json").exists():
         raise ValueError(f"{run} is finished; its result is in {run / 'test.json'}.")
     with distributed.start() as world:
-        weights = None if (run / "last.pt").exists() else _pretrained(recipe)
-        return _train(recipe, *_load(recipe), run, world, weights)
+        world.hold(runs.to_train(run))
+        weights = None if (run / "last.pt").exists() else load_pretrained(recipe)
+        return _train(recipe, *load_data(recipe), run, world, weights)
 
 
 def _train(
@@ -103,7 +110,7 @@ def _train(
     weights: Weights | None,
 ) -> Training:
     execution = Execution.parse(recipe.execution)
-    architecture = _architecture(recipe, data)
+    architecture = fitting_architecture(recipe, data)
     steps = steps_per_epoch(len(data), recipe.batch_size)
     total_steps = max(1, round(recipe.epochs * steps))
     sample = normalize(data.images[:5000], data.mean, data.std)
@@ -121,7 +128,10 @@ def _train(
         + (f"; {world.size} processes" if world.size > 1 else "")
     )
 
-    with progress, stop_signal() as stop:
+    # From its next step on, this start replaces what a killed one has told TensorBoard.
+    folder, purge = str(run / "tensorboard"), state.step + 1
+    events = SummaryWriter(folder, purge_step=purge) if world.is_main else None
+    with progress, stop_signal() as stop, events or nullcontext():
 
         def stop_if_asked() -> None:
             if not world.any(stop.is_set()):
@@ -173,7 +183,7 @@ def _train(
             state.history.append(line)
             state.sums.zero_()
             state.seconds = 0.0
-            world.from_main(_keep, state, run, data, recipe)
+            world.from_main(_keep, state, run, data, recipe, events)
             progress.count_validation(time.perf_counter() - began)
             progress.show_epoch(line)
             stop_if_asked()
@@ -188,60 +198,6 @@ def _train(
         plots.plot_curves(run)
         write_json(run / "test.json", result)  # last: it says that the run is finished
     return Training(run=run, history=state.history, test=test, test_tta=test_tta)
-
-
-def _pretrained(recipe: Recipe) -> Weights | None:
-    if recipe.pretrained is None:
-        return None
-    architecture = get_architecture(recipe.model, **recipe.model_overrides)
-    return read_weights(recipe.pretrained, architecture=architecture)
-
-
-def _architecture(recipe: Recipe, data: Dataset) -> Architecture:
-    fitting = {"in_channels": data.channels, "num_classes": len(data.classes)}
-    return get_architecture(recipe.model, **fitting | dict(recipe.model_overrides))
-
-
-def _check_fit(recipe: Recipe, data: Dataset, world: World) -> None:
-    """ValueError, before anything is written, for a first batch that could not be trained on."""
-    architecture = _architecture(recipe, data)
-    if recipe.execution != "auto":
-        Execution.parse(recipe.execution)
-    if architecture.num_classes != len(data.classes):
-        raise ValueError(
-            f"model_overrides ask for num_classes {architecture.num_classes} and {data.name} has "
-            f"{len(data.classes)} classes; leave num_classes out."
-        )
-    next(
-        epoch_batches(
-            len(data), recipe.batch_size, seed=0, epoch=0, rank=world.rank, world_size=world.size
-        )
-    )
-    size = recipe.image_size or data.image_size
-    if recipe.crop_mode == "reflect" and recipe.crop_padding >= size:
-        raise ValueError(
-            f"crop_padding {recipe.crop_padding} cannot be reflected by images of {size} pixels; "
-            "choose a smaller one, or crop_mode zero."
-        )
-    on_meta(architecture)(torch.empty(1, data.channels, size, size, device="meta"))
-
-
-def _load(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
-    """The training images, and those set aside if the recipe sets any aside."""
-
-    def load(split: Split) -> Dataset:
-        data = load_dataset(
-            recipe.dataset,
-            split,
-            data_dir=Path(recipe.data_dir) if recipe.data_dir else None,
-            val_size=recipe.val_size,
-            split_seed=recipe.split_seed,
-        )
-        if recipe.mean is None or recipe.std is None or len(recipe.mean) != data.channels:
-            return data
-        return replace(data, mean=recipe.mean, std=recipe.std)
-
-    return load("train"), load("val") if recipe.val_size else None
 
 
 def _train_metrics(state: State, epoch: int, execution: Execution, world: World) -> dict[str, Any]:
@@ -294,7 +250,9 @@ def _validate(
     return {"val_loss": loss / n, "val_top1": 100 * right / n}
 
 
-def _keep(state: State, run: Path, data: Dataset, recipe: Recipe) -> None:
+def _keep(
+    state: State, run: Path, data: Dataset, recipe: Recipe, events: SummaryWriter | None
+) -> None:
     """Write the epoch to the run folder: best.pt if it is the best so far, metrics, last.pt."""
     line = state.history[-1]
     if all(_rank_of(line) >= _rank_of(other) for other in state.history):
@@ -310,10 +268,11 @@ def _keep(state: State, run: Path, data: Dataset, recipe: Recipe) -> None:
         ).save(run / "best.pt")
     lines = "".join(json.dumps(other) + "\n" for other in state.history)
     write_text(run / "metrics.jsonl", lines)
-    with SummaryWriter(str(run / "tensorboard"), filename_suffix=f".{line['epoch']}") as events:
-        for name, value in line.items():
-            if value is not None and name not in ("epoch", "step"):
-                events.add_scalar(name, value, line["step"])
+    assert events
+    for name, value in line.items():
+        if value is not None and name not in ("epoch", "step"):
+            events.add_scalar(name, value, line["step"])
+    events.flush()
     # Last, so that a run killed between two of these files does the epoch again.
     state.save(run / "last.pt")
 

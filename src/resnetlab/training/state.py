@@ -12,8 +12,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from resnetlab import runs
 from resnetlab.data.loaders import fold_in
+from resnetlab.models.adaptation import adapt
 from resnetlab.models.architecture import Architecture
-from resnetlab.models.pretrained import Weights, adapt
+from resnetlab.models.pretrained import Weights
 from resnetlab.models.resnet import ResNet
 from resnetlab.training.execution import Execution
 from resnetlab.training.fused import fuse
