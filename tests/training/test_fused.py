@@ -33,9 +33,11 @@ def assert_close(ours, theirs, tolerance):
     width=st.integers(4, 9),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
     shortcut=st.booleans(),
-    relu=st.booleans(),
+    activation=st.sampled_from([None, nn.ReLU(), nn.GELU(approximate="tanh")]),
 )
-def test_operation_is_norm_addition_relu(n, channels, height, width, dtype, shortcut, relu):
+def test_operation_is_norm_addition_activation(
+    n, channels, height, width, dtype, shortcut, activation
+):
     torch.manual_seed(n * channels + height)
     shape = (n, channels, height, width)
     x, skip = images(*shape, dtype=dtype), images(*shape, dtype=dtype) if shortcut else None
@@ -43,7 +45,7 @@ def test_operation_is_norm_addition_relu(n, channels, height, width, dtype, shor
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
     exact = copy.deepcopy(norm).double()
-    out = norm_act(norm, x, skip, relu)
+    out = norm_act(norm, activation, x, skip)
     gradients = [torch.randn(shape).to(dtype) for _ in range(2)]
     # Both uses of the output give a gradient, as the branch and the shortcut of the next block do.
     torch.autograd.backward([out, getattr(out, "twin", out)], gradients)
@@ -51,9 +53,11 @@ def test_operation_is_norm_addition_relu(n, channels, height, width, dtype, shor
     leaves = [t.detach().double().requires_grad_() for t in (x, skip) if t is not None]
     wanted = exact(leaves[0]) + (leaves[1] if shortcut else 0)
     tolerance = {torch.float32: 1e-4, torch.bfloat16: 3e-2}[dtype]
-    assert_close(out, wanted.relu() if relu else wanted, tolerance)
-    if relu:  # at ReLU's corner, within rounding, either side is right: take theirs
+    assert_close(out, activation(wanted) if activation else wanted, tolerance)
+    if isinstance(activation, nn.ReLU):  # at its corner, within rounding, take their side
         wanted = wanted * (out > 0)
+    elif activation:
+        wanted = activation(wanted)
     wanted.backward(sum(gradient.double() for gradient in gradients))
     for ours, theirs in zip([x, skip][: len(leaves)], leaves, strict=True):
         assert_close(ours.grad, theirs.grad, 2 * tolerance)

@@ -270,6 +270,11 @@ class ResNet(nn.Sequential):
         self.in_channels = architecture.in_channels
         self.stage_names = stage_names
         self._initialize(zero_init_residual)
+        if architecture.nonlinearity == "gelu":
+            for module in list(self.modules()):
+                for name, child in module.named_children():
+                    if isinstance(child, nn.ReLU):
+                        setattr(module, name, nn.GELU(approximate="tanh"))
 
     def _initialize(self, zero_init_residual: bool) -> None:
         for module in self.modules():
@@ -345,7 +350,7 @@ def _stem(architecture: Architecture) -> dict[str, nn.Module]:
     channels, width = architecture.in_channels, architecture.channels_after_stem
     layers: dict[str, nn.Module] = {}
     if architecture.stem == "whitening":
-        whitening = nn.Conv2d(channels, width, 2)
+        whitening = nn.Conv2d(channels, width, 2, bias=False)
         whitening.weight.requires_grad_(False)
         return {"conv1": whitening, "relu": nn.ReLU(inplace=True)}
     if architecture.stem == "cifar":

@@ -27,6 +27,7 @@ from resnetlab.training.execution import compiler, processor
 
 _SOURCE = Path(__file__).with_suffix(".cpp")
 _FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi"]
+_ACTIVATIONS = {type(None): 0, nn.ReLU: 1, nn.GELU: 2}
 _LANES = 64
 """Values that the compiled code handles at a time."""
 
@@ -77,7 +78,7 @@ class _NormAct(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         norm: Any,
-        relu: bool,
+        activation: int,
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         out = torch.empty_like(x)
@@ -90,11 +91,11 @@ class _NormAct(torch.autograd.Function):
             channels,
             norm.eps,
             norm.momentum,
-            relu,
+            activation,
             x.dtype == torch.bfloat16,
         )
         ctx.save_for_backward(x, skip, statistics)
-        ctx.relu = relu
+        ctx.activation = activation
         return out, out.detach()
 
     @staticmethod
@@ -116,7 +117,7 @@ class _NormAct(torch.autograd.Function):
             *map(_address, tensors),
             x.numel() // channels,
             channels,
-            ctx.relu,
+            ctx.activation,
             x.dtype == torch.bfloat16,
         )
         return dx, dskip, dweight, dbias, None, None
@@ -127,9 +128,9 @@ def _address(tensor: Tensor | None) -> int | None:
 
 
 def norm_act(
-    norm: nn.BatchNorm2d, x: Tensor, skip: Tensor | None = None, relu: bool = True
+    norm: nn.BatchNorm2d, activation: nn.Module | None, x: Tensor, skip: Tensor | None = None
 ) -> Tensor:
-    """relu(norm(x) + skip), all (n, c, h, w); fused in training where the layout allows."""
+    """activation(norm(x) + skip), all (n, c, h, w); fused in training where the layout allows."""
     channels = x.size(1)
     fits = (
         norm.training
@@ -144,10 +145,12 @@ def norm_act(
     )
     if not fits:
         x = norm(x) if skip is None else norm(x) + skip
-        return x.relu() if relu else x
+        return x if activation is None else activation(x)
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked += 1
-    out, twin = _NormAct.apply(x, skip, norm.weight, norm.bias, norm, relu)
+    out, twin = _NormAct.apply(
+        x, skip, norm.weight, norm.bias, norm, _ACTIVATIONS[type(activation)]
+    )
     out.twin = twin
     return out
 
@@ -160,27 +163,27 @@ def _shortcut(block: Any, x: Tensor) -> Tensor | None:
     if isinstance(block.downsample, nn.Sequential):
         *layers, norm = block.downsample.children()
         assert isinstance(norm, nn.BatchNorm2d)
-        return norm_act(norm, nn.Sequential(*layers)(x), relu=False)
+        return norm_act(norm, None, nn.Sequential(*layers)(x))
     return block.downsample(x)
 
 
 def _transition(block: resnet.Transition, x: Tensor) -> Tensor:
-    return norm_act(block.bn1, block.maxpool(block.conv1(x)))
+    return norm_act(block.bn1, block.relu, block.maxpool(block.conv1(x)))
 
 
 def _single(block: resnet.SingleBlock, x: Tensor) -> Tensor:
-    return norm_act(block.bn1, block.conv1(x), _shortcut(block, x))
+    return norm_act(block.bn1, block.relu, block.conv1(x), _shortcut(block, x))
 
 
 def _basic(block: resnet.BasicBlock, x: Tensor) -> Tensor:
-    out = norm_act(block.bn1, block.conv1(x))
-    return norm_act(block.bn2, block.conv2(out), _shortcut(block, x))
+    out = norm_act(block.bn1, block.relu, block.conv1(x))
+    return norm_act(block.bn2, block.relu, block.conv2(out), _shortcut(block, x))
 
 
 def _bottleneck(block: resnet.Bottleneck, x: Tensor) -> Tensor:
-    out = norm_act(block.bn1, block.conv1(x))
-    out = norm_act(block.bn2, block.conv2(out))
-    return norm_act(block.bn3, block.conv3(out), _shortcut(block, x))
+    out = norm_act(block.bn1, block.relu, block.conv1(x))
+    out = norm_act(block.bn2, block.relu, block.conv2(out))
+    return norm_act(block.bn3, block.relu, block.conv3(out), _shortcut(block, x))
 
 
 _FORWARDS: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
@@ -200,8 +203,10 @@ def fuse(model: resnet.ResNet) -> None:
     library()
     stem = dict(model.named_children())
     if "bn1" in stem:
-        stem["bn1"].forward = MethodType(_in_training(norm_act), stem["bn1"])
-        stem["relu"].forward = MethodType(_in_training(lambda _relu, x: x), stem["relu"])
+        relu = stem["relu"]
+        fused = _in_training(lambda norm, x: norm_act(norm, relu, x))
+        stem["bn1"].forward = MethodType(fused, stem["bn1"])
+        relu.forward = MethodType(_in_training(lambda _, x: x), relu)
     for module in model.modules():
         forward = _FORWARDS.get(type(module))
         if forward is not None:
