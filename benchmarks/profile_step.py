@@ -18,7 +18,7 @@ from resnetlab.training.recipe import Recipe, get_recipe
 PARTS = {
     "convolution, backward": ("convolution_backward",),
     "convolution, forward": ("convolution", "conv2d"),
-    "normalisation": ("batch_norm",),
+    "normalisation (fused: with ReLU and addition)": ("batch_norm", "_NormReLU"),
     "ReLU": ("relu", "clamp_min", "threshold_backward"),
     "additions, sums": ("aten::add", "aten::add_", "aten::sum"),
     "optimizer": ("_foreach", "_fused", "Optimizer"),
@@ -28,8 +28,10 @@ PARTS = {
 
 
 def profile_step(recipe: Recipe, steps: int) -> list[list[str]]:
-    """Rows: part, ms a step, share of the step; then the limits. Eager, so that parts show."""
-    execution = replace(fitting_execution(recipe), mode="eager")
+    """Rows: part, ms a step, share of the step; then the limits. Not compiled: parts show."""
+    execution = fitting_execution(recipe)
+    if execution.mode == "compile":
+        execution = replace(execution, mode="eager")
     recipe = replace(recipe, execution=str(execution))
     architecture = get_architecture(recipe.model, **recipe.model_overrides)
     size = recipe.image_size or default_image_size(architecture)

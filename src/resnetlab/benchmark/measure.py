@@ -46,8 +46,7 @@ def training_steps(
         architecture = get_architecture(recipe.model, **recipe.model_overrides)
         steps = steps_per_epoch(len(data), recipe.batch_size)
         state = State.create(recipe, architecture, execution, steps)
-    if execution.mode == "compile":
-        state.model.compile()
+    state.accelerate(execution)
     network = DistributedDataParallel(state.model) if world.size > 1 else state.model
     state.model.train()
     for epoch in itertools.count():

@@ -46,8 +46,6 @@ class Architecture(Record):
     """bottleneck's stride on its first 1x1 (v1, the paper) or on its 3x3 (v1.5, torchvision)"""
     activation: Literal["post", "pre"] = "post"
     """ReLU after the addition (2015) or batch norm and ReLU before each convolution (2016)"""
-    nonlinearity: Literal["relu", "gelu"] = "relu"
-    """ReLU as in the papers, or GELU in its tanh approximation (arXiv:1606.08415)"""
     groups: int = 1
     """groups of the bottleneck's 3x3 convolution (ResNeXt)"""
     width_per_group: int = 64
@@ -202,7 +200,6 @@ _FAST = {
         widths=(64, 256, 256),
         stem="whitening",
         transition="pool",
-        nonlinearity="gelu",
         pooling="max",
         num_classes=10,
     )

@@ -270,11 +270,6 @@ class ResNet(nn.Sequential):
         self.in_channels = architecture.in_channels
         self.stage_names = stage_names
         self._initialize(zero_init_residual)
-        if architecture.nonlinearity == "gelu":
-            for module in list(self.modules()):
-                for name, child in module.named_children():
-                    if isinstance(child, nn.ReLU):
-                        setattr(module, name, nn.GELU(approximate="tanh"))
 
     def _initialize(self, zero_init_residual: bool) -> None:
         for module in self.modules():

@@ -48,9 +48,6 @@ def reference_forward(name: str, state: dict[str, Tensor], x: Tensor) -> Tensor:
         x = (x - mean[:, None, None]) / torch.sqrt(var[:, None, None] + 1e-5)
         return x * state[f"{key}.weight"][:, None, None] + state[f"{key}.bias"][:, None, None]
 
-    def gelu(x: Tensor) -> Tensor:
-        return x / 2 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
-
     def shortcut(x: Tensor, key: str, stride: int, channels: int) -> Tensor:
         if f"{key}.downsample.1.weight" in state and deep:  # option D: pool, then project
             x = F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False) if stride > 1 else x
@@ -81,14 +78,14 @@ def reference_forward(name: str, state: dict[str, Tensor], x: Tensor) -> Tensor:
         return out if pre else out.clamp(min=0)
 
     if fast:  # layers: the stem, a transition and one or two convolutions in three stages, fc
-        x = gelu(F.conv2d(x, state["conv1.weight"]))
+        x = F.conv2d(x, state["conv1.weight"]).clamp(min=0)
         for stage in ("layer1", "layer2", "layer3"):
             x = F.max_pool2d(convolution(x, f"{stage}.0.conv1"), 2)
-            out = kept = gelu(norm(x, f"{stage}.0.bn1"))
+            out = kept = norm(x, f"{stage}.0.bn1").clamp(min=0)
             for i in range(1, layers // 3):
-                out = gelu(out) if i > 1 else out
+                out = out.clamp(min=0) if i > 1 else out
                 out = norm(convolution(out, f"{stage}.1.conv{i}"), f"{stage}.1.bn{i}")
-            x = gelu(out + kept)
+            x = (out + kept).clamp(min=0)
         return x.amax((2, 3)) @ state["fc.weight"].T + state["fc.bias"]
     if deep:
         x = norm(convolution(x, "conv1.0", 2), "conv1.1").clamp(min=0)

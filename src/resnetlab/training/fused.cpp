@@ -1,4 +1,4 @@
-// Batch norm, addition of the shortcut and activation in two passes over memory, forward and backward.
+// Batch norm, addition of the shortcut and ReLU in two passes over memory, forward and backward.
 //
 // Activations lie in channels_last order: `rows` pixels of `channels` values. Sixty-four values are
 // handled at a time: several pixels of few channels, or a part of one pixel of many. The second
@@ -41,44 +41,6 @@ inline void store(uint16_t* p, Floats v) {  // to the nearest, ties to even
 }
 
 inline Floats where(Mask mask, Floats v) { return (Floats)((Mask)v & mask); }
-
-enum Activation { NONE, RELU, GELU };
-
-inline Floats exponential(Floats x) {  // relative error below 1e-6 within float's range
-    Floats t = x * 1.44269504f;
-    t = t < -126.f ? t - t - 126.f : t;
-    t = t > 126.f ? t - t + 126.f : t;
-    const float shifter = 12582912.f;  // 1.5 * 2^23: what is added to it is rounded
-    const Floats whole = t + shifter;
-    const Floats f = (t - (whole - shifter)) * 0.693147181f;
-    const Floats power = 1 + f * (1 + f * (0.5f + f * (0.166666667f + f * (0.0416666667f + f * 0.00833333333f))));
-    return (Floats)((Words)power + ((Words)whole << 23));
-}
-
-// GELU's approximation z * sigmoid(2 u(z)), u(z) = sqrt(2 / pi) (z + 0.044715 z^3).
-struct Gelu {
-    Floats sigmoid, slope;
-    explicit Gelu(Floats z) {
-        const float k = 1.59576912f;
-        sigmoid = 1 / (1 + exponential(-k * (z + 0.044715f * z * z * z)));
-        slope = sigmoid + z * sigmoid * (1 - sigmoid) * k * (1 + 0.134145f * z * z);
-    }
-};
-
-template <Activation A>
-inline Floats activate(Floats z) {
-    if (A == RELU) return where(z > 0, z);
-    if (A == GELU) return z * Gelu(z).sigmoid;
-    return z;
-}
-
-// d times the derivative of the activation at z.
-template <Activation A>
-inline Floats differentiate(Floats z, Floats d) {
-    if (A == RELU) return where(z > 0, d);
-    if (A == GELU) return d * Gelu(z).slope;
-    return d;
-}
 
 // How (rows, channels) is cut: `height` lines of `width` values, a multiple of BLOCK.
 struct Plan {
@@ -139,7 +101,7 @@ struct Statistics {
         : mean(p), inverse(p + channels), scale(p + 2 * channels), shift(p + 3 * channels) {}
 };
 
-template <class T, bool SKIP, Activation A>
+template <class T, bool SKIP, bool RELU>
 void forward(const T* x, const T* skip, T* out, const float* weight, const float* bias,
              float* running_mean, float* running_var, float* statistics, int64_t rows,
              int64_t channels, double eps, double momentum) {
@@ -176,14 +138,14 @@ void forward(const T* x, const T* skip, T* out, const float* weight, const float
                 const int64_t i = at + g * LANES, c = column + g * LANES;
                 Floats v = load(x + i) * load(&scale[c]) + load(&shift[c]);
                 if (SKIP) v += load(skip + i);
-                store(out + i, activate<A>(v));
+                store(out + i, RELU ? where(v > 0, v) : v);
             }
         });
 }
 
 // d1 and d2 are the gradients of the output's two uses (d2 may be null). With SKIP the gradient of
 // the sum is written to dskip; without, it is computed again in the second pass.
-template <class T, bool SKIP, Activation A>
+template <class T, bool SKIP, bool RELU>
 void backward(const T* d1, const T* d2, const T* x, const T* skip, T* dx, T* dskip, float* dweight,
               float* dbias, float* statistics, int64_t rows, int64_t channels) {
     const Plan plan(rows, channels);
@@ -195,10 +157,10 @@ void backward(const T* d1, const T* d2, const T* x, const T* skip, T* dx, T* dsk
     auto gradient = [&](int64_t i, int64_t c) {
         Floats d = load(d1 + i);
         if (d2) d += load(d2 + i);
-        if (A == NONE) return d;
+        if (!RELU) return d;
         Floats z = load(x + i) * load(&scale[c]) + load(&shift[c]);
         if (SKIP) z += load(skip + i);
-        return differentiate<A>(z, d);
+        return where(z > 0, d);
     };
     two_passes(
         plan,
@@ -235,22 +197,20 @@ void backward(const T* d1, const T* d2, const T* x, const T* skip, T* dx, T* dsk
 template <class T>
 void forward(const void* x, const void* skip, void* out, const float* weight, const float* bias,
              float* running_mean, float* running_var, float* statistics, int64_t rows,
-             int64_t channels, double eps, double momentum, int activation) {
-    constexpr decltype(&forward<T, true, NONE>) table[2][3] = {
-        {forward<T, false, NONE>, forward<T, false, RELU>, forward<T, false, GELU>},
-        {forward<T, true, NONE>, forward<T, true, RELU>, forward<T, true, GELU>}};
-    table[skip != nullptr][activation]((const T*)x, (const T*)skip, (T*)out, weight, bias, running_mean, running_var, statistics,
+             int64_t channels, double eps, double momentum, bool relu) {
+    auto run = skip ? (relu ? forward<T, true, true> : forward<T, true, false>)
+                    : (relu ? forward<T, false, true> : forward<T, false, false>);
+    run((const T*)x, (const T*)skip, (T*)out, weight, bias, running_mean, running_var, statistics,
         rows, channels, eps, momentum);
 }
 
 template <class T>
 void backward(const void* d1, const void* d2, const void* x, const void* skip, void* dx, void* dskip,
               float* dweight, float* dbias, float* statistics, int64_t rows, int64_t channels,
-              int activation) {
-    constexpr decltype(&backward<T, true, NONE>) table[2][3] = {
-        {backward<T, false, NONE>, backward<T, false, RELU>, backward<T, false, GELU>},
-        {backward<T, true, NONE>, backward<T, true, RELU>, backward<T, true, GELU>}};
-    table[skip != nullptr][activation]((const T*)d1, (const T*)d2, (const T*)x, (const T*)skip, (T*)dx, (T*)dskip, dweight, dbias,
+              bool relu) {
+    auto run = skip ? (relu ? backward<T, true, true> : backward<T, true, false>)
+                    : (relu ? backward<T, false, true> : backward<T, false, false>);
+    run((const T*)d1, (const T*)d2, (const T*)x, (const T*)skip, (T*)dx, (T*)dskip, dweight, dbias,
         statistics, rows, channels);
 }
 
@@ -260,16 +220,16 @@ extern "C" {
 
 void norm_forward(const void* x, const void* skip, void* out, const float* weight, const float* bias,
                   float* running_mean, float* running_var, float* statistics, int64_t rows,
-                  int64_t channels, double eps, double momentum, int activation, int bf16) {
+                  int64_t channels, double eps, double momentum, int relu, int bf16) {
     (bf16 ? forward<uint16_t> : forward<float>)(x, skip, out, weight, bias, running_mean, running_var,
-                                                statistics, rows, channels, eps, momentum, activation);
+                                                statistics, rows, channels, eps, momentum, relu);
 }
 
 void norm_backward(const void* d1, const void* d2, const void* x, const void* skip, void* dx,
                    void* dskip, float* dweight, float* dbias, float* statistics, int64_t rows,
-                   int64_t channels, int activation, int bf16) {
+                   int64_t channels, int relu, int bf16) {
     (bf16 ? backward<uint16_t> : backward<float>)(d1, d2, x, skip, dx, dskip, dweight, dbias,
-                                                  statistics, rows, channels, activation);
+                                                  statistics, rows, channels, relu);
 }
 
 }

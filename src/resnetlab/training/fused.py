@@ -1,4 +1,4 @@
-"""Batch norm, addition and activation as one operation of a training step on the CPU.
+"""Batch norm, addition and ReLU as one operation of a training step on the CPU.
 
 Between its convolutions a residual network moves memory: eager PyTorch goes over it five times for
 norm + addition + ReLU and eight times backward, ``fused.cpp`` twice and twice. It is compiled
@@ -27,7 +27,6 @@ from resnetlab.training.execution import compiler, processor
 
 _SOURCE = Path(__file__).with_suffix(".cpp")
 _FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi"]
-_ACTIVATIONS = {type(None): 0, nn.ReLU: 1, nn.GELU: 2}
 _LANES = 64
 """Values that the compiled code handles at a time."""
 
@@ -64,8 +63,8 @@ def library() -> ctypes.CDLL:
     return compiled
 
 
-class _NormAct(torch.autograd.Function):
-    """activation(norm(x) + skip) twice, for the next block's branch and for its shortcut.
+class _NormReLU(torch.autograd.Function):
+    """relu(norm(x) + skip) twice, for the next block's branch and for its shortcut.
 
     The gradients of the two are then added where they are read, not by a pass of their own.
     """
@@ -78,7 +77,7 @@ class _NormAct(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         norm: Any,
-        activation: int,
+        relu: bool,
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         out = torch.empty_like(x)
@@ -91,11 +90,11 @@ class _NormAct(torch.autograd.Function):
             channels,
             norm.eps,
             norm.momentum,
-            activation,
+            relu,
             x.dtype == torch.bfloat16,
         )
         ctx.save_for_backward(x, skip, statistics)
-        ctx.activation = activation
+        ctx.relu = relu
         return out, out.detach()
 
     @staticmethod
@@ -117,7 +116,7 @@ class _NormAct(torch.autograd.Function):
             *map(_address, tensors),
             x.numel() // channels,
             channels,
-            ctx.activation,
+            ctx.relu,
             x.dtype == torch.bfloat16,
         )
         return dx, dskip, dweight, dbias, None, None
@@ -127,10 +126,10 @@ def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def norm_act(
-    norm: nn.BatchNorm2d, activation: nn.Module | None, x: Tensor, skip: Tensor | None = None
+def norm_relu(
+    norm: nn.BatchNorm2d, x: Tensor, skip: Tensor | None = None, *, relu: bool = True
 ) -> Tensor:
-    """activation(norm(x) + skip), all (n, c, h, w); fused in training where the layout allows."""
+    """relu(norm(x) + skip), all (n, c, h, w); fused in training where the layout allows."""
     channels = x.size(1)
     fits = (
         norm.training
@@ -145,12 +144,10 @@ def norm_act(
     )
     if not fits:
         x = norm(x) if skip is None else norm(x) + skip
-        return x if activation is None else activation(x)
+        return x.relu() if relu else x
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked += 1
-    out, twin = _NormAct.apply(
-        x, skip, norm.weight, norm.bias, norm, _ACTIVATIONS[type(activation)]
-    )
+    out, twin = _NormReLU.apply(x, skip, norm.weight, norm.bias, norm, relu)
     out.twin = twin
     return out
 
@@ -163,27 +160,27 @@ def _shortcut(block: Any, x: Tensor) -> Tensor | None:
     if isinstance(block.downsample, nn.Sequential):
         *layers, norm = block.downsample.children()
         assert isinstance(norm, nn.BatchNorm2d)
-        return norm_act(norm, None, nn.Sequential(*layers)(x))
+        return norm_relu(norm, nn.Sequential(*layers)(x), relu=False)
     return block.downsample(x)
 
 
 def _transition(block: resnet.Transition, x: Tensor) -> Tensor:
-    return norm_act(block.bn1, block.relu, block.maxpool(block.conv1(x)))
+    return norm_relu(block.bn1, block.maxpool(block.conv1(x)))
 
 
 def _single(block: resnet.SingleBlock, x: Tensor) -> Tensor:
-    return norm_act(block.bn1, block.relu, block.conv1(x), _shortcut(block, x))
+    return norm_relu(block.bn1, block.conv1(x), _shortcut(block, x))
 
 
 def _basic(block: resnet.BasicBlock, x: Tensor) -> Tensor:
-    out = norm_act(block.bn1, block.relu, block.conv1(x))
-    return norm_act(block.bn2, block.relu, block.conv2(out), _shortcut(block, x))
+    out = norm_relu(block.bn1, block.conv1(x))
+    return norm_relu(block.bn2, block.conv2(out), _shortcut(block, x))
 
 
 def _bottleneck(block: resnet.Bottleneck, x: Tensor) -> Tensor:
-    out = norm_act(block.bn1, block.relu, block.conv1(x))
-    out = norm_act(block.bn2, block.relu, block.conv2(out))
-    return norm_act(block.bn3, block.relu, block.conv3(out), _shortcut(block, x))
+    out = norm_relu(block.bn1, block.conv1(x))
+    out = norm_relu(block.bn2, block.conv2(out))
+    return norm_relu(block.bn3, block.conv3(out), _shortcut(block, x))
 
 
 _FORWARDS: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
@@ -203,10 +200,8 @@ def fuse(model: resnet.ResNet) -> None:
     library()
     stem = dict(model.named_children())
     if "bn1" in stem:
-        relu = stem["relu"]
-        fused = _in_training(lambda norm, x: norm_act(norm, relu, x))
-        stem["bn1"].forward = MethodType(fused, stem["bn1"])
-        relu.forward = MethodType(_in_training(lambda _, x: x), relu)
+        stem["bn1"].forward = MethodType(_in_training(norm_relu), stem["bn1"])
+        stem["relu"].forward = MethodType(_in_training(lambda _, x: x), stem["relu"])
     for module in model.modules():
         forward = _FORWARDS.get(type(module))
         if forward is not None:
