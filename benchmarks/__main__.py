@@ -19,10 +19,10 @@ from benchmarks.profile_step import profile_step
 from benchmarks.turns import Contestant, Effort, compete, rows
 from resnetlab.benchmark import (
     benchmark_data,
+    benchmark_files,
     benchmark_inference,
     benchmark_training,
     machine,
-    random_jpeg,
     table,
 )
 from resnetlab.training.recipe import get_recipe
@@ -65,17 +65,16 @@ def full(folder: Path) -> Iterator[Section]:
         training.means(),
         Effort(rounds=4, seconds=3),
     )
-    for model in ("resnet18", "resnet50"):
-        yield _compared(
-            f"Training {model} at 224 pixels, batch 16, in our loop: whose network",
-            training.networks(model, 16, 224),
-            Effort(rounds=4, seconds=3),
-        )
-        yield _compared(
-            f"Inference of {model} at 224 pixels, batch 16: whose network",
-            inference.networks(model, 16, 224),
-            Effort(rounds=4, seconds=1.5),
-        )
+    yield _compared(
+        "Training resnet50 at 224 pixels, batch 16, in our loop: whose network",
+        training.networks("resnet50", 16, 224),
+        Effort(rounds=4, seconds=3),
+    )
+    yield _compared(
+        "Inference of resnet50 at 224 pixels, batch 16: whose network",
+        inference.networks("resnet50", 16, 224),
+        Effort(rounds=4, seconds=1.5),
+    )
     for model, batch_size, size in (
         *(("resnet50", 1, 224), ("resnet50", 16, 224)),
         *(("resnet20", 1, 32), ("resnet20", 16, 32)),
@@ -85,12 +84,20 @@ def full(folder: Path) -> Iterator[Section]:
             inference.backends(model, batch_size, size, folder),
             Effort(rounds=4, seconds=1),
         )
-    for model, overrides in (("resnet20", {}), ("resnet18", training.CIFAR_STEM)):
-        recipe = get_recipe(
-            "cifar10-quick", model=model, model_overrides=overrides, execution=training.FAST
+    fused = f"{training.FAST},fused"
+    for name, execution, changes in (
+        ("cifar10-quick", training.FAST, {}),
+        ("cifar10-quick", fused, {}),
+        ("cifar10-quick", fused, {"model": "resnet18", "model_overrides": training.CIFAR_STEM}),
+        ("cifar10-94", fused, {}),
+    ):
+        recipe = get_recipe(name, execution=execution, **changes)
+        title = f"Where a training step of {recipe.model} at batch {recipe.batch_size} goes"
+        yield Section(
+            f"{title} ({execution})",
+            lambda recipe=recipe: (PROFILED, profile_step(recipe, steps=5)),
         )
-        title = f"Where a training step of {model} on CIFAR-10 goes (batch 128, eager)"
-        yield Section(title, lambda recipe=recipe: (PROFILED, profile_step(recipe, steps=5)))
+    for model, overrides in (("resnet20", {}), ("resnet18", training.CIFAR_STEM)):
         yield Section(
             f"Training {model} on CIFAR-10 against the machine's limits",
             lambda model=model, overrides=overrides: table(
@@ -101,7 +108,10 @@ def full(folder: Path) -> Iterator[Section]:
         "Inference against the machine's limits",
         lambda: table(benchmark_inference(["resnet50"], [1, 16], seconds=3)),
     )
-    yield Section("Image files: decoder or network", lambda: _folder(folder, ["resnet50"], 64))
+    yield Section(
+        "Image files: decoder or network",
+        lambda: table(benchmark_files(["resnet20", "resnet50"], seconds=5)),
+    )
     yield Section("Data", lambda: table(benchmark_data("cifar10", seconds=1)))
 
 
@@ -122,20 +132,12 @@ def quick(folder: Path) -> Iterator[Section]:
     )
     recipe = get_recipe("cifar10-quick", batch_size=8, execution=training.FAST)
     yield Section("Where a step goes", lambda: (PROFILED, profile_step(recipe, steps=1)))
-    yield Section("Image files: decoder or network", lambda: _folder(folder, ["resnet20"], 4))
+    files = Section("Image files: decoder or network", lambda: table(benchmark_files(seconds=0.1)))
+    yield files
 
 
 def _compared(title: str, contestants: list[Contestant], effort: Effort) -> Section:
     return Section(title, lambda: (COMPARED, rows(compete(contestants, effort))))
-
-
-def _folder(folder: Path, models: list[str], batch_size: int) -> Table:
-    files = folder / "photos"
-    files.mkdir()
-    photo = random_jpeg(500, 375)
-    for number in range(2 * batch_size):
-        (files / f"{number}.jpg").write_bytes(photo)
-    return table(benchmark_inference(models, [batch_size], folder=files))
 
 
 def markdown(headings: list[str], rows: list[list[str]]) -> str:

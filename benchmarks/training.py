@@ -36,7 +36,6 @@ def plain_against_ours(model: str, batch_size: int = 128) -> list[Contestant]:
     return [
         Contestant(name="plain loop", function="benchmarks.training:plain", arguments=plain),
         _ours("resnetlab, auto", **common, execution="auto"),
-        _ours(f"resnetlab, {FAST},compile", **common, execution=f"{FAST},compile"),
     ]
 
 
@@ -61,7 +60,6 @@ def means(model: str = "resnet20", batch_size: int = 128) -> list[Contestant]:
         _ours("fused", **common, execution=f"{FAST},fused"),
         _ours("compiled", **common, execution=f"{FAST},compile"),
         _ours("2 processes, half the threads each", **common, execution=FAST, processes=2),
-        _ours("2 processes, compiled", **common, execution=f"{FAST},compile", processes=2),
     ]
 
 

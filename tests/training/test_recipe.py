@@ -5,6 +5,8 @@ import pytest
 from resnetlab.training.recipe import ABOUT, RECIPES, Recipe, get_recipe
 
 WRONG = {
+    "norm_lr": [0, -1.0, math.nan],
+    "tta": ["mirror"],
     "lr": [0, -0.1, math.nan, math.inf],
     "epochs": [0, -1, math.nan, math.inf],
     "batch_size": [0, -128],

@@ -76,12 +76,14 @@ def choose_execution(
             measure(replace(PLAIN, threads=threads, layout=layout, precision=precision))
     best = max(rates, key=lambda name: rates[name])
     lost = [] if has_fast_bf16() else ["no bf16 in hardware"]
-    try:
-        measure(replace(Execution.parse(best), mode="fused"))
-    except ValueError as error:
-        lost.append(str(error))
-    if compiler() and recipe.epochs * len(data) / max(rates.values()) > COMPILE_PAYS:
-        measure(replace(Execution.parse(best), mode="compile"))
+    modes = ["fused"]
+    if compiler() and recipe.epochs * len(data) / rates[best] > COMPILE_PAYS:
+        modes.append("compile")
+    for mode in modes:
+        try:
+            measure(replace(Execution.parse(best), mode=mode))
+        except ValueError as error:  # this machine cannot compile
+            lost.append(str(error))
     best = max(rates, key=lambda name: rates[name])
     if len(rates) > before:
         with contextlib.suppress(ValueError):  # a cache that cannot be written is measured again

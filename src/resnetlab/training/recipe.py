@@ -195,9 +195,60 @@ _add(
     "The paper's ResNet-20: 64,000 steps of 128 images; the paper reports 91.25 %.",
 )
 _add(
+    replace(_quick, name="cifar10-resnet20", epochs=28),
+    "ABOUT20",
+)
+_add(
+    replace(
+        _quick,
+        name="cifar10-94",
+        model="fast_resnet8",
+        val_size=0,
+        batch_size=500,
+        lr=0.02,
+        norm_lr=1.0,
+        muon_lr=0.12,
+        muon_momentum=0.6,
+        warmup_epochs=0,
+        label_smoothing=0.2,
+        epochs=10,
+        tta="flip-shift",
+    ),
+    "ABOUT94",
+)
+_add(
     replace(_quick, name="fashion-mnist-quick", dataset="fashion-mnist", early_size=20),
     "ResNet-20 with one input channel on Fashion-MNIST: 93.92 % on the test set (1 seed) in "
     "8 minutes on the same machine.",
+)
+_textbook = Recipe(
+    name="cifar10-resnet50-textbook",
+    model="resnet50",
+    batch_size=256,
+    epochs=8,
+    warmup_epochs=2,
+    flip="alternating",
+    crop_padding=2,
+    crop_mode="reflect",
+    zero_init="residual",
+)
+_add(_textbook, "ABOUT50")
+_add(
+    replace(
+        _textbook,
+        name="fashion-mnist-textbook",
+        dataset="fashion-mnist",
+        model="resnet18",
+        image_size=96,
+        batch_size=128,
+        epochs=10,
+        flip="random",
+        crop_padding=8,
+        zero_init="none",
+        early_size=32,
+        early_share=0.7,
+    ),
+    "ABOUT18",
 )
 _add(
     Recipe(
