@@ -60,12 +60,13 @@ struct Plan {
 // the sums of each channel, then `second(at, column)` over all blocks.
 template <class First, class Between, class Second>
 void two_passes(const Plan& plan, First first, Between between, Second second) {
-    std::vector<double> total(2 * plan.channels);
+    std::vector<std::vector<double>> of_threads(omp_get_max_threads());
     #pragma omp parallel
     {
         const int64_t n = omp_get_num_threads(), me = omp_get_thread_num();
         const int64_t begin = plan.chunks * me / n, end = plan.chunks * (me + 1) / n;
-        std::vector<double> sums(2 * plan.channels);
+        std::vector<double>& sums = of_threads[me];
+        sums.resize(2 * plan.channels);
         for (int64_t chunk = begin; chunk < end; ++chunk) {
             const int64_t top = chunk * CHUNK, bottom = std::min(top + CHUNK, plan.height);
             for (int64_t column = 0; column < plan.width; column += BLOCK) {
@@ -80,11 +81,15 @@ void two_passes(const Plan& plan, First first, Between between, Second second) {
                     }
             }
         }
-        #pragma omp critical
-        for (size_t i = 0; i < total.size(); ++i) total[i] += sums[i];
         #pragma omp barrier
         #pragma omp single
-        between(total.data(), total.data() + plan.channels);
+        {
+            // In the threads' order, so that a resumed training repeats an unbroken one to the bit.
+            std::vector<double> total = of_threads[0];
+            for (int64_t t = 1; t < n; ++t)
+                for (size_t i = 0; i < total.size(); ++i) total[i] += of_threads[t][i];
+            between(total.data(), total.data() + plan.channels);
+        }
         for (int64_t chunk = end - 1; chunk >= begin; --chunk) {
             const int64_t top = chunk * CHUNK, bottom = std::min(top + CHUNK, plan.height);
             for (int64_t column = 0; column < plan.width; column += BLOCK)

@@ -1,8 +1,8 @@
 """Batch norm, addition and ReLU as one operation of a training step on the CPU.
 
-Between its convolutions a residual network moves memory: eager PyTorch goes over it five times for
-norm + addition + ReLU and eight times backward, ``fused.cpp`` twice and twice. It is compiled
-once on the user's machine, in a few seconds, and kept in the cache.
+Between its convolutions a residual network moves memory: eager PyTorch goes over each activation
+once or twice for every one of these, ``fused.cpp`` twice for all, forward and backward. It is
+compiled once on the user's machine, in a few seconds, and kept in the cache.
 """
 
 from __future__ import annotations

@@ -222,7 +222,7 @@ _add(
     "8 minutes on the same machine.",
 )
 _textbook = Recipe(
-    name="cifar10-resnet50-textbook",
+    name="cifar10-resnet50-finetune-textbook",
     model="resnet50",
     batch_size=256,
     epochs=8,
