@@ -100,7 +100,7 @@ WRONG = {
     "models x*": "no model matches 'x*'",
     "show resnet21": "no model 'resnet21'",
     "show resnet50 --image-size 16": "16 x 16 pixels are too small",
-    "show resnet20 --override stem cifa": "stem must be one of .*cifar, not 'cifa'",
+    "show resnet20 --override stem cifa": "stem must be one of .*cifar, whitening, not 'cifa'",
     "data fetch cifar11": "cifar11",
     "data stats cifar10 --data-dir {tmp}": "{tmp} holds no CIFAR-10",
     "data show cifar10 --data-dir {tmp}": "{tmp} holds no CIFAR-10",

@@ -149,6 +149,8 @@ def read_architecture(state: Mapping[str, Tensor]) -> Architecture:
 def _read_architecture(state: Mapping[str, Tensor]) -> Architecture:
     deep = "conv1.0.weight" in state
     first = state["conv1.0.weight" if deep else "conv1.weight"]
+    if first.shape[3] == 2:
+        return _read_pooled(state)
     after_stem = state["conv1.6.weight"].shape[0] if deep else first.shape[0]
     block = "bottleneck" if "layer1.0.conv3.weight" in state else "basic"
     last = "conv3" if block == "bottleneck" else "conv2"
@@ -174,6 +176,25 @@ def _read_architecture(state: Mapping[str, Tensor]) -> Architecture:
         groups=groups,
         width_per_group=width_per_group,
         in_channels=first.shape[1],
+        num_classes=state["fc.weight"].shape[0] if "fc.weight" in state else 1000,
+    )
+
+
+def _read_pooled(state: Mapping[str, Tensor]) -> Architecture:
+    """A network with a whitening stem; its pooling is taken for the table's."""
+    depths, widths = [], []
+    while f"layer{len(widths) + 1}.0.conv1.weight" in state:
+        stage = f"layer{len(widths) + 1}"
+        widths.append(state[f"{stage}.0.conv1.weight"].shape[0])
+        depths.append(
+            sum(re.fullmatch(rf"{stage}.[1-9]\d*.conv1.weight", k) is not None for k in state)
+        )
+    return replace(
+        ARCHITECTURES["fast_resnet8"],
+        block="basic" if "layer1.1.conv2.weight" in state else "single",
+        depths=tuple(depths),
+        widths=tuple(widths),
+        in_channels=state["conv1.weight"].shape[1],
         num_classes=state["fc.weight"].shape[0] if "fc.weight" in state else 1000,
     )
 
