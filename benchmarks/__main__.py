@@ -89,7 +89,7 @@ def full(folder: Path) -> Iterator[Section]:
         ("cifar10-quick", training.FAST, {}),
         ("cifar10-quick", fused, {}),
         ("cifar10-quick", fused, {"model": "resnet18", "model_overrides": training.CIFAR_STEM}),
-        ("cifar10-94", fused, {}),
+        ("cifar10-fast", fused, {}),
     ):
         recipe = get_recipe(name, execution=execution, **changes)
         title = f"Where a training step of {recipe.model} at batch {recipe.batch_size} goes"

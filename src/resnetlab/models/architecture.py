@@ -193,18 +193,15 @@ _CIFAR = Architecture(
 )
 
 
-_FAST = {
-    8: Architecture(
-        block="single",
-        depths=(1, 1, 1),
-        widths=(64, 256, 256),
-        stem="whitening",
-        transition="pool",
-        pooling="max",
-        num_classes=10,
-    )
-}
-_FAST[11] = replace(_FAST[8], block="basic")
+_FAST = Architecture(
+    block="single",
+    depths=(1, 1, 1),
+    widths=(64, 256, 256),
+    stem="whitening",
+    transition="pool",
+    pooling="max",
+    num_classes=10,
+)
 
 
 def _cifar(layers: int, **changes: Any) -> Architecture:
@@ -231,7 +228,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         )
         for n in (164, 1001)
     },
-    **{f"fast_resnet{n}": record for n, record in _FAST.items()},
+    "fast_resnet8": _FAST,
 }
 """Name -> record. Everything else of these families is an override of one of them."""
 

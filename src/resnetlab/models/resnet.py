@@ -79,21 +79,21 @@ class Transition(nn.Module):
 
 
 class SingleBlock(nn.Module):
-    """One 3x3 and an identity: (n, width, h, w) -> the same shape."""
+    """One 3x3 and a shortcut: (n, in_channels, h, w) -> (n, width, h / stride, w / stride)."""
 
     def __init__(
         self, in_channels: int, width: int, *, stride: int = 1, shortcut: str = "B"
     ) -> None:
-        assert (in_channels, stride) == (width, 1), "Transition changes the shape"
         super().__init__()
-        self.conv1 = conv(width, width, 3)
+        self.conv1 = conv(in_channels, width, 3, stride)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = nn.Identity()
+        self.downsample = make_shortcut(shortcut, in_channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.bn1(self.conv1(x))
-        out += self.downsample(x)
+        if self.downsample is not None:
+            out += self.downsample(x)
         return self.relu(out)
 
 

@@ -77,15 +77,12 @@ def reference_forward(name: str, state: dict[str, Tensor], x: Tensor) -> Tensor:
             out = out + shortcut(kept, key, stride, out.size(1))
         return out if pre else out.clamp(min=0)
 
-    if fast:  # layers: the stem, a transition and one or two convolutions in three stages, fc
+    if fast:
         x = F.conv2d(x, state["conv1.weight"]).clamp(min=0)
         for stage in ("layer1", "layer2", "layer3"):
             x = F.max_pool2d(convolution(x, f"{stage}.0.conv1"), 2)
-            out = kept = norm(x, f"{stage}.0.bn1").clamp(min=0)
-            for i in range(1, layers // 3):
-                out = out.clamp(min=0) if i > 1 else out
-                out = norm(convolution(out, f"{stage}.1.conv{i}"), f"{stage}.1.bn{i}")
-            x = (out + kept).clamp(min=0)
+            x = norm(x, f"{stage}.0.bn1").clamp(min=0)
+            x = (x + norm(convolution(x, f"{stage}.1.conv1"), f"{stage}.1.bn1")).clamp(min=0)
         return x.amax((2, 3)) @ state["fc.weight"].T + state["fc.bias"]
     if deep:
         x = norm(convolution(x, "conv1.0", 2), "conv1.1").clamp(min=0)

@@ -196,12 +196,13 @@ _add(
 )
 _add(
     replace(_quick, name="cifar10-resnet20", epochs=28),
-    "ABOUT20",
+    "ResNet-20 at the paper's own accuracy, 91.25 %: 91.5 % on the test set (91.53 and 91.50 with "
+    "seeds 0 and 1) in twice the time of cifar10-quick.",
 )
 _add(
     replace(
         _quick,
-        name="cifar10-94",
+        name="cifar10-fast",
         model="fast_resnet8",
         val_size=0,
         batch_size=500,
@@ -214,41 +215,28 @@ _add(
         epochs=10,
         tta="flip-shift",
     ),
-    "ABOUT94",
+    "A wide residual network of 8 layers (fast_resnet8): ABOUTFAST",
 )
 _add(
     replace(_quick, name="fashion-mnist-quick", dataset="fashion-mnist", early_size=20),
     "ResNet-20 with one input channel on Fashion-MNIST: 93.92 % on the test set (1 seed) in "
     "8 minutes on the same machine.",
 )
-_textbook = Recipe(
-    name="cifar10-resnet50-finetune-textbook",
-    model="resnet50",
-    batch_size=256,
-    epochs=8,
-    warmup_epochs=2,
-    flip="alternating",
-    crop_padding=2,
-    crop_mode="reflect",
-    zero_init="residual",
-)
-_add(_textbook, "ABOUT50")
 _add(
-    replace(
-        _textbook,
+    Recipe(
         name="fashion-mnist-textbook",
         dataset="fashion-mnist",
         model="resnet18",
         image_size=96,
-        batch_size=128,
         epochs=10,
-        flip="random",
+        warmup_epochs=2,
         crop_padding=8,
-        zero_init="none",
+        crop_mode="reflect",
         early_size=32,
         early_share=0.7,
     ),
-    "ABOUT18",
+    "ResNet-18 with one input channel on Fashion-MNIST at 96 pixels: 91.28 % on the test set (1 "
+    "seed), where the textbook's 10 epochs end at 89.3 %.",
 )
 _add(
     Recipe(
