@@ -59,21 +59,21 @@ def full(folder: Path) -> Iterator[Section]:
     for model in ("resnet20", "resnet18"):
         contestants = training.plain_against_ours(model)
         title = f"Training {model} on CIFAR-10, batch 128: the plain loop and resnetlab"
-        yield _compared(title, contestants, Effort(rounds=4, seconds=5))
+        yield _compared(title, contestants, Effort(rounds=3, seconds=5))
     yield _compared(
         "Training resnet20, batch 128: what each means brings",
         training.means(),
-        Effort(rounds=4, seconds=3),
+        Effort(rounds=3, seconds=3),
     )
     yield _compared(
         "Training resnet50 at 224 pixels, batch 16, in our loop: whose network",
         training.networks("resnet50", 16, 224),
-        Effort(rounds=4, seconds=3),
+        Effort(rounds=3, seconds=3),
     )
     yield _compared(
         "Inference of resnet50 at 224 pixels, batch 16: whose network",
         inference.networks("resnet50", 16, 224),
-        Effort(rounds=4, seconds=1.5),
+        Effort(rounds=3, seconds=1.5),
     )
     for model, batch_size, size in (
         *(("resnet50", 1, 224), ("resnet50", 16, 224)),
@@ -82,7 +82,7 @@ def full(folder: Path) -> Iterator[Section]:
         yield _compared(
             f"Inference of {model} at {size} pixels, batch {batch_size}: whose runtime",
             inference.backends(model, batch_size, size, folder),
-            Effort(rounds=4, seconds=1),
+            Effort(rounds=3, seconds=1),
         )
     fused = f"{training.FAST},fused"
     for name, execution, changes in (
