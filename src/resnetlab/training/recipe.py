@@ -216,8 +216,8 @@ _add(
         tta="flip-shift",
     ),
     "A wide residual network of 8 layers: 92.60 % on the test set (standard deviation 0.07 over 3 "
-    "seeds), with test-time augmentation 93.48 % (0.15), in 9 minutes on the same machine in a slow "
-    "hour. Trains on all images; its choices were made with 5,000 set aside.",
+    "seeds), with test-time augmentation 93.48 % (0.15), in 9 minutes on the same machine. "
+    "Trains on all images; its choices were made with 5,000 set aside.",
 )
 _add(
     replace(_quick, name="fashion-mnist-quick", dataset="fashion-mnist", early_size=20),
