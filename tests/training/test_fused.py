@@ -164,3 +164,15 @@ def test_repeats_to_the_bit(threads):
         assert all(torch.equal(result, results[0]) for result in results)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_what_does_not_fit_is_computed_as_ever(channels_last):
+    """NCHW, and channels that sixty-four values cannot be cut into."""
+    torch.manual_seed(0)
+    plain = create_model("resnet20", widths=(20, 40, 80) if channels_last else (16, 32, 64))
+    Execution.parse("channels_last" if channels_last else "contiguous").place(plain)
+    ours = copy.deepcopy(plain)
+    fuse(ours)
+    x = torch.randn(4, 3, 16, 16)
+    torch.testing.assert_close(gradient(ours, x), gradient(plain, x))

@@ -112,3 +112,8 @@ def test_a_damaged_memory_is_measured_again(machine, tmp_path):
     machine.choose()
     assert machine.measured
     assert json.loads((tmp_path / "executions.json").read_text())
+
+
+def test_fused_is_tried_in_its_own_layout(machine):
+    machine.factors["channels_last"] = 0.9
+    assert words(machine.choose()) == ("bf16", "channels_last", "fused")

@@ -76,12 +76,13 @@ def choose_execution(
             measure(replace(PLAIN, threads=threads, layout=layout, precision=precision))
     best = max(rates, key=lambda name: rates[name])
     lost = [] if has_fast_bf16() else ["no bf16 in hardware"]
-    modes = ["fused"]
+    eager = Execution.parse(best)
+    candidates = [replace(eager, mode="fused", layout="channels_last")]  # it knows no other layout
     if compiler() and recipe.epochs * len(data) / rates[best] > COMPILE_PAYS:
-        modes.append("compile")
-    for mode in modes:
+        candidates.append(replace(eager, mode="compile"))
+    for candidate in candidates:
         try:
-            measure(replace(Execution.parse(best), mode=mode))
+            measure(candidate)
         except ValueError as error:  # this machine cannot compile
             lost.append(str(error))
     best = max(rates, key=lambda name: rates[name])
