@@ -11,7 +11,6 @@ import ctypes
 import functools
 import hashlib
 import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from resnetlab.data.sources import cache_home
+from resnetlab.files import atomic_write
 from resnetlab.models import resnet
 from resnetlab.training.execution import compiler, processor
 
@@ -46,11 +46,8 @@ def library() -> ctypes.CDLL:
     path = cache_home() / f"fused-{name}.so"
     try:
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-                built = Path(folder, path.name)
+            with atomic_write(path) as built:
                 subprocess.run([*command, "-o", built], capture_output=True, text=True, check=True)
-                built.replace(path)
         compiled = ctypes.CDLL(str(path))
     except subprocess.CalledProcessError as error:
         reason = next((x for x in error.stderr.splitlines() if "error" in x), error.stderr[:200])

@@ -113,7 +113,9 @@ def _train(
     architecture = fitting_architecture(recipe, data)
     steps = steps_per_epoch(len(data), recipe.batch_size)
     total_steps = max(1, round(recipe.epochs * steps))
-    sample = normalize(data.images[:5000], data.mean, data.std)
+    sample = None
+    if architecture.stem == "whitening":
+        sample = normalize(data.images[:5000], data.mean, data.std)
     state = State.create(recipe, architecture, execution, steps, weights, sample)
     if (run / "last.pt").exists():
         state.load(run / "last.pt")

@@ -59,7 +59,7 @@ class State:
             torch.manual_seed(fold_in(recipe.seed, "weights"))
             if weights is None:
                 model = ResNet(architecture, zero_init_residual=recipe.zero_init == "residual")
-                if images is not None and architecture.stem == "whitening":
+                if images is not None:
                     model.whiten(images)
             else:
                 model = adapt(
