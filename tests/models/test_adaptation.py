@@ -38,3 +38,10 @@ def test_adapting_keeps_what_is_right_already():
     with pytest.raises(ValueError, match="num_classes must be a positive"):
         replace_head(model, 0)
     assert model.architecture.num_classes == 3
+
+
+def test_a_whitening_stem_keeps_its_input_channels():
+    model = create_model("fast_resnet8")
+    with pytest.raises(ValueError, match="keeps its 3 input channels"):
+        replace_input(model, 1)
+    assert adapt(model, num_classes=4, in_channels=3).architecture.num_classes == 4

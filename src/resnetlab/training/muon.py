@@ -7,6 +7,7 @@ stacked, so that a small network's step is a dozen batched products and not hund
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from typing import Any
 
@@ -14,19 +15,22 @@ import torch
 from torch import Tensor, optim
 
 
-def step_by_muon(optimizer: optim.SGD) -> None:
+def step_by_muon(optimizer: optim.SGD, dtype: torch.dtype = torch.float32) -> None:
     """Make ``optimizer`` step its groups with ``muon=True`` by Muon.
 
     Their weights (out, in, k, k) count as matrices (out, in * k * k) and are rescaled to the norm
     sqrt(out) at each step: a norm follows each of these convolutions, so only directions matter,
     and the learning rate is the angle of a step. Their own momentum is ``muon_momentum``; SGD's,
-    and weight decay, must be 0.
+    and weight decay, must be 0. The matrices are multiplied in ``dtype``: bf16, with its error of a
+    hundredth, trains as well, and is four times faster where the processor knows it.
     """
-    optimizer.register_step_pre_hook(_orthogonalize_gradients)
+    optimizer.register_step_pre_hook(functools.partial(_orthogonalize_gradients, dtype=dtype))
 
 
 @torch.no_grad()
-def _orthogonalize_gradients(optimizer: optim.Optimizer, *_: Any) -> None:
+def _orthogonalize_gradients(
+    optimizer: optim.Optimizer, *_: Any, dtype: torch.dtype = torch.float32
+) -> None:
     for group in optimizer.param_groups:
         if not group.get("muon"):
             continue
@@ -37,7 +41,7 @@ def _orthogonalize_gradients(optimizer: optim.Optimizer, *_: Any) -> None:
         for weights in stacks.values():
             momentum = group["muon_momentum"]
             directions = [_direction(w, optimizer.state[w], momentum) for w in weights]
-            updates = orthogonalize(torch.stack(directions))
+            updates = orthogonalize(torch.stack(directions), dtype=dtype)
             for weight, update in zip(weights, updates, strict=True):
                 weight.grad = update.reshape(weight.shape)
                 weight.mul_(len(weight) ** 0.5 / weight.norm())
@@ -53,15 +57,17 @@ def _direction(weight: Tensor, state: dict[str, Tensor], momentum: float) -> Ten
     return gradient.add(velocity, alpha=momentum).flatten(1)
 
 
-def orthogonalize(matrices: Tensor, steps: int = 3) -> Tensor:
+def orthogonalize(
+    matrices: Tensor, steps: int = 3, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """(n, rows, columns) with all singular values near 1, by a quintic Newton-Schulz iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrices
     tall = x.size(1) > x.size(2)
     if tall:
         x = x.mT
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    return (x.mT if tall else x).to(matrices.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import nn, optim
 
 from resnetlab.training.muon import step_by_muon
@@ -23,8 +24,13 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
     return [group for group in groups if group["params"]]
 
 
-def create_optimizer(model: nn.Module, recipe: Recipe) -> optim.Optimizer:
-    """SGD with momentum, Nesterov's if the recipe says so, or Muon for the convolutions."""
+def create_optimizer(
+    model: nn.Module, recipe: Recipe, dtype: torch.dtype = torch.float32
+) -> optim.Optimizer:
+    """SGD with momentum, Nesterov's if the recipe says so, or Muon for the convolutions.
+
+    ``dtype`` is that of Muon's matrix products; weights and momentum keep their own.
+    """
     options = {"lr": recipe.lr, "momentum": recipe.momentum, "foreach": True}
     options["nesterov"] = recipe.optimizer != "sgd"
     groups = parameter_groups(model, recipe)
@@ -36,7 +42,7 @@ def create_optimizer(model: nn.Module, recipe: Recipe) -> optim.Optimizer:
     muon = {"params": convolutions, "muon": True, "muon_momentum": recipe.muon_momentum}
     muon |= {"lr": recipe.muon_lr, "momentum": 0.0, "nesterov": False}
     optimizer = optim.SGD([*groups, muon], **options)
-    step_by_muon(optimizer)
+    step_by_muon(optimizer, dtype)
     return optimizer
 
 

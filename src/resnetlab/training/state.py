@@ -72,7 +72,7 @@ class State:
         if recipe.ema_decay:
             average = get_ema_multi_avg_fn(recipe.ema_decay)
             ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-        optimizer = create_optimizer(model, recipe)
+        optimizer = create_optimizer(model, recipe, execution.dtype)
         return cls(
             model=model,
             ema=ema,
