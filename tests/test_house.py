@@ -22,6 +22,7 @@ models.architecture
 training.recipe
 models.resnet
 models.adaptation models.mindspore
+models.recognition
 models.checkpoints models.foreign
 models.pretrained
 models.summary

@@ -26,7 +26,6 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from resnetlab.models import checkpoints, foreign
 from resnetlab.models.architecture import ARCHITECTURES, Architecture, get_architecture
-from resnetlab.models.foreign import recognize
 from resnetlab.models.pretrained import (
     IMAGENET,
     OFTEN_CIFAR10,
@@ -35,11 +34,16 @@ from resnetlab.models.pretrained import (
     read_weights,
     save_weights,
 )
+from resnetlab.models.recognition import read_architecture
 from resnetlab.models.resnet import ResNet, create_model
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TORCHVISION = [n for n in ARCHITECTURES if n in torchvision.models.list_models()]
 SMALL = get_architecture("resnet20")
+
+
+def recognize(state):
+    return read_architecture(foreign.translate(state)[0])
 
 
 def shuffled(model: nn.Module, seed: int = 0) -> nn.Module:

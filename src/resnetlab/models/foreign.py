@@ -1,4 +1,4 @@
-"""Other people's tensors: their names turned into ours, and the architecture read off the shapes.
+"""Other people's tensors: their names turned into ours, and what they lack filled in.
 
 Names that are understood, after a wrapper's prefix (``module.``, ``_orig_mod.``, ``backbone.``, any
 common one) has gone: torchvision's and timm's ``resnet*`` as they are; the CIFAR projects'
@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from resnetlab.models.architecture import ARCHITECTURES, EXPANSION, Architecture
+from resnetlab.models.architecture import Architecture
+from resnetlab.models.recognition import describe, some
 from resnetlab.models.resnet import ResNet
 
 _ANCHOR = "layer1.0.conv1.weight"
@@ -125,150 +124,6 @@ def _prefix(names: Iterable[str]) -> str:
     return prefixes[0] if prefixes else ""
 
 
-def recognize(state: Mapping[str, Tensor]) -> Architecture:
-    """The architecture that tensors belong to, by their names and shapes alone.
-
-    Tensors cannot tell option A from a plain net, v1 from v1.5, nor a stride or a pooling; see
-    ``assumptions``. ValueError if they are no ResNet.
-    """
-    return read_architecture(translate(state)[0])
-
-
-def read_architecture(state: Mapping[str, Tensor]) -> Architecture:
-    """``recognize`` for tensors that bear our names. Without ``fc.weight``: 1000 classes."""
-    try:
-        return _read_architecture(state)
-    except (KeyError, IndexError) as error:
-        raise ValueError(
-            "these tensors are no ResNet in a layout known here (torchvision's, timm's resnet*, "
-            "CIFAR projects', transformers', MindSpore's): "
-            f"{error} is not among {_some(list(state))}."
-        ) from error
-
-
-def _read_architecture(state: Mapping[str, Tensor]) -> Architecture:
-    deep = "conv1.0.weight" in state
-    first = state["conv1.0.weight" if deep else "conv1.weight"]
-    if first.shape[3] == 2:
-        return _read_pooled(state)
-    after_stem = state["conv1.6.weight"].shape[0] if deep else first.shape[0]
-    block = "bottleneck" if "layer1.0.conv3.weight" in state else "basic"
-    last = "conv3" if block == "bottleneck" else "conv2"
-    depths, outputs = [], []
-    while not depths or f"layer{len(depths) + 1}.0.{last}.weight" in state:
-        stage, blocks = f"layer{len(depths) + 1}", 1
-        while f"{stage}.{blocks}.{last}.weight" in state:
-            blocks += 1
-        depths.append(blocks)
-        outputs.append(state[f"{stage}.0.{last}.weight"].shape[0])
-    widths = [channels // EXPANSION[block] for channels in outputs]
-    activation = "post" if "bn1.weight" in state else "pre"
-    groups, width_per_group = _groups(state, widths) if block == "bottleneck" else (1, 64)
-    return Architecture(
-        block=block,
-        depths=tuple(depths),
-        widths=tuple(widths),
-        stem="deep" if deep else "cifar" if first.shape[3] == 3 else "imagenet",
-        stem_width=None if after_stem == widths[0] else after_stem,
-        shortcut=_shortcut(state, [after_stem, *outputs]),
-        stride_on="1x1" if (block, activation) == ("bottleneck", "pre") else "3x3",
-        activation=activation,
-        groups=groups,
-        width_per_group=width_per_group,
-        in_channels=first.shape[1],
-        num_classes=state["fc.weight"].shape[0] if "fc.weight" in state else 1000,
-    )
-
-
-def _read_pooled(state: Mapping[str, Tensor]) -> Architecture:
-    """A network with a whitening stem; its pooling is taken for the table's."""
-    depths, widths = [], []
-    while f"layer{len(widths) + 1}.0.conv1.weight" in state:
-        stage = f"layer{len(widths) + 1}"
-        widths.append(state[f"{stage}.0.conv1.weight"].shape[0])
-        depths.append(
-            sum(re.fullmatch(rf"{stage}.[1-9]\d*.conv1.weight", k) is not None for k in state)
-        )
-    return replace(
-        ARCHITECTURES["fast_resnet8"],
-        block="basic" if "layer1.1.conv2.weight" in state else "single",
-        depths=tuple(depths),
-        widths=tuple(widths),
-        in_channels=state["conv1.weight"].shape[1],
-        num_classes=state["fc.weight"].shape[0] if "fc.weight" in state else 1000,
-    )
-
-
-def _shortcut(
-    state: Mapping[str, Tensor], channels: list[int]
-) -> Literal["A", "B", "C", "D", "none"]:
-    """``channels``: after the stem and after each stage."""
-    projections = [name for name in state if re.search(r"\.downsample\.\d\.weight$", name)]
-    if not projections:
-        return "A" if channels == sorted(channels) else "none"  # option A cannot narrow
-    if any(state[name].dim() == 4 and ".downsample.1." in name for name in projections):
-        return "D"
-    needless = any(".1.downsample.0" in name for name in projections) or (
-        channels[0] == channels[1] and "layer1.0.downsample.0.weight" in state
-    )
-    return "C" if needless else "B"
-
-
-def _groups(state: Mapping[str, Tensor], widths: list[int]) -> tuple[int, int]:
-    """``groups`` and the least ``width_per_group`` that give the stages' 3x3 their channels."""
-    shapes = [state[f"layer{i + 1}.0.conv2.weight"].shape for i in range(len(widths))]
-    sizes = zip(shapes, widths, strict=True)
-    least = [-(-64 * shape[1] // max(width, 1)) for shape, width in sizes]
-    return shapes[0][0] // max(shapes[0][1], 1), max(least)
-
-
-def assumptions(architecture: Architecture) -> list[str]:
-    """What ``recognize`` had to assume of a network, as its tensors cannot tell."""
-    notes = []
-    if architecture.shortcut == "A":
-        notes.append(
-            "there are no projections: taken for shortcut A, though a plain net looks the same "
-            "(name the architecture if it is one)"
-        )
-    if architecture.block == "bottleneck":
-        name, other = ("v1.5", "v1") if architecture.stride_on == "3x3" else ("v1", "v1.5")
-        notes.append(
-            f"where a bottleneck has its stride cannot be told: taken for {name}, on the "
-            f"{architecture.stride_on} (name the architecture if it is {other})"
-        )
-    return notes
-
-
-def describe(architecture: Architecture) -> str:
-    """Plain words: ``CIFAR resnet20, shortcut A, 10 classes, 3 input channels``."""
-    a = architecture
-    name = _name(a, shortcut=a.shortcut) or _name(a, shortcut=a.shortcut, stem=a.stem)
-    if name is None:
-        depths, widths = ("-".join(map(str, numbers)) for numbers in (a.depths, a.widths))
-        kind = "" if a.activation == "post" else "pre-activation "
-        name = f"{kind}{a.block} network of depths {depths} and widths {widths}"
-    usual = ARCHITECTURES[name].stem if name in ARCHITECTURES else None
-    family = "CIFAR " if a.stem == usual == "cifar" else ""
-    stem = "" if a.stem == usual else f"stem {a.stem}, "
-    shortcut = "no shortcut" if a.shortcut == "none" else f"shortcut {a.shortcut}"
-    channels = "1 input channel" if a.in_channels == 1 else f"{a.in_channels} input channels"
-    return f"{family}{name}, {stem}{shortcut}, {a.num_classes} classes, {channels}"
-
-
-def _name(architecture: Architecture, **changes: str) -> str | None:
-    """The first name in the table whose record, so changed, is this one."""
-    sizes = {"num_classes": architecture.num_classes, "in_channels": architecture.in_channels}
-    exact = [n for n, record in ARCHITECTURES.items() if replace(record, **sizes) == architecture]
-    like = [
-        n
-        for n, record in ARCHITECTURES.items()
-        if record.shortcut != "none"
-        and record.transition == architecture.transition
-        and replace(record, **sizes, **changes) == architecture
-    ]
-    return next(iter(exact + like), None)
-
-
 def expected_shapes(architecture: Architecture) -> dict[str, torch.Size]:
     """Name -> shape of everything that the network's state dict holds, in its order."""
     with torch.device("meta"):
@@ -294,7 +149,7 @@ def complete(
     unexpected = [name for name in state if name not in shapes]
     misshapen = [n for n, shape in shapes.items() if n in state and state[n].shape != shape]
     faults = [
-        f"{len(names)} {kind} ({_some(names)})"
+        f"{len(names)} {kind} ({some(names)})"
         for kind, names in (
             ("missing", missing),
             ("unexpected", unexpected),
@@ -316,8 +171,3 @@ def complete(
             "freshly initialised, what the network does not have is left out"
         )
     return {name: state[name] for name in shapes}, notes
-
-
-def _some(names: list[str], limit: int = 6) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

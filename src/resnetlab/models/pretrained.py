@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from resnetlab.files import atomic_write
-from resnetlab.models import checkpoints, foreign, mindspore
+from resnetlab.models import checkpoints, foreign, mindspore, recognition
 from resnetlab.models.adaptation import adapt
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.resnet import ResNet
@@ -74,7 +74,7 @@ def read_weights(
     not the ending); a torchvision weight ("ResNet50_Weights.IMAGENET1K_V2", "resnet50:DEFAULT"); a
     Hugging Face repository ("timm/resnet50.a1_in1k", "hf-hub:user/repo"); an https URL.
 
-    ``architecture``: decides what tensors cannot tell (see ``foreign.assumptions``); the number of
+    ``architecture``: decides what tensors cannot tell (``recognition.assumptions``); the number of
     classes and input channels are the file's all the same. ``allow_mismatch``: see
     ``foreign.complete``.
     """
@@ -84,7 +84,7 @@ def read_weights(
     try:
         recorded = Architecture.from_dict(card["architecture"]) if "architecture" in card else None
         state, renames = foreign.translate(tensors)
-        found = recorded or foreign.read_architecture(state)
+        found = recorded or recognition.read_architecture(state)
         chosen = found
         if architecture:
             head = found if recorded or "fc.weight" in state else architecture
@@ -103,7 +103,7 @@ def read_weights(
         raise ValueError(f"{source}: {error}") from error
     notes = [*notes, *renames, *completions]
     if not (recorded or architecture):
-        notes += foreign.assumptions(chosen)
+        notes += recognition.assumptions(chosen)
     for prefix, wrapper in (("module.", "DataParallel"), ("_orig_mod.", "torch.compile")):
         if all(name.startswith(prefix) for name in tensors):
             layout = f"{wrapper} checkpoint"
@@ -123,7 +123,7 @@ def read_weights(
         std=tuple(card["std"]) if card.get("std") else None,
         image_size=card.get("image_size"),
         classes=tuple(classes) if classes else None,
-        origin=f"{kind or layout}, {foreign.describe(chosen)}",
+        origin=f"{kind or layout}, {recognition.describe(chosen)}",
         notes=tuple(notes),
         dataset=card.get("dataset"),
         metrics=card.get("metrics") or {},
@@ -138,7 +138,7 @@ def _check_same(found: Architecture, wanted: Architecture, *, exactly: bool) -> 
     if not exactly and foreign.expected_shapes(found) == foreign.expected_shapes(wanted):
         return
     raise ValueError(
-        f"it is {foreign.describe(found)}, not the network asked for, which differs in "
+        f"it is {recognition.describe(found)}, not the network asked for, which differs in "
         f"{', '.join(_differences(found, wanted))}; name the right architecture."
     )
 

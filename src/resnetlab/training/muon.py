@@ -57,9 +57,7 @@ def _direction(weight: Tensor, state: dict[str, Tensor], momentum: float) -> Ten
     return gradient.add(velocity, alpha=momentum).flatten(1)
 
 
-def orthogonalize(
-    matrices: Tensor, steps: int = 3, dtype: torch.dtype = torch.float32
-) -> Tensor:
+def orthogonalize(matrices: Tensor, steps: int = 3, dtype: torch.dtype = torch.float32) -> Tensor:
     """(n, rows, columns) with all singular values near 1, by a quintic Newton-Schulz iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrices
