@@ -284,17 +284,22 @@ def evaluate(
 @command()
 def predict(
     run: Positional[Network],
-    images: Positional[tuple[Path, ...]],
+    images: Positional[
+        Annotated[
+            tuple[Path, ...],
+            arg(
+                metavar="PATH ...",
+                help="files and folders",
+                help_behavior_hint="(one at the least)",
+            ),
+        ]
+    ],
     topk: Annotated[int, arg(metavar="N", help="classes to name for each image")] = 5,
     format: Annotated[Literal["table", "json", "csv"], arg(help="how to print them")] = "table",
     model: Model = None,
     execution: HowToCompute = "auto",
 ) -> None:
-    """Name what is in image files, or in all images of folders.
-
-    Args:
-        images: files and folders
-    """
+    """Name what is in image files, or in all images of folders."""
     from resnetlab.prediction import predict, print_predictions
     from resnetlab.runs import load_model
 

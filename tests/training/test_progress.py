@@ -40,6 +40,17 @@ def test_seconds_left_count_steps_and_validations(now):
     assert progress.seconds_left() == pytest.approx(5 * 2 + 2 * 7)
 
 
+def test_early_steps_are_cheaper(now):
+    progress = TrainingProgress(10, 5, enabled=False, early_steps=4, early_cost=0.25)
+    progress.count_step(1, 1.0)
+    progress.count_step(2, 1.0)
+    # two of a second each and six of four seconds
+    assert progress.seconds_left() == pytest.approx(2 + 6 * 4)
+    for step in (3, 4, 5):
+        progress.count_step(step, 1.0 if step < 5 else 4.0)
+    assert progress.seconds_left() == pytest.approx(5 * 4)
+
+
 def test_a_resumed_session_counts_its_own_pace_alone(now):
     progress = TrainingProgress(total_steps=100, steps_per_epoch=10, enabled=False)
     progress.count_step(91, 3.0)

@@ -7,7 +7,7 @@ from resnetlab.models.architecture import get_architecture
 from resnetlab.training.execution import PLAIN
 from resnetlab.training.recipe import RECIPES, get_recipe
 from resnetlab.training.state import State
-from resnetlab.training.step import train_step
+from resnetlab.training.step import early_steps, make_batch, train_step
 
 NARROW = get_architecture("resnet20", widths=(4, 8, 8))
 
@@ -54,3 +54,19 @@ def test_clip_norm_bounds_the_gradient(samples):
     assert moved(free).norm() > 0.1
     assert moved(clipped).norm().item() == pytest.approx(0.01, rel=1e-3)
     assert F.cosine_similarity(moved(free), moved(clipped), dim=0) > 0.999
+
+
+def test_images_are_small_in_the_early_steps(samples):
+    data = load_dataset("cifar10-sample", "train", data_dir=samples, val_size=0)
+    batch_size = len(data) // 4  # four steps an epoch
+    recipe = get_recipe(
+        "smoke", epochs=3, batch_size=batch_size, early_size=20, early_share=0.5, warmup_epochs=0
+    )
+    assert early_steps(recipe, 4) == 6
+    sizes = [
+        make_batch(data, torch.arange(8), recipe, PLAIN, epoch=epoch, step=step)[0].shape[2:]
+        for epoch in range(3)
+        for step in range(4)
+    ]
+    assert sizes == [(20, 20)] * 6 + [(32, 32)] * 6
+    assert early_steps(get_recipe(recipe, early_size=None), 4) == 0

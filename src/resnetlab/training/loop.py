@@ -37,7 +37,7 @@ from resnetlab.training.probe import choose_execution
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.recipe import Recipe, get_recipe
 from resnetlab.training.state import State
-from resnetlab.training.step import make_batch, train_step
+from resnetlab.training.step import early_steps, make_batch, train_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,14 @@ def _train(
             state.sums.zero_()
     state.accelerate(execution)
     network = DistributedDataParallel(state.model) if world.size > 1 else state.model
-    progress = TrainingProgress(total_steps, steps, enabled=world.is_main)
+    full_size = recipe.image_size or data.image_size
+    progress = TrainingProgress(
+        total_steps,
+        steps,
+        enabled=world.is_main,
+        early_steps=early_steps(recipe, steps),
+        early_cost=((recipe.early_size or full_size) / full_size) ** 2,
+    )
     progress.say(
         f"{recipe.model} on {data.name}: {len(data):,} images to train on, "
         f"{len(val) if val else 0:,} to choose by; {execution}"

@@ -24,16 +24,25 @@ class TrainingProgress:
     """A context that is told of every step and epoch, and prints for rank 0 alone.
 
     The time left is what the steps and the validations of this session took, times what is left
-    of them.
+    of them; the first ``early_steps`` take ``early_cost`` of the time of the others.
     """
 
-    def __init__(self, total_steps: int, steps_per_epoch: int, enabled: bool) -> None:
+    def __init__(
+        self,
+        total_steps: int,
+        steps_per_epoch: int,
+        enabled: bool,
+        early_steps: int = 0,
+        early_cost: float = 1.0,
+    ) -> None:
         self.console = Console(stderr=True, quiet=not enabled)
         self.live = self.console.is_terminal and enabled
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
+        self.early_steps, self.early_cost = early_steps, early_cost
         self.epochs = -(-total_steps // steps_per_epoch)
         self.step_seconds = self.other_seconds = 0.0
-        self.steps = self.validations = 0
+        self.work = 0.0
+        self.validations = 0
         self.done = 0
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -65,15 +74,20 @@ class TrainingProgress:
     def count_step(self, done: int, seconds: float) -> None:
         """One more step of this session; ``done`` of all sessions."""
         self.done = done
-        self.steps += 1
+        self.work += self._work(done) - self._work(done - 1)
         self.step_seconds += seconds
 
     def count_validation(self, seconds: float) -> None:
         self.validations += 1
         self.other_seconds += seconds
 
+    def _work(self, steps: int) -> float:
+        """Of the first ``steps`` steps, in steps of full cost."""
+        return steps - (1 - self.early_cost) * min(steps, self.early_steps)
+
     def seconds_left(self) -> float:
-        steps = (self.total_steps - self.done) * self.step_seconds / max(1, self.steps)
+        work = self._work(self.total_steps) - self._work(self.done)
+        steps = work * self.step_seconds / self.work if self.work else 0.0
         validations = self.epochs - self.done // self.steps_per_epoch
         return steps + validations * self.other_seconds / max(1, self.validations)
 

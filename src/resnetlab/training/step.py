@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 
 import torch
@@ -52,11 +53,18 @@ def make_batch(
         memory_format=execution.memory_format,
     )
     steps = steps_per_epoch(len(data), recipe.batch_size)
-    if recipe.early_size and epoch + step / steps < recipe.early_share * recipe.epochs:
+    if epoch * steps + step < early_steps(recipe, steps):
         inputs = F.interpolate(
             inputs, size=[recipe.early_size] * 2, mode="bilinear", antialias=True
         )
     return inputs, targets
+
+
+def early_steps(recipe: Recipe, steps_per_epoch: int) -> int:
+    """The number of steps, from the first, whose images are of ``recipe.early_size``."""
+    if recipe.early_size is None:
+        return 0
+    return math.ceil(recipe.early_share * recipe.epochs * steps_per_epoch)
 
 
 def train_step(
