@@ -201,7 +201,8 @@ _add(
 )
 _add(
     replace(_quick, name="cifar10-resnet20-best", epochs=130, val_size=0, crop_padding=4),
-    "BEST",
+    "As far as ResNet-20 goes: 92.62 % on the test set (1 seed) in 86 minutes on one thread; "
+    "trains on all images.",
 )
 _fast = _add(
     replace(
@@ -234,11 +235,13 @@ _add(
         flip="alternating",
         zero_init="residual",
     ),
-    "RN50",
+    "ResNet-50 with the ImageNet stem on 32-pixel images, from scratch: 82.39 % on the test set (1 "
+    "seed) in 33 minutes on one thread; the textbook's fine-tuning ends at 75.4 %.",
 )
 _add(
     replace(_fast, name="fashion-mnist-quick", dataset="fashion-mnist", early_size=20),
-    "FASHION",
+    "The same network with one input channel on Fashion-MNIST: 94.56 % on the test set (1 seed), "
+    "with test-time augmentation 94.78 %, in 10 minutes on one thread.",
 )
 _add(
     Recipe(
