@@ -53,10 +53,9 @@ def make_batch(
         memory_format=execution.memory_format,
     )
     steps = steps_per_epoch(len(data), recipe.batch_size)
-    if epoch * steps + step < early_steps(recipe, steps):
-        inputs = F.interpolate(
-            inputs, size=[recipe.early_size] * 2, mode="bilinear", antialias=True
-        )
+    size = recipe.early_size
+    if size and epoch * steps + step < early_steps(recipe, steps):
+        inputs = F.interpolate(inputs, size=[size] * 2, mode="bilinear", antialias=True)
     return inputs, targets
 
 
