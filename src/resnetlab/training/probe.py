@@ -85,16 +85,15 @@ def choose_execution(
             measure(candidate)
         except ValueError as error:  # this machine cannot compile
             lost.append(str(error))
-    best = max(rates, key=lambda name: rates[name])
     if len(rates) > before:
         # Something else may have run beside one of them, so each kind has a second try.
         for candidate in (eager, *candidates):
             if rate := rates.get(str(candidate)):
                 again = _measure(candidate, recipe, architecture, data, batch_size)
                 rates[str(candidate)] = max(rate, again)
-        best = max(rates, key=lambda name: rates[name])
         with contextlib.suppress(ValueError):  # a cache that cannot be written is measured again
             write_json(memory, known)
+    best = max(rates, key=lambda name: rates[name])
     slowest = min(rates, key=lambda name: rates[name])
     report(
         f"execution {best}: {rates[best]:,.0f} images/s measured; {slowest}: {rates[slowest]:,.0f}"
