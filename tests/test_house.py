@@ -32,7 +32,8 @@ data.download data.augment
 data.sources
 data.datasets
 training.execution training.distributed training.interrupt training.progress training.muon
-training.optimizer training.fused
+training.optimizer training.compiled
+training.fused training.winograd
 training.preparation
 runs
 training.state

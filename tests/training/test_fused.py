@@ -1,5 +1,4 @@
 import copy
-import subprocess
 
 import pytest
 import torch
@@ -8,7 +7,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from resnetlab.models.resnet import create_model
-from resnetlab.training import fused
 from resnetlab.training.execution import Execution, compiler
 from resnetlab.training.fused import fuse, norm_relu
 
@@ -120,34 +118,6 @@ def test_evaluation_is_untouched():
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(model(x), plain(x))
     assert list(model.state_dict()) == list(plain.state_dict())
-
-
-def test_compiled_once_and_kept(monkeypatch, tmp_path):
-    monkeypatch.setenv("RESNETLAB_HOME", str(tmp_path))
-    fused.library.__wrapped__()
-    assert len(list(tmp_path.iterdir())) == 1
-    real = subprocess.run
-
-    def no_compilation(command, **options):
-        assert "--version" in command
-        return real(command, **options)
-
-    monkeypatch.setattr(subprocess, "run", no_compilation)
-    fused.library.__wrapped__()
-
-
-def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
-    monkeypatch.setenv("RESNETLAB_HOME", str(tmp_path))
-    monkeypatch.setattr(fused, "_FLAGS", ["--no-such-option"])
-    with pytest.raises(ValueError, match=r"^execution fused: .* failed \(.*\); take eager\.$"):
-        fused.library.__wrapped__()
-    assert not list(tmp_path.iterdir())
-
-
-def test_without_a_compiler(monkeypatch):
-    monkeypatch.setattr(fused, "compiler", lambda: None)
-    with pytest.raises(ValueError, match="needs a C\\+\\+ compiler"):
-        fused.library.__wrapped__()
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -10,7 +10,7 @@ from resnetlab.training.execution import Execution
 from resnetlab.training.recipe import RECIPES, get_recipe
 
 SMALL = get_architecture("resnet20", depths=(1,), widths=(16,))
-FACTORS = {"bf16": 2.0, "channels_last": 1.5, "fused": 1.3, "compile": 1.1}
+FACTORS = {"bf16": 2.0, "channels_last": 1.5, "fused": 1.3, "winograd": 1.2, "compile": 1.1}
 
 
 @pytest.fixture
@@ -93,11 +93,16 @@ def test_compiling_is_tried_where_the_training_is_long(machine):
 
 
 def test_eager_stays_if_fusing_does_not_pay(machine):
-    machine.factors["fused"] = 0.9
+    machine.factors |= {"fused": 0.9, "winograd": 0.9}
     assert words(machine.choose()) == ("bf16", "channels_last", "eager")
 
 
-@pytest.mark.parametrize("broken", ["fused", "compile"])
+def test_winograd_where_it_pays(machine):
+    machine.factors["winograd"] = 1.6
+    assert words(machine.choose()) == ("bf16", "channels_last", "winograd")
+
+
+@pytest.mark.parametrize("broken", ["fused", "winograd", "compile"])
 def test_what_a_machine_cannot_do_is_said(machine, broken):
     machine.broken = broken
     chosen = machine.choose(epochs=1e5)
@@ -110,7 +115,7 @@ def test_a_machine_without_bf16_and_compiler(machine, monkeypatch):
     monkeypatch.setattr(probe, "compiler", lambda: None)
     machine.broken = "fused"
     assert words(machine.choose(epochs=1e5)) == ("fp32", "channels_last", "eager")
-    assert not any("bf16" in name or "compile" in name for name in machine.measured)
+    assert not any(x in name for name in machine.measured for x in ("bf16", "winograd", "compile"))
     assert "no bf16 in hardware" in machine.said[-1]
 
 

@@ -27,9 +27,9 @@ class Execution(Record):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """bf16, fp16: autocast; weights, sums and norms stay in fp32"""
     layout: Literal["contiguous", "channels_last"] = "contiguous"
-    mode: Literal["eager", "fused", "compile"] = "eager"
-    """fused: batch norm, addition and ReLU as one operation (training/fused.py); compile:
-    torch.compile"""
+    mode: Literal["eager", "fused", "winograd", "compile"] = "eager"
+    """fused: batch norm, addition and ReLU as one operation (training/fused.py); winograd: that,
+    and 3x3 convolutions in fewer products (training/winograd.py); compile: torch.compile"""
     threads: int = 0
     """of one process on the CPU; 0: torch's own choice"""
 
@@ -37,6 +37,8 @@ class Execution(Record):
         self.check_choices()
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError("execution fp16 needs a GPU; take bf16 on the CPU.")
+        if self.mode == "winograd" and self.precision != "bf16":
+            raise ValueError("execution winograd multiplies in bf16; take bf16,winograd.")
 
     def __str__(self) -> str:
         words = [getattr(self, field.name) for field in dataclasses.fields(self)[:-1]]
@@ -116,7 +118,7 @@ def has_fast_bf16() -> bool:
 
 
 def compiler() -> str | None:
-    """The C++ compiler of this machine, if there is one: fused and compile need it."""
+    """The C++ compiler of this machine, if there is one: all modes but eager need it."""
     return next(filter(shutil.which, (os.environ.get("CXX", "g++"), "clang++")), None)
 
 

@@ -1,18 +1,14 @@
 """Batch norm, addition and ReLU as one operation of a training step on the CPU.
 
 Between its convolutions a residual network moves memory: eager PyTorch goes over each activation
-once or twice for every one of these, ``fused.cpp`` twice for all, forward and backward. It is
-compiled once on the user's machine, in a few seconds, and kept in the cache.
+once or twice for every one of these, ``fused.cpp`` twice for all, forward and backward.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -20,44 +16,20 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from resnetlab.data.sources import cache_home
-from resnetlab.files import atomic_write
 from resnetlab.models import resnet
-from resnetlab.training.execution import compiler, processor
+from resnetlab.training.compiled import compiled
 
-_SOURCE = Path(__file__).with_suffix(".cpp")
-_FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi"]
 _LANES = 64
 """Values that the compiled code handles at a time."""
 
 
 @functools.cache
-def library() -> ctypes.CDLL:
-    """The compiled ``fused.cpp``. ValueError, one sentence, if this machine cannot compile it."""
-    program = compiler()
-    if program is None:
-        raise ValueError("execution fused needs a C++ compiler (Debian: apt install g++).")
-    # OpenMP's threads must be torch's own: two pools would wait for each other's cores.
-    openmp = [str(path) for path in (Path(torch.__file__).parent / "lib").glob("libgomp*")]
-    command = [program, *_FLAGS, str(_SOURCE), "-Wl,--as-needed", *openmp]
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    key = [_SOURCE.read_text(encoding="utf-8"), *command, version.stdout, processor()]
-    name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
-    path = cache_home() / f"fused-{name}.so"
-    try:
-        if not path.exists():
-            with atomic_write(path) as built:
-                subprocess.run([*command, "-o", built], capture_output=True, text=True, check=True)
-        compiled = ctypes.CDLL(str(path))
-    except subprocess.CalledProcessError as error:
-        reason = next((x for x in error.stderr.splitlines() if "error" in x), error.stderr[:200])
-        raise ValueError(f"execution fused: {program} failed ({reason}); take eager.") from error
-    except OSError as error:
-        raise ValueError(f"execution fused: {error}; take eager.") from error
+def _library() -> ctypes.CDLL:
+    library = compiled("fused")
     pointer, size, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-    compiled.norm_forward.argtypes = [*[pointer] * 8, size, size, real, real, *[ctypes.c_int] * 2]
-    compiled.norm_backward.argtypes = [*[pointer] * 9, size, size, *[ctypes.c_int] * 2]
-    return compiled
+    library.norm_forward.argtypes = [*[pointer] * 8, size, size, real, real, *[ctypes.c_int] * 2]
+    library.norm_backward.argtypes = [*[pointer] * 9, size, size, *[ctypes.c_int] * 2]
+    return library
 
 
 class _NormReLU(torch.autograd.Function):
@@ -81,7 +53,7 @@ class _NormReLU(torch.autograd.Function):
         channels = x.size(1)
         statistics = torch.empty(4, channels)
         tensors = (x, skip, out, weight, bias, norm.running_mean, norm.running_var, statistics)
-        library().norm_forward(
+        _library().norm_forward(
             *map(_address, tensors),
             x.numel() // channels,
             channels,
@@ -109,7 +81,7 @@ class _NormReLU(torch.autograd.Function):
         dx, dskip = torch.empty_like(x), None if skip is None else torch.empty_like(x)
         dweight, dbias = torch.empty(2, channels)
         tensors = (d1, d2, x, skip, dx, dskip, dweight, dbias, statistics)
-        library().norm_backward(
+        _library().norm_backward(
             *map(_address, tensors),
             x.numel() // channels,
             channels,
@@ -195,7 +167,7 @@ def fuse(model: resnet.ResNet) -> None:
     In evaluation, and in blocks of 2016, whose norms stand before the convolutions, nothing
     changes. ValueError, one sentence, where ``fused.cpp`` cannot be compiled.
     """
-    library()
+    _library()
     stem = dict(model.named_children())
     if "bn1" in stem:
         stem["bn1"].forward = MethodType(_in_training(norm_relu), stem["bn1"])

@@ -78,6 +78,8 @@ def choose_execution(
     lost = [] if has_fast_bf16() else ["no bf16 in hardware"]
     eager = Execution.parse(best)
     candidates = [replace(eager, mode="fused", layout="channels_last")]  # it knows no other layout
+    if has_fast_bf16():
+        candidates.append(replace(candidates[0], mode="winograd", precision="bf16"))
     if compiler() and recipe.epochs * len(data) / rates[best] > COMPILE_PAYS:
         candidates.append(replace(eager, mode="compile"))
     for candidate in candidates:

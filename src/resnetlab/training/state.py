@@ -20,6 +20,7 @@ from resnetlab.training.execution import Execution
 from resnetlab.training.fused import fuse
 from resnetlab.training.optimizer import create_optimizer, create_schedule
 from resnetlab.training.recipe import Recipe
+from resnetlab.training.winograd import use_winograd
 
 
 @dataclass(kw_only=True)
@@ -86,8 +87,10 @@ class State:
         """Compile or fuse the network that is trained; the average of its weights stays plain."""
         if execution.mode == "compile":
             self.model.compile()
-        elif execution.mode == "fused":
+        elif execution.mode in ("fused", "winograd"):
             fuse(self.model)
+        if execution.mode == "winograd":
+            use_winograd(self.model)
 
     @property
     def evaluated(self) -> ResNet:

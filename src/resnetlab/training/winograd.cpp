@@ -1,0 +1,356 @@
+// 3x3 convolutions of stride 1 and padding 1 by Winograd's minimal filtering F(4x4, 3x3), forward
+// and backward, in bf16 with sums in fp32. After Lavin & Gray, "Fast Algorithms for Convolutional
+// Neural Networks", 2015 (arXiv:1509.09308), whose letters name the matrices.
+//
+// Of every 6x6 input tile, a step of 4 apart, 36 sums are taken (B^T d B), of every filter 36 sums
+// (G g G^T); their products, added over the input channels, give 4x4 outputs (A^T m A). That is 36
+// multiplications where the definition takes 144. Each of the 36 positions is a matrix product.
+//
+// The matrices are those of the points 0, 2/3, -2/3, 3/2, -3/2 and infinity: with the usual 0, 1,
+// -1, 2, -2 the error of bf16 is twice as large (2 % of a result against 0.9; bf16 itself: 0.2).
+//
+// Activations lie in channels_last order, (images, height, width, channels) in bf16, filters as
+// (out, 3, 3, in) in fp32. All channels are multiples of 16. A word holds two bf16 values that
+// vdpbf16ps multiplies with two others and adds up.
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include <immintrin.h>
+
+#ifndef __AVX512BF16__
+#error "Winograd's convolutions need a processor with AVX-512 BF16"
+#endif
+
+namespace {
+
+constexpr int64_t LANES = 16, POSITIONS = 36, OUTPUTS = 4, INPUTS = 6;
+// The 36 matrices lie this many bytes more than a multiple of 4096 apart: at the same distance from
+// a page's start they would all compete for the same lines of the first cache.
+constexpr int64_t LINE = 64;
+constexpr int64_t TILES = 24;             // in a block whose matrices stay in the second cache
+constexpr int64_t PAIR_VALUES = 1 << 13;  // of tile pairs times channels in a chunk
+typedef __m512 Floats;
+
+inline Floats load(const uint16_t* p) {  // bf16 is the upper half of a float
+    const __m256i halves = _mm256_loadu_si256((const __m256i*)p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
+inline __m256i narrow(Floats v) { return (__m256i)_mm512_cvtneps_pbh(v); }
+
+inline void store(uint16_t* p, Floats v) { _mm256_storeu_si256((__m256i*)p, narrow(v)); }
+
+inline void store_words(uint32_t* p, Floats low, Floats high) {
+    const __m512i a = _mm512_cvtepu16_epi32(narrow(low)), b = _mm512_cvtepu16_epi32(narrow(high));
+    _mm512_storeu_si512(p, _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+}
+
+template <class T>
+struct Buffer {
+    T* data;
+    explicit Buffer(int64_t n)
+        : data((T*)std::aligned_alloc(LINE, (n * sizeof(T) + LINE - 1) / LINE * LINE)) {}
+    ~Buffer() { std::free(data); }
+    Buffer(const Buffer&) = delete;
+    T* operator+(int64_t i) const { return data + i; }
+};
+
+// How the images are cut into tiles.
+struct Plane {
+    int64_t height, width, rows, columns, tiles;
+    Plane(int64_t images, int64_t height, int64_t width)
+        : height(height), width(width), rows((height + OUTPUTS - 1) / OUTPUTS),
+          columns((width + OUTPUTS - 1) / OUTPUTS), tiles(images * rows * columns) {}
+
+    // Where the SIZE x SIZE pixels of a tile start; those outside of the image at `outside`.
+    template <int SIZE, class T>
+    void pixels(T* x, int64_t channels, int64_t tile, T* outside, T** at) const {
+        const int64_t border = (SIZE - OUTPUTS) / 2, image = tile / (rows * columns);
+        const int64_t top = tile / columns % rows * OUTPUTS - border;
+        const int64_t left = tile % columns * OUTPUTS - border;
+        T* const corner = x + ((image * height + top) * width + left) * channels;
+        for (int64_t i = 0; i < SIZE; ++i) {
+            const bool row_inside = tile < tiles && top + i >= 0 && top + i < height;
+            for (int64_t j = 0; j < SIZE; ++j) {
+                const bool inside = row_inside && left + j >= 0 && left + j < width;
+                at[i * SIZE + j] = inside ? corner + (i * width + j) * channels : outside;
+            }
+        }
+    }
+};
+
+constexpr float P = 2.0f / 3, Q = 1 / P, PP = P * P, QQ = Q * Q, PPP = PP * P, QQQ = QQ * Q;
+constexpr float OF_P = 1 / (2 * PP * (PP - QQ)), OF_Q = 1 / (2 * QQ * (QQ - PP));
+
+// The transforms of one dimension: from values x, `from` apart, to values y, `to` apart.
+struct Input {  // B^T, 6 to 6
+    static inline void apply(const Floats* x, int from, Floats* y, int to) {
+        const Floats x1 = x[from], x2 = x[2 * from], x3 = x[3 * from], x4 = x[4 * from];
+        const Floats even_p = x4 - QQ * x2, odd_p = P * x3 - Q * x1;
+        const Floats even_q = x4 - PP * x2, odd_q = Q * x3 - P * x1;
+        y[0] = x[0] + x4 - (PP + QQ) * x2;
+        y[to] = even_p + odd_p;
+        y[2 * to] = even_p - odd_p;
+        y[3 * to] = even_q + odd_q;
+        y[4 * to] = even_q - odd_q;
+        y[5 * to] = x1 + x[5 * from] - (PP + QQ) * x3;
+    }
+};
+
+struct Output {  // A^T, 6 to 4
+    static inline void apply(const Floats* x, int from, Floats* y, int to) {
+        const Floats even_p = x[from] + x[2 * from], odd_p = x[from] - x[2 * from];
+        const Floats even_q = x[3 * from] + x[4 * from], odd_q = x[3 * from] - x[4 * from];
+        y[0] = x[0] + even_p + even_q;
+        y[to] = P * odd_p + Q * odd_q;
+        y[2 * to] = PP * even_p + QQ * even_q;
+        y[3 * to] = PPP * odd_p + QQQ * odd_q + x[5 * from];
+    }
+};
+
+struct OutputGradient {  // A, 4 to 6
+    static inline void apply(const Floats* x, int from, Floats* y, int to) {
+        const Floats x0 = x[0], x1 = x[from], x2 = x[2 * from], x3 = x[3 * from];
+        const Floats even_p = x0 + PP * x2, odd_p = P * x1 + PPP * x3;
+        const Floats even_q = x0 + QQ * x2, odd_q = Q * x1 + QQQ * x3;
+        y[0] = x0;
+        y[to] = even_p + odd_p;
+        y[2 * to] = even_p - odd_p;
+        y[3 * to] = even_q + odd_q;
+        y[4 * to] = even_q - odd_q;
+        y[5 * to] = x3;
+    }
+};
+
+struct Filter {  // G, 3 to 6
+    static inline void apply(const Floats* x, int from, Floats* y, int to) {
+        const Floats x0 = x[0], x1 = x[from], x2 = x[2 * from];
+        const Floats even_p = OF_P * (x0 + PP * x2), odd_p = OF_P * P * x1;
+        const Floats even_q = OF_Q * (x0 + QQ * x2), odd_q = OF_Q * Q * x1;
+        y[0] = x0;
+        y[to] = even_p + odd_p;
+        y[2 * to] = even_p - odd_p;
+        y[3 * to] = even_q + odd_q;
+        y[4 * to] = even_q - odd_q;
+        y[5 * to] = x2;
+    }
+};
+
+struct FilterGradient {  // G^T, 6 to 3
+    static inline void apply(const Floats* x, int from, Floats* y, int to) {
+        const Floats even_p = OF_P * (x[from] + x[2 * from]), odd_p = x[from] - x[2 * from];
+        const Floats even_q = OF_Q * (x[3 * from] + x[4 * from]), odd_q = x[3 * from] - x[4 * from];
+        y[0] = x[0] + even_p + even_q;
+        y[to] = OF_P * P * odd_p + OF_Q * Q * odd_q;
+        y[2 * to] = PP * even_p + QQ * even_q + x[5 * from];
+    }
+};
+
+// The transform of both dimensions, x (FROM, FROM) to y (TO, TO).
+template <class Transform, int FROM, int TO>
+inline void transform(const Floats* x, Floats* y) {
+    Floats half[FROM * TO];
+    for (int i = 0; i < FROM; ++i) Transform::apply(x + i * FROM, 1, half + i * TO, 1);
+    for (int j = 0; j < TO; ++j) Transform::apply(half + j, TO, y + j, TO);
+}
+
+template <int SIZE>
+inline void gather(const uint16_t* const* at, int64_t c, Floats* x) {
+    for (int i = 0; i < SIZE * SIZE; ++i) x[i] = load(at[i] + c);
+}
+
+// c (rows, width) = or += a (rows, depth) b (depth, width), a and b in words of two values: element
+// (r, i) of a is a[r * a_row + i * a_step], row i of b starts at b[i * b_step].
+struct Product {
+    const uint32_t *a;
+    int64_t a_row, a_step;
+    const uint32_t *b;
+    int64_t b_step;
+    float *c;
+    int64_t c_row, depth;
+    bool add;
+};
+
+template <int ROWS, int VECTORS>
+void multiply(const Product& of) {
+    Floats sums[ROWS][VECTORS];
+    for (int r = 0; r < ROWS; ++r)
+        for (int n = 0; n < VECTORS; ++n)
+            sums[r][n] = of.add ? _mm512_loadu_ps(of.c + r * of.c_row + n * LANES) : _mm512_setzero_ps();
+    const uint32_t *a = of.a, *b = of.b;
+    for (int64_t i = 0; i < of.depth; ++i, a += of.a_step, b += of.b_step) {
+        __m512bh right[VECTORS];
+        for (int n = 0; n < VECTORS; ++n) right[n] = (__m512bh)_mm512_loadu_si512(b + n * LANES);
+        for (int r = 0; r < ROWS; ++r) {
+            const __m512bh left = (__m512bh)_mm512_set1_epi32(a[r * of.a_row]);
+            for (int n = 0; n < VECTORS; ++n) sums[r][n] = _mm512_dpbf16_ps(sums[r][n], left, right[n]);
+        }
+    }
+    for (int r = 0; r < ROWS; ++r)
+        for (int n = 0; n < VECTORS; ++n) _mm512_storeu_ps(of.c + r * of.c_row + n * LANES, sums[r][n]);
+}
+
+template <int ROWS, int VECTORS>
+void multiply_rows(Product& of, int64_t& rows) {
+    for (; rows >= ROWS; rows -= ROWS, of.a += ROWS * of.a_row, of.c += ROWS * of.c_row)
+        multiply<ROWS, VECTORS>(of);
+}
+
+// As many rows at a time as the 32 registers have room for.
+void multiply(Product of, int64_t rows, int64_t width) {
+    if (width == 4 * LANES) {
+        multiply_rows<6, 4>(of, rows);
+        multiply_rows<1, 4>(of, rows);
+    } else if (width == 2 * LANES) {
+        multiply_rows<12, 2>(of, rows);
+        multiply_rows<1, 2>(of, rows);
+    } else {
+        multiply_rows<12, 1>(of, rows);
+        multiply_rows<1, 1>(of, rows);
+    }
+}
+
+// How many of the channels are computed at a time.
+int64_t panel(int64_t channels) {
+    return channels % (4 * LANES) == 0 ? 4 * LANES : channels % (2 * LANES) == 0 ? 2 * LANES : LANES;
+}
+
+}  // namespace
+
+extern "C" {
+
+// packed (36, out / panel, in / 2, panel) words: the filters for `winograd_forward`. With `turned`
+// (36, in / panel, out / 2, panel) words: those turned by 180 degrees, in and out exchanged, that
+// take the gradient of the output to that of the input.
+void winograd_pack(const float* weight, uint32_t* packed, int64_t out, int64_t in, int turned) {
+    const int64_t width = panel(turned ? in : out);
+    #pragma omp parallel for collapse(2)
+    for (int64_t o = 0; o < out; o += 2)
+        for (int64_t c = 0; c < in; c += LANES) {
+            Floats u[2][POSITIONS];
+            for (int64_t s = 0; s < 2; ++s) {
+                Floats g[9];
+                for (int64_t i = 0; i < 9; ++i)
+                    g[turned ? 8 - i : i] = _mm512_loadu_ps(weight + ((o + s) * 9 + i) * in + c);
+                transform<Filter, 3, INPUTS>(g, u[s]);
+            }
+            for (int64_t p = 0; p < POSITIONS; ++p) {
+                if (turned) {
+                    uint32_t* to = packed + p * out * in / 2 + c / width * width * out / 2;
+                    store_words(to + o / 2 * width + c % width, u[0][p], u[1][p]);
+                    continue;
+                }
+                uint32_t words[2][LANES / 2];
+                for (int64_t s = 0; s < 2; ++s) _mm256_storeu_si256((__m256i*)words[s], narrow(u[s][p]));
+                uint32_t* to = packed + p * out * in / 2 + o / width * width * in / 2 + o % width;
+                for (int64_t i = 0; i < LANES / 2; ++i)
+                    for (int64_t s = 0; s < 2; ++s) to[(c / 2 + i) * width + s] = words[s][i];
+            }
+        }
+}
+
+// y (n, h, w, out) of x (n, h, w, in).
+void winograd_forward(const uint16_t* x, const uint32_t* packed, uint16_t* y, int64_t n, int64_t h,
+                      int64_t w, int64_t in, int64_t out) {
+    const Plane plane(n, h, w);
+    const int64_t width = panel(out), blocks = (plane.tiles + TILES - 1) / TILES;
+    const int64_t v_stride = TILES * in + LINE / 2, m_stride = TILES * width + LINE / 4;
+    #pragma omp parallel
+    {
+        const Buffer<uint16_t> v(POSITIONS * v_stride), zeros(in);
+        const Buffer<float> m(POSITIONS * m_stride);
+        std::fill_n(zeros.data, in, 0);
+        #pragma omp for
+        for (int64_t block = 0; block < blocks; ++block) {
+            const int64_t first = block * TILES, count = std::min(TILES, plane.tiles - first);
+            for (int64_t t = 0; t < count; ++t) {
+                const uint16_t* at[POSITIONS];
+                plane.pixels<INPUTS>(x, in, first + t, (const uint16_t*)zeros.data, at);
+                for (int64_t c = 0; c < in; c += LANES) {
+                    Floats d[POSITIONS], sums[POSITIONS];
+                    gather<INPUTS>(at, c, d);
+                    transform<Input, INPUTS, INPUTS>(d, sums);
+                    for (int64_t p = 0; p < POSITIONS; ++p) store(v + p * v_stride + t * in + c, sums[p]);
+                }
+            }
+            for (int64_t o = 0; o < out; o += width) {
+                for (int64_t p = 0; p < POSITIONS; ++p)
+                    multiply({(const uint32_t*)(v + p * v_stride), in / 2, 1,
+                              packed + (p * out + o) * in / 2, width,
+                              m + p * m_stride, width, in / 2, false}, count, width);
+                for (int64_t t = 0; t < count; ++t) {
+                    uint16_t outside[4 * LANES], *at[OUTPUTS * OUTPUTS];
+                    plane.pixels<OUTPUTS>(y + o, out, first + t, outside, at);
+                    for (int64_t c = 0; c < width; c += LANES) {
+                        Floats products[POSITIONS], sums[OUTPUTS * OUTPUTS];
+                        for (int64_t p = 0; p < POSITIONS; ++p)
+                            products[p] = _mm512_load_ps(m + p * m_stride + t * width + c);
+                        transform<Output, INPUTS, OUTPUTS>(products, sums);
+                        for (int64_t i = 0; i < OUTPUTS * OUTPUTS; ++i) store(at[i] + c, sums[i]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+// The gradient of the filters, from x (n, h, w, in) and that of the output dy (n, h, w, out).
+void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, float* dweight, int64_t n,
+                              int64_t h, int64_t w, int64_t in, int64_t out) {
+    const Plane plane(n, h, w);
+    const int64_t width = panel(in), pairs = (plane.tiles + 1) / 2;
+    const int64_t chunk = std::min(pairs, std::max<int64_t>(PAIR_VALUES / (in + out), 64));
+    const int64_t v_stride = chunk * in + LINE / 4, m_stride = chunk * out + LINE / 4;
+    const Buffer<uint32_t> v(POSITIONS * v_stride), m(POSITIONS * m_stride);
+    const Buffer<float> u(POSITIONS * out * in);
+    const Buffer<uint16_t> nothing(std::max(in, out));
+    std::fill_n(nothing.data, std::max(in, out), 0);
+    const uint16_t* zeros = nothing.data;
+    #pragma omp parallel
+    for (int64_t first = 0; first < pairs; first += chunk) {
+        const int64_t count = std::min(chunk, pairs - first);
+        #pragma omp for
+        for (int64_t t = 0; t < count; ++t) {
+            const uint16_t* at[2][POSITIONS];
+            Floats d[POSITIONS], sums[2][POSITIONS];
+            for (int64_t s = 0; s < 2; ++s)
+                plane.pixels<INPUTS>(x, in, 2 * (first + t) + s, zeros, at[s]);
+            for (int64_t c = 0; c < in; c += LANES) {
+                for (int64_t s = 0; s < 2; ++s) {
+                    gather<INPUTS>(at[s], c, d);
+                    transform<Input, INPUTS, INPUTS>(d, sums[s]);
+                }
+                for (int64_t p = 0; p < POSITIONS; ++p)
+                    store_words(v + p * v_stride + t * in + c, sums[0][p], sums[1][p]);
+            }
+            for (int64_t s = 0; s < 2; ++s)
+                plane.pixels<OUTPUTS>(dy, out, 2 * (first + t) + s, zeros, at[s]);
+            for (int64_t c = 0; c < out; c += LANES) {
+                for (int64_t s = 0; s < 2; ++s) {
+                    gather<OUTPUTS>(at[s], c, d);
+                    transform<OutputGradient, OUTPUTS, INPUTS>(d, sums[s]);
+                }
+                for (int64_t p = 0; p < POSITIONS; ++p)
+                    store_words(m + p * m_stride + t * out + c, sums[0][p], sums[1][p]);
+            }
+        }
+        #pragma omp for collapse(2)
+        for (int64_t p = 0; p < POSITIONS; ++p)
+            for (int64_t c = 0; c < in; c += width)
+                multiply({m + p * m_stride, 1, out, v + p * v_stride + c, in,
+                          u + p * out * in + c, in, count, first > 0}, out, width);
+    }
+    #pragma omp parallel for
+    for (int64_t o = 0; o < out; ++o)
+        for (int64_t c = 0; c < in; c += LANES)
+        {
+            Floats sums[POSITIONS], g[9];
+            for (int64_t p = 0; p < POSITIONS; ++p) sums[p] = _mm512_loadu_ps(u + (p * out + o) * in + c);
+            transform<FilterGradient, INPUTS, 3>(sums, g);
+            for (int64_t i = 0; i < 9; ++i) _mm512_storeu_ps(dweight + (o * 9 + i) * in + c, g[i]);
+        }
+}
+
+}
