@@ -16,8 +16,9 @@ from resnetlab.training.execution import Execution
 from resnetlab.training.recipe import Recipe, get_recipe
 
 PARTS = {
-    "convolution, backward": ("convolution_backward",),
-    "convolution, forward": ("convolution", "conv2d"),
+    "convolution, backward": ("convolution_backward", "_ConvolutionBackward"),
+    "convolution, forward": ("convolution", "conv2d", "_Convolution"),
+    "pooling": ("max_pool", "_MaxPool"),
     "normalisation (fused: with ReLU and addition)": ("batch_norm", "_NormReLU"),
     "ReLU": ("relu", "clamp_min", "threshold_backward"),
     "additions, sums": ("aten::add", "aten::add_", "aten::sum"),

@@ -58,6 +58,7 @@ def means(model: str = "resnet20", batch_size: int = 128) -> list[Contestant]:
         _ours("NCHW instead of channels_last", **common, execution="bf16,contiguous"),
         _ours("memory returned to the system", **common, execution=FAST, keep_memory=False),
         _ours("fused", **common, execution=f"{FAST},fused"),
+        _ours("winograd", **common, execution=f"{FAST},winograd"),
         _ours("compiled", **common, execution=f"{FAST},compile"),
         _ours("2 processes, half the threads each", **common, execution=FAST, processes=2),
     ]

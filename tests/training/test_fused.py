@@ -8,7 +8,7 @@ from torch import nn
 
 from resnetlab.models.resnet import create_model
 from resnetlab.training.execution import Execution, compiler
-from resnetlab.training.fused import fuse, norm_relu
+from resnetlab.training.fused import fuse, max_pool, norm_relu
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="fused.cpp needs a C++ compiler")
 
@@ -59,6 +59,34 @@ def test_operation_is_norm_addition_relu(n, channels, height, width, dtype, shor
         assert_close(ours.grad, theirs.grad, 2 * tolerance)
     for ours, theirs in zip(norm.buffers(), exact.buffers(), strict=True):
         assert_close(ours, theirs, 1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 5),
+    channels=st.sampled_from([16, 48, 256]),
+    height=st.integers(2, 9),
+    width=st.integers(2, 9),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    few=st.booleans(),
+)
+def test_max_pooling_is_pytorchs(n, channels, height, width, dtype, few):
+    torch.manual_seed(n * channels + height)
+    x = images(n, channels, height, width, dtype=dtype)
+    if few:  # equal values meet
+        x = x.detach().round().requires_grad_()
+    out, wanted = max_pool(x), nn.functional.max_pool2d(x, 2)
+    assert type(out.grad_fn).__name__ == "_MaxPoolBackward"
+    assert torch.equal(out, wanted)
+    d = torch.randn_like(out)
+    assert torch.equal(*(torch.autograd.grad(y, x, d)[0] for y in (out, wanted)))
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_max_pooling_lets_nan_through(place):
+    x = images(1, 16, 2, 2).detach()
+    x[0, :, place // 2, place % 2] = torch.nan
+    assert max_pool(x).isnan().all()
 
 
 def gradient(model, x, execution=None):

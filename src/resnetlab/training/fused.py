@@ -29,6 +29,8 @@ def _library() -> ctypes.CDLL:
     pointer, size, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
     library.norm_forward.argtypes = [*[pointer] * 8, size, size, real, real, *[ctypes.c_int] * 2]
     library.norm_backward.argtypes = [*[pointer] * 9, size, size, *[ctypes.c_int] * 2]
+    for pooling in (library.max_pool, library.max_pool_backward):
+        pooling.argtypes = [*[pointer] * 3, *[size] * 4, ctypes.c_int]
     return library
 
 
@@ -122,6 +124,51 @@ def norm_relu(
     return out
 
 
+class _MaxPool(torch.autograd.Function):
+    """2x2, stride 2. What is kept for the gradient is a byte a value, neither input nor output."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        n, channels, height, width = ctx.shape = x.shape
+        shape = (n, channels, height // 2, width // 2)
+        out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+        winners = torch.empty_like(out, dtype=torch.uint8)
+        tensors = (t.data_ptr() for t in (x, out, winners))
+        bf16 = x.dtype == torch.bfloat16
+        _library().max_pool(*tensors, n, height, width, channels, bf16)
+        ctx.save_for_backward(winners)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, gradient: Tensor
+    ) -> Tensor:
+        (winners,) = ctx.saved_tensors
+        n, channels, height, width = ctx.shape
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        dx = torch.empty(ctx.shape, dtype=gradient.dtype, memory_format=torch.channels_last)
+        tensors = (t.data_ptr() for t in (gradient, winners, dx))
+        bf16 = dx.dtype == torch.bfloat16
+        _library().max_pool_backward(*tensors, n, height, width, channels, bf16)
+        return dx
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """2x2 max pooling of (n, c, h, w), fused where the layout allows."""
+    if not _fits(x, 16):
+        return nn.functional.max_pool2d(x, 2)
+    return _MaxPool.apply(x)
+
+
+def _fits(x: Tensor, lanes: int) -> bool:
+    return (
+        x.dtype in (torch.float32, torch.bfloat16)
+        and x.size(1) % lanes == 0
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
 def _shortcut(block: Any, x: Tensor) -> Tensor | None:
     """What is added to a block's branch; None in a plain net."""
     if block.downsample is None:
@@ -135,7 +182,7 @@ def _shortcut(block: Any, x: Tensor) -> Tensor | None:
 
 
 def _transition(block: resnet.Transition, x: Tensor) -> Tensor:
-    return norm_relu(block.bn1, block.maxpool(block.conv1(x)))
+    return norm_relu(block.bn1, max_pool(block.conv1(x)))
 
 
 def _single(block: resnet.SingleBlock, x: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ constexpr int64_t LANES = 16, POSITIONS = 36, OUTPUTS = 4, INPUTS = 6;
 // The 36 matrices lie this many bytes more than a multiple of 4096 apart: at the same distance from
 // a page's start they would all compete for the same lines of the first cache.
 constexpr int64_t LINE = 64;
-constexpr int64_t TILES = 24;             // in a block whose matrices stay in the second cache
+constexpr int64_t TILES = 48;             // in a block whose matrices stay in the second cache
 constexpr int64_t PAIR_VALUES = 1 << 13;  // of tile pairs times channels in a chunk
 typedef __m512 Floats;
 
@@ -192,24 +192,21 @@ void multiply(const Product& of) {
         for (int n = 0; n < VECTORS; ++n) _mm512_storeu_ps(of.c + r * of.c_row + n * LANES, sums[r][n]);
 }
 
+// In passes of ROWS rows, the rest in passes of half as many.
 template <int ROWS, int VECTORS>
-void multiply_rows(Product& of, int64_t& rows) {
+void multiply_rows(Product of, int64_t rows) {
     for (; rows >= ROWS; rows -= ROWS, of.a += ROWS * of.a_row, of.c += ROWS * of.c_row)
         multiply<ROWS, VECTORS>(of);
+    if constexpr (ROWS > 1) {
+        if (rows) multiply_rows<ROWS / 2, VECTORS>(of, rows);
+    }
 }
 
 // As many rows at a time as the 32 registers have room for.
-void multiply(Product of, int64_t rows, int64_t width) {
-    if (width == 4 * LANES) {
-        multiply_rows<6, 4>(of, rows);
-        multiply_rows<1, 4>(of, rows);
-    } else if (width == 2 * LANES) {
-        multiply_rows<12, 2>(of, rows);
-        multiply_rows<1, 2>(of, rows);
-    } else {
-        multiply_rows<12, 1>(of, rows);
-        multiply_rows<1, 1>(of, rows);
-    }
+void multiply(const Product& of, int64_t rows, int64_t width) {
+    if (width == 4 * LANES) multiply_rows<6, 4>(of, rows);
+    else if (width == 2 * LANES) multiply_rows<12, 2>(of, rows);
+    else multiply_rows<16, 1>(of, rows);
 }
 
 // How many of the channels are computed at a time.
