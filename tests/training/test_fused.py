@@ -139,8 +139,9 @@ def test_it_is_used():
     assert not any("NativeBatchNorm" in name or "Relu" in name for name in names)
 
 
-def test_evaluation_is_untouched():
-    plain = create_model("resnet20").eval()
+@pytest.mark.parametrize("name", ["resnet20", "fast_resnet8"])
+def test_evaluation_is_untouched(name):
+    plain = create_model(name).eval()
     model = copy.deepcopy(plain)
     fuse(model)
     x = torch.randn(2, 3, 32, 32)

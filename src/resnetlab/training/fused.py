@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable
-from types import MethodType
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from resnetlab.models import resnet
-from resnetlab.training.compiled import compiled
+from resnetlab.training.compiled import compiled, compute_in_training
 
 _LANES = 64
 """Values that the compiled code handles at a time."""
@@ -182,7 +181,7 @@ def _shortcut(block: Any, x: Tensor) -> Tensor | None:
 
 
 def _transition(block: resnet.Transition, x: Tensor) -> Tensor:
-    return norm_relu(block.bn1, max_pool(block.conv1(x)))
+    return norm_relu(block.bn1, block.maxpool(block.conv1(x)))
 
 
 def _single(block: resnet.SingleBlock, x: Tensor) -> Tensor:
@@ -217,16 +216,11 @@ def fuse(model: resnet.ResNet) -> None:
     _library()
     stem = dict(model.named_children())
     if "bn1" in stem:
-        stem["bn1"].forward = MethodType(_in_training(norm_relu), stem["bn1"])
-        stem["relu"].forward = MethodType(_in_training(lambda _, x: x), stem["relu"])
+        compute_in_training(stem["bn1"], norm_relu)
+        compute_in_training(stem["relu"], lambda _, x: x)
     for module in model.modules():
         forward = _FORWARDS.get(type(module))
         if forward is not None:
-            module.forward = MethodType(_in_training(forward), module)
-
-
-def _in_training(forward: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
-    def choose(module: Any, x: Tensor) -> Tensor:
-        return forward(module, x) if module.training else type(module).forward(module, x)
-
-    return choose
+            compute_in_training(module, forward)
+        if isinstance(module, resnet.Transition):
+            compute_in_training(module.maxpool, lambda _, x: max_pool(x))

@@ -29,22 +29,31 @@ constexpr int64_t LANES = 16, POSITIONS = 36, OUTPUTS = 4, INPUTS = 6;
 // The 36 matrices lie this many bytes more than a multiple of 4096 apart: at the same distance from
 // a page's start they would all compete for the same lines of the first cache.
 constexpr int64_t LINE = 64;
+constexpr int64_t MOST_CHANNELS = 1 << 14;
 constexpr int64_t TILES = 48;             // in a block whose matrices stay in the second cache
 constexpr int64_t PAIR_VALUES = 1 << 13;  // of tile pairs times channels in a chunk
 typedef __m512 Floats;
 
-inline Floats load(const uint16_t* p) {  // bf16 is the upper half of a float
-    const __m256i halves = _mm256_loadu_si256((const __m256i*)p);
+inline Floats widen(__m256i halves) {  // bf16 is the upper half of a float
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
 inline __m256i narrow(Floats v) { return (__m256i)_mm512_cvtneps_pbh(v); }
+
+inline Floats load(const uint16_t* p) { return widen(_mm256_loadu_si256((const __m256i*)p)); }
 
 inline void store(uint16_t* p, Floats v) { _mm256_storeu_si256((__m256i*)p, narrow(v)); }
 
 inline void store_words(uint32_t* p, Floats low, Floats high) {
     const __m512i a = _mm512_cvtepu16_epi32(narrow(low)), b = _mm512_cvtepu16_epi32(narrow(high));
     _mm512_storeu_si512(p, _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+}
+
+// The lower halves of 16 words (the upper ones become 0) or the upper ones.
+inline void store_half(uint32_t* p, bool upper, Floats v) {
+    __m512i words = _mm512_cvtepu16_epi32(narrow(v));
+    if (upper) words = _mm512_or_si512(_mm512_loadu_si512(p), _mm512_slli_epi32(words, 16));
+    _mm512_storeu_si512(p, words);
 }
 
 template <class T>
@@ -57,19 +66,28 @@ struct Buffer {
     T* operator+(int64_t i) const { return data + i; }
 };
 
-// How the images are cut into tiles.
+// How images are cut into tiles of `step` x `step` pixels.
 struct Plane {
-    int64_t height, width, rows, columns, tiles;
+    int64_t height, width, step, rows, columns, tiles;
     Plane(int64_t images, int64_t height, int64_t width)
-        : height(height), width(width), rows((height + OUTPUTS - 1) / OUTPUTS),
+        : height(height), width(width), step(OUTPUTS), rows((height + OUTPUTS - 1) / OUTPUTS),
           columns((width + OUTPUTS - 1) / OUTPUTS), tiles(images * rows * columns) {}
 
-    // Where the SIZE x SIZE pixels of a tile start; those outside of the image at `outside`.
+    // The same tiles after 2x2 max pooling.
+    Plane pooled() const {
+        Plane half(*this);
+        half.height /= 2;
+        half.width /= 2;
+        half.step /= 2;
+        return half;
+    }
+
+    // Where the SIZE x SIZE pixels around a tile start; those outside of the image at `outside`.
     template <int SIZE, class T>
     void pixels(T* x, int64_t channels, int64_t tile, T* outside, T** at) const {
-        const int64_t border = (SIZE - OUTPUTS) / 2, image = tile / (rows * columns);
-        const int64_t top = tile / columns % rows * OUTPUTS - border;
-        const int64_t left = tile % columns * OUTPUTS - border;
+        const int64_t border = (SIZE - step) / 2, image = tile / (rows * columns);
+        const int64_t top = tile / columns % rows * step - border;
+        const int64_t left = tile % columns * step - border;
         T* const corner = x + ((image * height + top) * width + left) * channels;
         for (int64_t i = 0; i < SIZE; ++i) {
             const bool row_inside = tile < tiles && top + i >= 0 && top + i < height;
@@ -156,10 +174,93 @@ inline void transform(const Floats* x, Floats* y) {
     for (int j = 0; j < TO; ++j) Transform::apply(half + j, TO, y + j, TO);
 }
 
-template <int SIZE>
-inline void gather(const uint16_t* const* at, int64_t c, Floats* x) {
-    for (int i = 0; i < SIZE * SIZE; ++i) x[i] = load(at[i] + c);
-}
+// Pixels in bf16 or, where `winners` are given, the gradients of pixels of which 2x2 were pooled: each
+// gradient belongs to the one of the four that was the largest.
+struct Source {
+    const uint16_t* x;
+    const uint8_t* winners;
+    int64_t channels;
+
+    // The pixels (SIZE, SIZE) around a tile; `take` is called with the first of each 16 channels.
+    template <int SIZE, class Take>
+    void read(const Plane& plane, int64_t tile, Take take) const {
+        static const uint16_t zeros[MOST_CHANNELS] = {};
+        static const uint8_t nobody[MOST_CHANNELS] = {};
+        Floats values[SIZE * SIZE];
+        if (!winners) {
+            const uint16_t* at[SIZE * SIZE];
+            plane.pixels<SIZE>(x, channels, tile, zeros, at);
+            for (int64_t c = 0; c < channels; c += LANES) {
+                for (int i = 0; i < SIZE * SIZE; ++i) values[i] = load(at[i] + c);
+                take(c, values);
+            }
+            return;
+        }
+        // Six pixels in a row are the second of a pair, two pairs, and the first of a pair.
+        constexpr int CUT = SIZE == INPUTS, PAIRS = SIZE / 2 + CUT;
+        const uint16_t* at[PAIRS * PAIRS];
+        const uint8_t* who[PAIRS * PAIRS];
+        const Plane half = plane.pooled();
+        half.pixels<PAIRS>(x, channels, tile, zeros, at);
+        half.pixels<PAIRS>(winners, channels, tile, nobody, who);
+        for (int64_t c = 0; c < channels; c += LANES) {
+            for (int i = 0; i < PAIRS * PAIRS; ++i) {
+                const Floats v = load(at[i] + c);
+                const __m512i winner = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(who[i] + c)));
+                for (int j = 0; j < 4; ++j) {
+                    const int row = i / PAIRS * 2 + j / 2 - CUT, column = i % PAIRS * 2 + j % 2 - CUT;
+                    if (row < 0 || row >= SIZE || column < 0 || column >= SIZE) continue;
+                    const __mmask16 won = _mm512_cmpeq_epi32_mask(winner, _mm512_set1_epi32(j));
+                    values[row * SIZE + column] = _mm512_maskz_mov_ps(won, v);
+                }
+            }
+            take(c, values);
+        }
+    }
+};
+
+// Where 4x4 outputs go; where `winners` are given, the largest of each 2x2, and which of them it was.
+struct Target {
+    uint16_t* y;
+    uint8_t* winners;
+    int64_t channels;
+
+    // `give` is called with the first of each 16 of `count` channels from `first` on.
+    template <class Give>
+    void write(const Plane& plane, int64_t tile, int64_t first, int64_t count, Give give) const {
+        uint16_t outside[4 * LANES], *at[OUTPUTS * OUTPUTS];
+        uint8_t nobody[4 * LANES], *who[4];
+        Floats values[OUTPUTS * OUTPUTS];
+        if (!winners) {
+            plane.pixels<OUTPUTS>(y + first, channels, tile, outside, at);
+            for (int64_t c = 0; c < count; c += LANES) {
+                give(c, values);
+                for (int i = 0; i < OUTPUTS * OUTPUTS; ++i) store(at[i] + c, values[i]);
+            }
+            return;
+        }
+        const Plane half = plane.pooled();
+        half.pixels<2>(y + first, channels, tile, outside, at);
+        half.pixels<2>(winners + first, channels, tile, nobody, who);
+        for (int64_t c = 0; c < count; c += LANES) {
+            give(c, values);
+            for (Floats& value : values) value = widen(narrow(value));  // as they would be compared
+            for (int i = 0; i < 4; ++i) {
+                const Floats* corner = values + i / 2 * 2 * OUTPUTS + i % 2 * 2;
+                Floats best = corner[0];
+                __m512i winner = _mm512_setzero_si512();
+                for (int j = 1; j < 4; ++j) {
+                    const Floats v = corner[j / 2 * OUTPUTS + j % 2];
+                    const __mmask16 larger = _mm512_cmp_ps_mask(v, best, _CMP_NLE_UQ);  // or NaN
+                    best = _mm512_mask_mov_ps(best, larger, v);
+                    winner = _mm512_mask_mov_epi32(winner, larger, _mm512_set1_epi32(j));
+                }
+                store(at[i] + c, best);
+                _mm_storeu_si128((__m128i*)(who[i] + c), _mm512_cvtepi32_epi8(winner));
+            }
+        }
+    }
+};
 
 // c (rows, width) = or += a (rows, depth) b (depth, width), a and b in words of two values: element
 // (r, i) of a is a[r * a_row + i * a_step], row i of b starts at b[i * b_step].
@@ -248,91 +349,77 @@ void winograd_pack(const float* weight, uint32_t* packed, int64_t out, int64_t i
         }
 }
 
-// y (n, h, w, out) of x (n, h, w, in).
-void winograd_forward(const uint16_t* x, const uint32_t* packed, uint16_t* y, int64_t n, int64_t h,
-                      int64_t w, int64_t in, int64_t out) {
+// y (n, h, w, out) of x (n, h, w, in). With `y_winners` y is pooled, (n, h / 2, w / 2, out); with
+// `x_winners` x is the gradient of a pooled output.
+void winograd_forward(const uint16_t* x, const uint8_t* x_winners, const uint32_t* packed, uint16_t* y,
+                      uint8_t* y_winners, int64_t n, int64_t h, int64_t w, int64_t in, int64_t out) {
     const Plane plane(n, h, w);
+    const Source source{x, x_winners, in};
+    const Target target{y, y_winners, out};
     const int64_t width = panel(out), blocks = (plane.tiles + TILES - 1) / TILES;
     const int64_t v_stride = TILES * in + LINE / 2, m_stride = TILES * width + LINE / 4;
     #pragma omp parallel
     {
-        const Buffer<uint16_t> v(POSITIONS * v_stride), zeros(in);
+        const Buffer<uint16_t> v(POSITIONS * v_stride);
         const Buffer<float> m(POSITIONS * m_stride);
-        std::fill_n(zeros.data, in, 0);
         #pragma omp for
         for (int64_t block = 0; block < blocks; ++block) {
             const int64_t first = block * TILES, count = std::min(TILES, plane.tiles - first);
-            for (int64_t t = 0; t < count; ++t) {
-                const uint16_t* at[POSITIONS];
-                plane.pixels<INPUTS>(x, in, first + t, (const uint16_t*)zeros.data, at);
-                for (int64_t c = 0; c < in; c += LANES) {
-                    Floats d[POSITIONS], sums[POSITIONS];
-                    gather<INPUTS>(at, c, d);
-                    transform<Input, INPUTS, INPUTS>(d, sums);
+            for (int64_t t = 0; t < count; ++t)
+                source.read<INPUTS>(plane, first + t, [&](int64_t c, const Floats* values) {
+                    Floats sums[POSITIONS];
+                    transform<Input, INPUTS, INPUTS>(values, sums);
                     for (int64_t p = 0; p < POSITIONS; ++p) store(v + p * v_stride + t * in + c, sums[p]);
-                }
-            }
+                });
             for (int64_t o = 0; o < out; o += width) {
                 for (int64_t p = 0; p < POSITIONS; ++p)
                     multiply({(const uint32_t*)(v + p * v_stride), in / 2, 1,
                               packed + (p * out + o) * in / 2, width,
                               m + p * m_stride, width, in / 2, false}, count, width);
-                for (int64_t t = 0; t < count; ++t) {
-                    uint16_t outside[4 * LANES], *at[OUTPUTS * OUTPUTS];
-                    plane.pixels<OUTPUTS>(y + o, out, first + t, outside, at);
-                    for (int64_t c = 0; c < width; c += LANES) {
-                        Floats products[POSITIONS], sums[OUTPUTS * OUTPUTS];
+                for (int64_t t = 0; t < count; ++t)
+                    target.write(plane, first + t, o, width, [&](int64_t c, Floats* values) {
+                        Floats products[POSITIONS];
                         for (int64_t p = 0; p < POSITIONS; ++p)
                             products[p] = _mm512_load_ps(m + p * m_stride + t * width + c);
-                        transform<Output, INPUTS, OUTPUTS>(products, sums);
-                        for (int64_t i = 0; i < OUTPUTS * OUTPUTS; ++i) store(at[i] + c, sums[i]);
-                    }
-                }
+                        transform<Output, INPUTS, OUTPUTS>(products, values);
+                    });
             }
         }
     }
 }
 
-// The gradient of the filters, from x (n, h, w, in) and that of the output dy (n, h, w, out).
-void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, float* dweight, int64_t n,
-                              int64_t h, int64_t w, int64_t in, int64_t out) {
+// The gradient of the filters, from x (n, h, w, in) and that of the output dy (n, h, w, out) or, with
+// `winners`, of the pooled output.
+void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8_t* winners,
+                              float* dweight, int64_t n, int64_t h, int64_t w, int64_t in,
+                              int64_t out) {
     const Plane plane(n, h, w);
+    const Source inputs{x, nullptr, in}, gradients{dy, winners, out};
     const int64_t width = panel(in), pairs = (plane.tiles + 1) / 2;
     const int64_t chunk = std::min(pairs, std::max<int64_t>(PAIR_VALUES / (in + out), 64));
     const int64_t v_stride = chunk * in + LINE / 4, m_stride = chunk * out + LINE / 4;
     const Buffer<uint32_t> v(POSITIONS * v_stride), m(POSITIONS * m_stride);
     const Buffer<float> u(POSITIONS * out * in);
-    const Buffer<uint16_t> nothing(std::max(in, out));
-    std::fill_n(nothing.data, std::max(in, out), 0);
-    const uint16_t* zeros = nothing.data;
     #pragma omp parallel
     for (int64_t first = 0; first < pairs; first += chunk) {
         const int64_t count = std::min(chunk, pairs - first);
         #pragma omp for
-        for (int64_t t = 0; t < count; ++t) {
-            const uint16_t* at[2][POSITIONS];
-            Floats d[POSITIONS], sums[2][POSITIONS];
-            for (int64_t s = 0; s < 2; ++s)
-                plane.pixels<INPUTS>(x, in, 2 * (first + t) + s, zeros, at[s]);
-            for (int64_t c = 0; c < in; c += LANES) {
-                for (int64_t s = 0; s < 2; ++s) {
-                    gather<INPUTS>(at[s], c, d);
-                    transform<Input, INPUTS, INPUTS>(d, sums[s]);
-                }
-                for (int64_t p = 0; p < POSITIONS; ++p)
-                    store_words(v + p * v_stride + t * in + c, sums[0][p], sums[1][p]);
+        for (int64_t t = 0; t < count; ++t)
+            for (int half = 0; half < 2; ++half) {  // a word holds the sums of two tiles
+                const int64_t tile = 2 * (first + t) + half;
+                inputs.read<INPUTS>(plane, tile, [&](int64_t c, const Floats* values) {
+                    Floats sums[POSITIONS];
+                    transform<Input, INPUTS, INPUTS>(values, sums);
+                    for (int64_t p = 0; p < POSITIONS; ++p)
+                        store_half(v + p * v_stride + t * in + c, half, sums[p]);
+                });
+                gradients.read<OUTPUTS>(plane, tile, [&](int64_t c, const Floats* values) {
+                    Floats sums[POSITIONS];
+                    transform<OutputGradient, OUTPUTS, INPUTS>(values, sums);
+                    for (int64_t p = 0; p < POSITIONS; ++p)
+                        store_half(m + p * m_stride + t * out + c, half, sums[p]);
+                });
             }
-            for (int64_t s = 0; s < 2; ++s)
-                plane.pixels<OUTPUTS>(dy, out, 2 * (first + t) + s, zeros, at[s]);
-            for (int64_t c = 0; c < out; c += LANES) {
-                for (int64_t s = 0; s < 2; ++s) {
-                    gather<OUTPUTS>(at[s], c, d);
-                    transform<OutputGradient, OUTPUTS, INPUTS>(d, sums[s]);
-                }
-                for (int64_t p = 0; p < POSITIONS; ++p)
-                    store_words(m + p * m_stride + t * out + c, sums[0][p], sums[1][p]);
-            }
-        }
         #pragma omp for collapse(2)
         for (int64_t p = 0; p < POSITIONS; ++p)
             for (int64_t c = 0; c < in; c += width)

@@ -8,87 +8,120 @@ where the definition takes 144; ``winograd.cpp`` does it forward and for both gr
 from __future__ import annotations
 
 import ctypes
-import functools
-from types import MethodType
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from resnetlab.training.compiled import compiled
+from resnetlab.models.resnet import Transition
+from resnetlab.training.compiled import compiled, compute_in_training
 
 _LANES = 16
 """Channels that the compiled code handles at a time."""
-_FEWEST = 32
+_FEWEST = 24
 """Channels from which the products saved outweigh the sums added (16 lose, measured)."""
+_MOST = 2**14
+"""Channels that ``winograd.cpp`` keeps zeros for, to stand for the pixels around an image."""
 
 
-@functools.cache
+@cache
 def _library() -> ctypes.CDLL:
     library = compiled("winograd")
     pointer, size = ctypes.c_void_p, ctypes.c_int64
     library.winograd_pack.argtypes = [pointer, pointer, size, size, ctypes.c_int]
-    library.winograd_forward.argtypes = [*[pointer] * 3, *[size] * 5]
-    library.winograd_weight_gradient.argtypes = [*[pointer] * 3, *[size] * 5]
+    library.winograd_forward.argtypes = [*[pointer] * 5, *[size] * 5]
+    library.winograd_weight_gradient.argtypes = [*[pointer] * 4, *[size] * 5]
     return library
 
 
 class _Convolution(torch.autograd.Function):
-    """x (n, in, h, w) in bf16, weight (out, in, 3, 3) in fp32, both in channels_last order."""
+    """x (n, in, h, w) in bf16, weight (out, in, 3, 3) in fp32, both in channels_last order.
+
+    With ``pool`` 2x2 max pooling follows; what it takes the maximum of is never written.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return _apply(x, weight, turned=False)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, pool: bool) -> Tensor:
+        n, _, height, width = x.shape
+        shape = (
+            (n, len(weight), height // 2, width // 2) if pool else (n, len(weight), height, width)
+        )
+        y = _empty(shape, torch.bfloat16)
+        winners = _empty(shape, torch.uint8) if pool else None
+        _apply(x, None, weight, y, winners, (n, height, width), turned=False)
+        ctx.save_for_backward(x, weight, winners)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, gradient: Tensor
-    ) -> tuple[Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
+    ) -> tuple[Tensor | None, ...]:
+        x, weight, winners = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        dx = _apply(gradient, weight, turned=True) if ctx.needs_input_grad[0] else None
-        dweight = None
+        n, channels, height, width = x.shape
+        dx = dweight = None
+        if ctx.needs_input_grad[0]:
+            dx = torch.empty_like(x)
+            _apply(gradient, winners, weight, dx, None, (n, height, width), turned=True)
         if ctx.needs_input_grad[1]:
             dweight = torch.empty_like(weight)
-            n, channels, height, width = x.shape
-            _library().winograd_weight_gradient(
-                *(t.data_ptr() for t in (x, gradient, dweight)),
-                *(n, height, width, channels, len(weight)),
-            )
-        return dx, dweight
+            tensors = map(_address, (x, gradient, winners, dweight))
+            sizes = (n, height, width, channels, len(weight))
+            _library().winograd_weight_gradient(*tensors, *sizes)
+        return dx, dweight, None
 
 
-def _apply(x: Tensor, weight: Tensor, *, turned: bool) -> Tensor:
-    """The convolution of x or, with ``turned``, its transpose: that of the output's gradient."""
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _apply(
+    x: Tensor,
+    x_winners: Tensor | None,
+    weight: Tensor,
+    y: Tensor,
+    y_winners: Tensor | None,
+    plane: tuple[int, int, int],
+    *,
+    turned: bool,
+) -> None:
+    """Write into y the convolution of x or, with ``turned``, its transpose, for x a gradient.
+
+    ``plane`` is images, height and width without pooling.
+    """
     library = _library()
     out, channels = weight.shape[:2]
     packed = torch.empty(36 * out * channels, dtype=torch.bfloat16)
     library.winograd_pack(weight.data_ptr(), packed.data_ptr(), out, channels, turned)
-    if turned:
-        out, channels = channels, out
-    n, _, height, width = x.shape
-    y = torch.empty((n, out, height, width), dtype=x.dtype, memory_format=torch.channels_last)
-    library.winograd_forward(
-        *(t.data_ptr() for t in (x, packed, y)), n, height, width, channels, out
-    )
-    return y
+    tensors = map(_address, (x, x_winners, packed, y, y_winners))
+    library.winograd_forward(*tensors, *plane, x.size(1), y.size(1))
 
 
-def convolve(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    """What ``convolution`` makes of x (n, c, h, w), by ``winograd.cpp`` in training and in bf16."""
+def convolve(convolution: nn.Conv2d, x: Tensor, *, pool: bool = False) -> Tensor:
+    """What ``convolution`` makes of x (n, c, h, w), by ``winograd.cpp`` if in bf16.
+
+    With ``pool`` 2x2 max pooling follows.
+    """
     weight = convolution.weight
     fits = (
-        convolution.training
-        and x.dtype == torch.bfloat16
+        x.dtype == torch.bfloat16
         and weight.dtype == torch.float32
         and all(t.is_contiguous(memory_format=torch.channels_last) for t in (x, weight))
     )
     if not fits:
-        return nn.Conv2d.forward(convolution, x)
-    return _Convolution.apply(x, weight)
+        y = nn.Conv2d.forward(convolution, x)
+        return nn.functional.max_pool2d(y, 2) if pool else y
+    missing = -x.size(1) % _LANES
+    if missing:  # channels of zeros
+        x, weight = (nn.functional.pad(t, (0, 0, 0, 0, 0, missing)) for t in (x, weight))
+    return _Convolution.apply(x, weight, pool)
 
 
 def use_winograd(model: nn.Module) -> None:
@@ -100,7 +133,11 @@ def use_winograd(model: nn.Module) -> None:
     _library()
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and _suits(module):
-            module.forward = MethodType(convolve, module)
+            compute_in_training(module, convolve)
+    for module in model.modules():
+        if isinstance(module, Transition) and _suits(module.conv1):
+            compute_in_training(module.conv1, partial(convolve, pool=True))
+            compute_in_training(module.maxpool, lambda _, x: x)
 
 
 def _suits(convolution: nn.Conv2d) -> bool:
@@ -108,7 +145,7 @@ def _suits(convolution: nn.Conv2d) -> bool:
     same = nn.Conv2d(*channels, 3, padding=1, bias=False, device="meta")
     shape = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "bias")
     return (
-        min(channels) >= _FEWEST
-        and all(c % _LANES == 0 for c in channels)
+        _FEWEST <= min(channels) <= max(channels) <= _MOST
+        and convolution.out_channels % _LANES == 0
         and all(getattr(convolution, name) == getattr(same, name) for name in shape)
     )
