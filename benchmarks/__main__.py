@@ -89,7 +89,7 @@ def full(folder: Path) -> Iterator[Section]:
         ("cifar10-quick", training.FAST, {}),
         ("cifar10-quick", fastest, {}),
         ("cifar10-quick", fastest, {"model": "resnet18", "model_overrides": training.CIFAR_STEM}),
-        ("cifar10-fast", fastest, {}),
+        ("cifar10-94", fastest, {}),
     ):
         recipe = get_recipe(name, execution=execution, **changes)
         title = f"Where a training step of {recipe.model} at batch {recipe.batch_size} goes"

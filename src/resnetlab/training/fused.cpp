@@ -259,7 +259,8 @@ void pool_gradient(const T* d, const uint8_t* winners, T* dx, int64_t n, int64_t
         for (int64_t row = 0; row < rows; ++row) {
             T* const line = start + 2 * row * w * channels;
             if (w % 2)
-                for (int64_t i = 1; i <= 2; ++i) std::fill_n(line + (i * w - 1) * channels, channels, 0);
+                for (int64_t i = 1; i <= 2; ++i)
+                    std::fill_n(line + (i * w - 1) * channels, channels, 0);
             for (int64_t column = 0; column < columns; ++column) {
                 const int64_t from = ((image * rows + row) * columns + column) * channels;
                 for (int64_t c = 0; c < channels; c += LANES) {

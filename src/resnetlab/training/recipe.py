@@ -207,7 +207,7 @@ _add(
 _fast = _add(
     replace(
         _quick,
-        name="cifar10-fast",
+        name="cifar10-94",
         model="fast_resnet8",
         val_size=0,
         batch_size=500,
@@ -217,7 +217,8 @@ _fast = _add(
         muon_momentum=0.6,
         warmup_epochs=0,
         label_smoothing=0.2,
-        epochs=10,
+        epochs=13,
+        early_size=20,
         tta="flip-shift",
     ),
     "A wide residual network of 8 layers: 92.60 % on the test set (standard deviation 0.07 over 3 "
@@ -239,8 +240,8 @@ _add(
     "seed) in 33 minutes on one thread; the textbook's fine-tuning ends at 75.4 %.",
 )
 _add(
-    replace(_fast, name="fashion-mnist-quick", dataset="fashion-mnist", early_size=20),
-    "The network of cifar10-fast with one input channel on Fashion-MNIST: 94.6 % on the test set "
+    replace(_fast, name="fashion-mnist-quick", dataset="fashion-mnist", epochs=10),
+    "The network of cifar10-94 with one input channel on Fashion-MNIST: 94.6 % on the test set "
     "(94.56 and 94.69 with seeds 1 and 2), with test-time augmentation 94.7 %, in 10 to 13 "
     "minutes on one thread.",
 )

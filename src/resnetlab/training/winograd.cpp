@@ -206,7 +206,8 @@ struct Source {
         for (int64_t c = 0; c < channels; c += LANES) {
             for (int i = 0; i < PAIRS * PAIRS; ++i) {
                 const Floats v = load(at[i] + c);
-                const __m512i winner = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(who[i] + c)));
+                const __m128i bytes = _mm_loadu_si128((const __m128i*)(who[i] + c));
+                const __m512i winner = _mm512_cvtepu8_epi32(bytes);
                 for (int j = 0; j < 4; ++j) {
                     const int row = i / PAIRS * 2 + j / 2 - CUT, column = i % PAIRS * 2 + j % 2 - CUT;
                     if (row < 0 || row >= SIZE || column < 0 || column >= SIZE) continue;
@@ -251,7 +252,8 @@ struct Target {
                 __m512i winner = _mm512_setzero_si512();
                 for (int j = 1; j < 4; ++j) {
                     const Floats v = corner[j / 2 * OUTPUTS + j % 2];
-                    const __mmask16 larger = _mm512_cmp_ps_mask(v, best, _CMP_NLE_UQ);  // or NaN
+                    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+                    const __mmask16 larger = nan | _mm512_cmp_ps_mask(v, best, _CMP_GT_OQ);
                     best = _mm512_mask_mov_ps(best, larger, v);
                     winner = _mm512_mask_mov_epi32(winner, larger, _mm512_set1_epi32(j));
                 }
@@ -277,9 +279,10 @@ struct Product {
 template <int ROWS, int VECTORS>
 void multiply(const Product& of) {
     Floats sums[ROWS][VECTORS];
+    auto c = [&](int r, int n) { return of.c + r * of.c_row + n * LANES; };
     for (int r = 0; r < ROWS; ++r)
         for (int n = 0; n < VECTORS; ++n)
-            sums[r][n] = of.add ? _mm512_loadu_ps(of.c + r * of.c_row + n * LANES) : _mm512_setzero_ps();
+            sums[r][n] = of.add ? _mm512_loadu_ps(c(r, n)) : _mm512_setzero_ps();
     const uint32_t *a = of.a, *b = of.b;
     for (int64_t i = 0; i < of.depth; ++i, a += of.a_step, b += of.b_step) {
         __m512bh right[VECTORS];
@@ -290,7 +293,7 @@ void multiply(const Product& of) {
         }
     }
     for (int r = 0; r < ROWS; ++r)
-        for (int n = 0; n < VECTORS; ++n) _mm512_storeu_ps(of.c + r * of.c_row + n * LANES, sums[r][n]);
+        for (int n = 0; n < VECTORS; ++n) _mm512_storeu_ps(c(r, n), sums[r][n]);
 }
 
 // In passes of ROWS rows, the rest in passes of half as many.
@@ -341,7 +344,8 @@ void winograd_pack(const float* weight, uint32_t* packed, int64_t out, int64_t i
                     continue;
                 }
                 uint32_t words[2][LANES / 2];
-                for (int64_t s = 0; s < 2; ++s) _mm256_storeu_si256((__m256i*)words[s], narrow(u[s][p]));
+                for (int64_t s = 0; s < 2; ++s)
+                    _mm256_storeu_si256((__m256i*)words[s], narrow(u[s][p]));
                 uint32_t* to = packed + p * out * in / 2 + o / width * width * in / 2 + o % width;
                 for (int64_t i = 0; i < LANES / 2; ++i)
                     for (int64_t s = 0; s < 2; ++s) to[(c / 2 + i) * width + s] = words[s][i];
@@ -369,7 +373,8 @@ void winograd_forward(const uint16_t* x, const uint8_t* x_winners, const uint32_
                 source.read<INPUTS>(plane, first + t, [&](int64_t c, const Floats* values) {
                     Floats sums[POSITIONS];
                     transform<Input, INPUTS, INPUTS>(values, sums);
-                    for (int64_t p = 0; p < POSITIONS; ++p) store(v + p * v_stride + t * in + c, sums[p]);
+                    for (int64_t p = 0; p < POSITIONS; ++p)
+                        store(v + p * v_stride + t * in + c, sums[p]);
                 });
             for (int64_t o = 0; o < out; o += width) {
                 for (int64_t p = 0; p < POSITIONS; ++p)
@@ -431,7 +436,8 @@ void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8
         for (int64_t c = 0; c < in; c += LANES)
         {
             Floats sums[POSITIONS], g[9];
-            for (int64_t p = 0; p < POSITIONS; ++p) sums[p] = _mm512_loadu_ps(u + (p * out + o) * in + c);
+            for (int64_t p = 0; p < POSITIONS; ++p)
+                sums[p] = _mm512_loadu_ps(u + (p * out + o) * in + c);
             transform<FilterGradient, INPUTS, 3>(sums, g);
             for (int64_t i = 0; i < 9; ++i) _mm512_storeu_ps(dweight + (o * 9 + i) * in + c, g[i]);
         }
