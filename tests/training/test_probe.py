@@ -85,6 +85,13 @@ def test_the_answer_is_remembered(machine, tmp_path):
     assert machine.measured, "another batch is another question"
 
 
+def test_another_version_is_measured_again(machine, monkeypatch):
+    machine.choose()
+    monkeypatch.setattr(probe, "version", lambda package: "99")
+    machine.choose()
+    assert machine.measured
+
+
 def test_compiling_is_tried_where_the_training_is_long(machine):
     machine.factors["compile"] = 1.5
     assert words(machine.choose()) == ("bf16", "channels_last", "fused")

@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -128,7 +129,8 @@ def _measure(
 
 def _key(recipe: Recipe, architecture: Architecture, threads: int, batch_size: int) -> str:
     """What the answer depends on, as a short name."""
-    machine = [platform.machine(), processor(), threads, torch.__version__]
+    versions = [torch.__version__, version("resnetlab")]
+    machine = [platform.machine(), processor(), threads, *versions]
     work = [architecture.to_dict(), batch_size, recipe.accumulate, recipe.image_size]
     text = json.dumps([*machine, *work, recipe.optimizer])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
