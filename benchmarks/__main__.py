@@ -65,6 +65,12 @@ def full(folder: Path) -> Iterator[Section]:
         training.means(),
         Effort(rounds=3, seconds=3),
     )
+    for channels, size in ((32, 16), (64, 8), (64, 32), (128, 16), (256, 8), (512, 4)):
+        yield _compared(
+            f"3x3 convolution and gradients, {channels} channels at {size} pixels, batch 128",
+            training.convolutions(channels, size),
+            Effort(rounds=3, seconds=0.5),
+        )
     yield _compared(
         "Training resnet50 at 224 pixels, batch 16, in our loop: whose network",
         training.networks("resnet50", 16, 224),

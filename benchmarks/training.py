@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 from torchvision.datasets import CIFAR10
 
@@ -21,6 +22,7 @@ from resnetlab.training.execution import Execution
 from resnetlab.training.optimizer import create_optimizer, create_schedule
 from resnetlab.training.recipe import Recipe
 from resnetlab.training.state import State
+from resnetlab.training.winograd import use_winograd
 
 CIFAR_STEM = {"stem": "cifar", "num_classes": 10}
 FAST = "bf16,channels_last"
@@ -61,6 +63,19 @@ def means(model: str = "resnet20", batch_size: int = 128) -> list[Contestant]:
         _ours("winograd", **common, execution=f"{FAST},winograd"),
         _ours("compiled", **common, execution=f"{FAST},compile"),
         _ours("2 processes, half the threads each", **common, execution=FAST, processes=2),
+    ]
+
+
+def convolutions(channels: int, size: int) -> list[Contestant]:
+    """A 3x3 convolution with its gradients: PyTorch's, which is oneDNN's, and by Winograd."""
+    common = {"channels": channels, "size": size}
+    return [
+        Contestant(
+            name=name,
+            function="benchmarks.training:convolution",
+            arguments={**common, "winograd": name == "Winograd"},
+        )
+        for name in ("oneDNN", "Winograd")
     ]
 
 
@@ -121,6 +136,25 @@ def ours(
         state = foreign_state(other_network(source, model), recipe, len(data))
     with distributed.start() as world:
         yield from training_steps(recipe, data, state=state, world=world)
+
+
+def convolution(
+    *, channels: int, size: int, winograd: bool, batch_size: int = 128
+) -> Iterator[int]:
+    """One layer of `channels` to as many, in bf16, channels_last: forward and both gradients."""
+    layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    how = Execution.parse(FAST)
+    how.place(layer)
+    if winograd:
+        use_winograd(layer)
+    x = torch.randn(batch_size, channels, size, size, dtype=how.dtype)
+    x = x.contiguous(memory_format=how.memory_format).requires_grad_()
+    gradient = torch.randn_like(x)
+    while True:
+        with how.autocast():
+            y = layer(x)
+        torch.autograd.grad(y, (x, layer.weight), gradient)
+        yield batch_size
 
 
 def other_network(source: str, name: str) -> nn.Module:
