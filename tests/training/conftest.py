@@ -1,12 +1,15 @@
 """Trainings of a tiny network on real images, half a second each, and how to compare them."""
 
+import contextlib
 import signal
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from resnetlab import runs
@@ -79,3 +82,35 @@ def tiny(tmp_path, samples):
         signal_after=signal_after,
         comparable=comparable,
     )
+
+
+@pytest.fixture
+def gradient():
+    """(model, images) -> its parameters' gradients as one vector, computed by an execution."""
+
+    def compute(model, x, execution=None):
+        labels = torch.arange(len(x)) % 10
+        with execution.autocast() if execution else contextlib.nullcontext():
+            logits = model(x)
+        loss = nn.functional.cross_entropy(logits.to(x.dtype), labels)
+        loss.backward()
+        trained = (p for p in model.parameters() if p.requires_grad)
+        return torch.cat([p.grad.flatten().double() for p in trained])
+
+    return compute
+
+
+@pytest.fixture
+def operations():
+    """A result -> how often each operation stands in the graph that leads to it."""
+
+    def count(result):
+        seen, left = set(), [result.grad_fn]
+        while left:
+            node = left.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                left += [other for other, _ in node.next_functions]
+        return Counter(type(node).__name__ for node in seen)
+
+    return count

@@ -1,4 +1,4 @@
-"""C++ that is compiled once on the user's machine, in a few seconds, and kept in the cache."""
+"""C++ that is compiled once on the user's machine and kept, and how a network comes to use it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def compiled(name: str) -> ctypes.CDLL:
     openmp = [str(path) for path in (Path(torch.__file__).parent / "lib").glob("libgomp*")]
     command = [program, *_FLAGS, str(source), "-Wl,--as-needed", *openmp]
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    key = [source.read_text(encoding="utf-8"), *command, version.stdout, processor()]
+    # Of one model's name, virtual machines may have different instructions.
+    key = [source.read_text(encoding="utf-8"), *command, version.stdout, processor("flags")]
     digest = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
     path = cache_home() / f"{name}-{digest}.so"
     try:
@@ -50,8 +51,16 @@ def compiled(name: str) -> ctypes.CDLL:
         raise ValueError(f"execution {name}: {error}; take eager.") from error
 
 
+def address(tensor: Tensor | None) -> int | None:
+    """Where a tensor's values are, for the library; None is C++'s null."""
+    return None if tensor is None else tensor.data_ptr()
+
+
 def compute_in_training(module: nn.Module, forward: Callable[[Any, Tensor], Tensor]) -> None:
-    """Let ``module``, in place, compute ``forward(module, x)`` in training and only there."""
+    """Let ``module``, in place, compute ``forward(module, x)`` in training and only there.
+
+    It can be copied, but is saved by its state dict only.
+    """
 
     def choose(module: Any, x: Tensor) -> Tensor:
         return forward(module, x) if module.training else type(module).forward(module, x)

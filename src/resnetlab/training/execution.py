@@ -38,7 +38,17 @@ class Execution(Record):
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError("execution fp16 needs a GPU; take bf16 on the CPU.")
         if self.mode == "winograd" and self.precision != "bf16":
-            raise ValueError("execution winograd multiplies in bf16; take bf16,winograd.")
+            raise ValueError(
+                "execution winograd multiplies in bf16; take bf16,channels_last,winograd."
+            )
+        if self.mode in ("fused", "winograd"):
+            if self.device != "cpu":
+                raise ValueError(f"execution {self.mode} is for the CPU; take compile on a GPU.")
+            if self.layout != "channels_last":
+                raise ValueError(
+                    f"execution {self.mode} needs channels_last; "
+                    f"take {self.precision},channels_last,{self.mode}."
+                )
 
     def __str__(self) -> str:
         words = [getattr(self, field.name) for field in dataclasses.fields(self)[:-1]]
@@ -134,9 +144,9 @@ def peak_memory_mb(execution: Execution) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes, on macOS
 
 
-def processor() -> str:
-    """The processor's model."""
+def processor(what: str = "model name") -> str:
+    """The processor's model or, with "flags", its instructions where Linux tells them."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    found = (line.split(":", 1)[1].strip() for line in lines if line.startswith(what))
+    return next(found, platform.processor() or platform.machine())

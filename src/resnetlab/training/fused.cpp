@@ -1,5 +1,4 @@
-// Batch norm, addition of the shortcut and ReLU in two passes over memory, forward and backward; and
-// max pooling that remembers a byte a value.
+// Batch norm, addition of the shortcut and ReLU in two passes over memory, forward and backward.
 //
 // Activations lie in channels_last order: `rows` pixels of `channels` values. Sixty-four values are
 // handled at a time: several pixels of few channels, or a part of one pixel of many. The second
@@ -144,7 +143,7 @@ void forward(const T* x, const T* skip, T* out, const float* weight, const float
                 const int64_t i = at + g * LANES, c = column + g * LANES;
                 Floats v = load(x + i) * load(&scale[c]) + load(&shift[c]);
                 if (SKIP) v += load(skip + i);
-                store(out + i, RELU ? where(v > 0, v) : v);
+                store(out + i, RELU ? where(~(v <= 0), v) : v);  // NaN stays, as in PyTorch
             }
         });
 }
@@ -166,7 +165,7 @@ void backward(const T* d1, const T* d2, const T* x, const T* skip, T* dx, T* dsk
         if (!RELU) return d;
         Floats z = load(x + i) * load(&scale[c]) + load(&shift[c]);
         if (SKIP) z += load(skip + i);
-        return where(z > 0, d);
+        return where(~(z <= 0), d);
     };
     two_passes(
         plan,
@@ -220,78 +219,9 @@ void backward(const void* d1, const void* d2, const void* x, const void* skip, v
         statistics, rows, channels);
 }
 
-typedef uint8_t Bytes __attribute__((vector_size(16)));
-
-// Of each 2x2 pixels the largest value, and in `winners` which of the four it is. The first of equal
-// ones wins and NaN over all, as in PyTorch.
-template <class T>
-void pool(const T* x, T* out, uint8_t* winners, int64_t n, int64_t h, int64_t w, int64_t channels) {
-    const int64_t rows = h / 2, columns = w / 2;
-    #pragma omp parallel for
-    for (int64_t row = 0; row < n * rows; ++row)
-        for (int64_t column = 0; column < columns; ++column) {
-            const T* corner = x + ((row / rows * h + row % rows * 2) * w + column * 2) * channels;
-            const int64_t to = (row * columns + column) * channels;
-            for (int64_t c = 0; c < channels; c += LANES) {
-                Floats best = load(corner + c);
-                Words winner = {};
-                for (uint32_t i = 1; i < 4; ++i) {
-                    const Floats v = load(corner + (i / 2 * w + i % 2) * channels + c);
-                    const Mask larger = (v > best) | (v != v);
-                    best = larger ? v : best;
-                    winner = larger ? Words{} + i : winner;
-                }
-                store(out + to + c, best);
-                const Bytes bytes = __builtin_convertvector(winner, Bytes);
-                std::memcpy(winners + to + c, &bytes, sizeof bytes);
-            }
-        }
-}
-
-template <class T>
-void pool_gradient(const T* d, const uint8_t* winners, T* dx, int64_t n, int64_t h, int64_t w,
-                   int64_t channels) {
-    const int64_t rows = h / 2, columns = w / 2;
-    #pragma omp parallel for
-    for (int64_t image = 0; image < n; ++image) {
-        T* const start = dx + image * h * w * channels;
-        if (h % 2) std::fill_n(start + (h - 1) * w * channels, w * channels, 0);
-        for (int64_t row = 0; row < rows; ++row) {
-            T* const line = start + 2 * row * w * channels;
-            if (w % 2)
-                for (int64_t i = 1; i <= 2; ++i)
-                    std::fill_n(line + (i * w - 1) * channels, channels, 0);
-            for (int64_t column = 0; column < columns; ++column) {
-                const int64_t from = ((image * rows + row) * columns + column) * channels;
-                for (int64_t c = 0; c < channels; c += LANES) {
-                    Bytes bytes;
-                    std::memcpy(&bytes, winners + from + c, sizeof bytes);
-                    const Words winner = __builtin_convertvector(bytes, Words);
-                    const Floats v = load(d + from + c);
-                    for (uint32_t i = 0; i < 4; ++i)
-                        store(line + (i / 2 * w + column * 2 + i % 2) * channels + c,
-                              where(winner == i, v));
-                }
-            }
-        }
-    }
-}
-
 }  // namespace
 
 extern "C" {
-
-void max_pool(const void* x, void* out, uint8_t* winners, int64_t n, int64_t h, int64_t w,
-              int64_t channels, int bf16) {
-    if (bf16) pool((const uint16_t*)x, (uint16_t*)out, winners, n, h, w, channels);
-    else pool((const float*)x, (float*)out, winners, n, h, w, channels);
-}
-
-void max_pool_backward(const void* d, const uint8_t* winners, void* dx, int64_t n, int64_t h,
-                       int64_t w, int64_t channels, int bf16) {
-    if (bf16) pool_gradient((const uint16_t*)d, winners, (uint16_t*)dx, n, h, w, channels);
-    else pool_gradient((const float*)d, winners, (float*)dx, n, h, w, channels);
-}
 
 void norm_forward(const void* x, const void* skip, void* out, const float* weight, const float* bias,
                   float* running_mean, float* running_var, float* statistics, int64_t rows,

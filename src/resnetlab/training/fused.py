@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from resnetlab.models import resnet
-from resnetlab.training.compiled import compiled, compute_in_training
+from resnetlab.training.compiled import address, compiled, compute_in_training
 
 _LANES = 64
 """Values that the compiled code handles at a time."""
@@ -28,8 +28,6 @@ def _library() -> ctypes.CDLL:
     pointer, size, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
     library.norm_forward.argtypes = [*[pointer] * 8, size, size, real, real, *[ctypes.c_int] * 2]
     library.norm_backward.argtypes = [*[pointer] * 9, size, size, *[ctypes.c_int] * 2]
-    for pooling in (library.max_pool, library.max_pool_backward):
-        pooling.argtypes = [*[pointer] * 3, *[size] * 4, ctypes.c_int]
     return library
 
 
@@ -55,7 +53,7 @@ class _NormReLU(torch.autograd.Function):
         statistics = torch.empty(4, channels)
         tensors = (x, skip, out, weight, bias, norm.running_mean, norm.running_var, statistics)
         _library().norm_forward(
-            *map(_address, tensors),
+            *map(address, tensors),
             x.numel() // channels,
             channels,
             norm.eps,
@@ -83,17 +81,13 @@ class _NormReLU(torch.autograd.Function):
         dweight, dbias = torch.empty(2, channels)
         tensors = (d1, d2, x, skip, dx, dskip, dweight, dbias, statistics)
         _library().norm_backward(
-            *map(_address, tensors),
+            *map(address, tensors),
             x.numel() // channels,
             channels,
             ctx.relu,
             x.dtype == torch.bfloat16,
         )
         return dx, dskip, dweight, dbias, None, None
-
-
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
 
 
 def norm_relu(
@@ -106,6 +100,7 @@ def norm_relu(
         and x.dtype in (torch.float32, torch.bfloat16)
         and (channels % _LANES == 0 or _LANES % channels == 0)
         and x.numel() % _LANES == 0
+        and x.numel() > channels
         and all(
             t.is_contiguous(memory_format=torch.channels_last) and t.dtype == x.dtype
             for t in (x, skip)
@@ -121,51 +116,6 @@ def norm_relu(
     out, twin = _NormReLU.apply(x, skip, norm.weight, norm.bias, norm, relu)
     out.twin = twin
     return out
-
-
-class _MaxPool(torch.autograd.Function):
-    """2x2, stride 2. What is kept for the gradient is a byte a value, neither input nor output."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        n, channels, height, width = ctx.shape = x.shape
-        shape = (n, channels, height // 2, width // 2)
-        out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
-        winners = torch.empty_like(out, dtype=torch.uint8)
-        tensors = (t.data_ptr() for t in (x, out, winners))
-        bf16 = x.dtype == torch.bfloat16
-        _library().max_pool(*tensors, n, height, width, channels, bf16)
-        ctx.save_for_backward(winners)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, gradient: Tensor
-    ) -> Tensor:
-        (winners,) = ctx.saved_tensors
-        n, channels, height, width = ctx.shape
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
-        dx = torch.empty(ctx.shape, dtype=gradient.dtype, memory_format=torch.channels_last)
-        tensors = (t.data_ptr() for t in (gradient, winners, dx))
-        bf16 = dx.dtype == torch.bfloat16
-        _library().max_pool_backward(*tensors, n, height, width, channels, bf16)
-        return dx
-
-
-def max_pool(x: Tensor) -> Tensor:
-    """2x2 max pooling of (n, c, h, w), fused where the layout allows."""
-    if not _fits(x, 16):
-        return nn.functional.max_pool2d(x, 2)
-    return _MaxPool.apply(x)
-
-
-def _fits(x: Tensor, lanes: int) -> bool:
-    return (
-        x.dtype in (torch.float32, torch.bfloat16)
-        and x.size(1) % lanes == 0
-        and x.is_contiguous(memory_format=torch.channels_last)
-    )
 
 
 def _shortcut(block: Any, x: Tensor) -> Tensor | None:
@@ -222,5 +172,3 @@ def fuse(model: resnet.ResNet) -> None:
         forward = _FORWARDS.get(type(module))
         if forward is not None:
             compute_in_training(module, forward)
-        if isinstance(module, resnet.Transition):
-            compute_in_training(module.maxpool, lambda _, x: max_pool(x))

@@ -113,6 +113,7 @@ def _measure(
     batch_size: int,
 ) -> float:
     """Images a second of the real step: the median of a few, after two to warm up."""
+    recipe = replace(recipe, early_size=None)  # most of a training sees images of full size
     state = State.create(recipe, architecture, execution, steps_per_epoch(len(data), 1))
     state.accelerate(execution)
     state.model.train()

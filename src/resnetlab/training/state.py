@@ -84,7 +84,7 @@ class State:
         )
 
     def accelerate(self, execution: Execution) -> None:
-        """Compile or fuse the network that is trained; the average of its weights stays plain."""
+        """Change how the trained network computes; the average of its weights stays plain."""
         if execution.mode == "compile":
             self.model.compile()
         elif execution.mode in ("fused", "winograd"):

@@ -26,11 +26,11 @@
 namespace {
 
 constexpr int64_t LANES = 16, POSITIONS = 36, OUTPUTS = 4, INPUTS = 6;
-// The 36 matrices lie this many bytes more than a multiple of 4096 apart: at the same distance from
-// a page's start they would all compete for the same lines of the first cache.
+// Bytes of a cache line. The 36 matrices lie a line further apart than they are long: multiples of
+// 4096 bytes apart they would all compete for the same places in the first cache.
 constexpr int64_t LINE = 64;
 constexpr int64_t MOST_CHANNELS = 1 << 14;
-constexpr int64_t TILES = 48;             // in a block whose matrices stay in the second cache
+constexpr int64_t TILES = 24;             // in a block, which one thread computes; 24 to 96 are as fast
 constexpr int64_t PAIR_VALUES = 1 << 13;  // of tile pairs times channels in a chunk
 typedef __m512 Floats;
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from resnetlab.models.resnet import Transition
-from resnetlab.training.compiled import compiled, compute_in_training
+from resnetlab.training.compiled import address, compiled, compute_in_training
 
 _LANES = 16
 """Channels that the compiled code handles at a time."""
@@ -68,7 +68,7 @@ class _Convolution(torch.autograd.Function):
             _apply(gradient, winners, weight, dx, None, (n, height, width), turned=True)
         if ctx.needs_input_grad[1]:
             dweight = torch.empty_like(weight)
-            tensors = map(_address, (x, gradient, winners, dweight))
+            tensors = map(address, (x, gradient, winners, dweight))
             sizes = (n, height, width, channels, len(weight))
             _library().winograd_weight_gradient(*tensors, *sizes)
         return dx, dweight, None
@@ -76,10 +76,6 @@ class _Convolution(torch.autograd.Function):
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
-
-
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
 
 
 def _apply(
@@ -100,7 +96,7 @@ def _apply(
     out, channels = weight.shape[:2]
     packed = torch.empty(36 * out * channels, dtype=torch.bfloat16)
     library.winograd_pack(weight.data_ptr(), packed.data_ptr(), out, channels, turned)
-    tensors = map(_address, (x, x_winners, packed, y, y_winners))
+    tensors = map(address, (x, x_winners, packed, y, y_winners))
     library.winograd_forward(*tensors, *plane, x.size(1), y.size(1))
 
 
@@ -113,6 +109,8 @@ def convolve(convolution: nn.Conv2d, x: Tensor, *, pool: bool = False) -> Tensor
     fits = (
         x.dtype == torch.bfloat16
         and weight.dtype == torch.float32
+        and x.numel() > 0
+        and (not pool or min(x.shape[2:]) > 1)
         and all(t.is_contiguous(memory_format=torch.channels_last) for t in (x, weight))
     )
     if not fits:
@@ -120,7 +118,12 @@ def convolve(convolution: nn.Conv2d, x: Tensor, *, pool: bool = False) -> Tensor
         return nn.functional.max_pool2d(y, 2) if pool else y
     missing = -x.size(1) % _LANES
     if missing:  # channels of zeros
-        x, weight = (nn.functional.pad(t, (0, 0, 0, 0, 0, missing)) for t in (x, weight))
+        x, weight = (
+            nn.functional.pad(t, (0, 0, 0, 0, 0, missing)).contiguous(
+                memory_format=torch.channels_last
+            )
+            for t in (x, weight)
+        )
     return _Convolution.apply(x, weight, pool)
 
 
