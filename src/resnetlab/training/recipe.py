@@ -217,7 +217,7 @@ _fast = _add(
         muon_momentum=0.6,
         warmup_epochs=0,
         label_smoothing=0.2,
-        epochs=13,
+        epochs=16,
         early_size=20,
         tta="flip-shift",
     ),
