@@ -424,7 +424,11 @@ def benchmark_training(
     steps: Annotated[int, arg(help="of each row; fewer if they last over 20 s")] = 20,
     json: Json = False,
 ) -> None:
-    """Measure the training loop's own steps, beside what the machine can do."""
+    """Measure the training loop's own steps, beside what the machine can do.
+
+    The share is of the operations that the network's definition needs: execution winograd does
+    fewer, and may pass 100 %.
+    """
     from resnetlab.benchmark import benchmark_training
 
     rows = benchmark_training(

@@ -47,7 +47,8 @@ class NetworkRate(Rate):
     multiply_adds: int
     """of the forward pass of one image"""
     gflops: float
-    """reached, counting two operations a multiply-add, and three forward passes a training step"""
+    """reached, counting two operations a multiply-add, and three forward passes a training step;
+    execution winograd does a quarter of those that are counted, so its share may pass 100 %"""
     matrix_product_gflops: float
     """that a large product reached just after, in bf16 where the machine has it, else in fp32"""
     convolution_gflops: float
