@@ -18,6 +18,7 @@
 #include <cstring>
 
 #include <immintrin.h>
+#include <omp.h>
 
 #ifndef __AVX512BF16__
 #error "Winograd's convolutions need a processor with AVX-512 BF16"
@@ -31,7 +32,8 @@ constexpr int64_t LANES = 16, POSITIONS = 36, OUTPUTS = 4, INPUTS = 6;
 constexpr int64_t LINE = 64;
 constexpr int64_t MOST_CHANNELS = 1 << 14;
 constexpr int64_t TILES = 24;             // in a block, which one thread computes; 24 to 96 are as fast
-constexpr int64_t PAIR_VALUES = 1 << 13;  // of tile pairs times channels in a chunk
+constexpr int64_t PAIR_VALUES = 1 << 13;  // of tile pairs times channels in a thread's chunk
+constexpr int64_t OWN_SUMS = 64 * 64;     // input times output channels that a thread sums alone
 typedef __m512 Floats;
 
 inline Floats widen(__m256i halves) {  // bf16 is the upper half of a float
@@ -318,16 +320,12 @@ int64_t panel(int64_t channels) {
     return channels % (4 * LANES) == 0 ? 4 * LANES : channels % (2 * LANES) == 0 ? 2 * LANES : LANES;
 }
 
-}  // namespace
-
-extern "C" {
-
-// packed (36, out / panel, in / 2, panel) words: the filters for `winograd_forward`. With `turned`
-// (36, in / panel, out / 2, panel) words: those turned by 180 degrees, in and out exchanged, that
-// take the gradient of the output to that of the input.
-void winograd_pack(const float* weight, uint32_t* packed, int64_t out, int64_t in, int turned) {
+// The filters' sums as words (36, out / panel, in / 2, panel). With `turned` (36, in / panel, out / 2,
+// panel): of the filters turned by 180 degrees, in and out exchanged, which take the gradient of the
+// output to that of the input. To be called by all threads.
+void pack(const float* weight, uint32_t* packed, int64_t out, int64_t in, bool turned) {
     const int64_t width = panel(turned ? in : out);
-    #pragma omp parallel for collapse(2)
+    #pragma omp for collapse(2)
     for (int64_t o = 0; o < out; o += 2)
         for (int64_t c = 0; c < in; c += LANES) {
             Floats u[2][POSITIONS];
@@ -353,19 +351,27 @@ void winograd_pack(const float* weight, uint32_t* packed, int64_t out, int64_t i
         }
 }
 
-// y (n, h, w, out) of x (n, h, w, in). With `y_winners` y is pooled, (n, h / 2, w / 2, out); with
-// `x_winners` x is the gradient of a pooled output.
-void winograd_forward(const uint16_t* x, const uint8_t* x_winners, const uint32_t* packed, uint16_t* y,
-                      uint8_t* y_winners, int64_t n, int64_t h, int64_t w, int64_t in, int64_t out) {
+}  // namespace
+
+extern "C" {
+
+// y (n, h, w, out) of x (n, h, w, in). With `y_winners` y is pooled, (n, h / 2, w / 2, out). With
+// `turned` x is the gradient of the output and y that of the input, of a convolution of out to in
+// channels; with `x_winners` that output was pooled.
+void winograd_forward(const uint16_t* x, const uint8_t* x_winners, const float* weight, uint16_t* y,
+                      uint8_t* y_winners, int64_t n, int64_t h, int64_t w, int64_t in, int64_t out,
+                      int turned) {
     const Plane plane(n, h, w);
     const Source source{x, x_winners, in};
     const Target target{y, y_winners, out};
     const int64_t width = panel(out), blocks = (plane.tiles + TILES - 1) / TILES;
     const int64_t v_stride = TILES * in + LINE / 2, m_stride = TILES * width + LINE / 4;
+    const Buffer<uint32_t> packed(POSITIONS * in * out / 2);
     #pragma omp parallel
     {
         const Buffer<uint16_t> v(POSITIONS * v_stride);
         const Buffer<float> m(POSITIONS * m_stride);
+        pack(weight, packed.data, turned ? in : out, turned ? out : in, turned);
         #pragma omp for
         for (int64_t block = 0; block < blocks; ++block) {
             const int64_t first = block * TILES, count = std::min(TILES, plane.tiles - first);
@@ -400,47 +406,72 @@ void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8
                               int64_t out) {
     const Plane plane(n, h, w);
     const Source inputs{x, nullptr, in}, gradients{dy, winners, out};
+    const int64_t threads = omp_get_max_threads(), size = POSITIONS * out * in;
+    // Sums of few channels fit a core's own cache: each thread has some, of its own tiles, which are
+    // added at the end. Otherwise all threads share one, and each computes a part of it.
+    const bool alone = out * in <= OWN_SUMS;
     const int64_t width = panel(in), pairs = (plane.tiles + 1) / 2;
-    const int64_t chunk = std::min(pairs, std::max<int64_t>(PAIR_VALUES / (in + out), 64));
+    const int64_t chunk = std::max<int64_t>(PAIR_VALUES / (in + out), 64) * (alone ? 1 : threads);
     const int64_t v_stride = chunk * in + LINE / 4, m_stride = chunk * out + LINE / 4;
-    const Buffer<uint32_t> v(POSITIONS * v_stride), m(POSITIONS * m_stride);
-    const Buffer<float> u(POSITIONS * out * in);
+    const int64_t most_teams = alone ? threads : 1;
+    const Buffer<uint32_t> all_v(most_teams * POSITIONS * v_stride);
+    const Buffer<uint32_t> all_m(most_teams * POSITIONS * m_stride);
+    const Buffer<float> all_u(most_teams * size);
     #pragma omp parallel
-    for (int64_t first = 0; first < pairs; first += chunk) {
-        const int64_t count = std::min(chunk, pairs - first);
-        #pragma omp for
-        for (int64_t t = 0; t < count; ++t)
-            for (int half = 0; half < 2; ++half) {  // a word holds the sums of two tiles
-                const int64_t tile = 2 * (first + t) + half;
-                inputs.read<INPUTS>(plane, tile, [&](int64_t c, const Floats* values) {
-                    Floats sums[POSITIONS];
-                    transform<Input, INPUTS, INPUTS>(values, sums);
-                    for (int64_t p = 0; p < POSITIONS; ++p)
-                        store_half(v + p * v_stride + t * in + c, half, sums[p]);
-                });
-                gradients.read<OUTPUTS>(plane, tile, [&](int64_t c, const Floats* values) {
-                    Floats sums[POSITIONS];
-                    transform<OutputGradient, OUTPUTS, INPUTS>(values, sums);
-                    for (int64_t p = 0; p < POSITIONS; ++p)
-                        store_half(m + p * m_stride + t * out + c, half, sums[p]);
-                });
+    {
+        const int64_t me = omp_get_thread_num(), together = omp_get_num_threads();
+        const int64_t teams = alone ? together : 1, team = alone ? me : 0;
+        const int64_t members = alone ? 1 : together, member = alone ? 0 : me;
+        const int64_t begin = pairs * team / teams, end = pairs * (team + 1) / teams;
+        uint32_t *v = all_v + team * POSITIONS * v_stride, *m = all_m + team * POSITIONS * m_stride;
+        float* u = all_u + team * size;
+        if (begin == end && !member) std::fill_n(u, size, 0.0f);
+        for (int64_t first = begin; first < end; first += chunk) {
+            const int64_t count = std::min(chunk, end - first);
+            for (int64_t t = count * member / members; t < count * (member + 1) / members; ++t)
+                for (int half = 0; half < 2; ++half) {  // a word holds the sums of two tiles
+                    const int64_t tile = 2 * (first + t) + half;
+                    inputs.read<INPUTS>(plane, tile, [&](int64_t c, const Floats* values) {
+                        Floats sums[POSITIONS];
+                        transform<Input, INPUTS, INPUTS>(values, sums);
+                        for (int64_t p = 0; p < POSITIONS; ++p)
+                            store_half(v + p * v_stride + t * in + c, half, sums[p]);
+                    });
+                    gradients.read<OUTPUTS>(plane, tile, [&](int64_t c, const Floats* values) {
+                        Floats sums[POSITIONS];
+                        transform<OutputGradient, OUTPUTS, INPUTS>(values, sums);
+                        for (int64_t p = 0; p < POSITIONS; ++p)
+                            store_half(m + p * m_stride + t * out + c, half, sums[p]);
+                    });
+                }
+            if (!alone) {
+                #pragma omp barrier
             }
-        #pragma omp for collapse(2)
-        for (int64_t p = 0; p < POSITIONS; ++p)
-            for (int64_t c = 0; c < in; c += width)
-                multiply({m + p * m_stride, 1, out, v + p * v_stride + c, in,
-                          u + p * out * in + c, in, count, first > 0}, out, width);
-    }
-    #pragma omp parallel for
-    for (int64_t o = 0; o < out; ++o)
-        for (int64_t c = 0; c < in; c += LANES)
-        {
-            Floats sums[POSITIONS], g[9];
-            for (int64_t p = 0; p < POSITIONS; ++p)
-                sums[p] = _mm512_loadu_ps(u + (p * out + o) * in + c);
-            transform<FilterGradient, INPUTS, 3>(sums, g);
-            for (int64_t i = 0; i < 9; ++i) _mm512_storeu_ps(dweight + (o * 9 + i) * in + c, g[i]);
+            const int64_t panels = in / width, jobs = POSITIONS * panels;
+            for (int64_t job = jobs * member / members; job < jobs * (member + 1) / members; ++job) {
+                const int64_t p = job / panels, c = job % panels * width;
+                multiply({m + p * m_stride, 1, out, v + p * v_stride + c, in, u + p * out * in + c,
+                          in, count, first > begin}, out, width);
+            }
+            if (!alone) {
+                #pragma omp barrier
+            }
         }
+        #pragma omp barrier
+        #pragma omp for
+        for (int64_t o = 0; o < out; ++o)
+            for (int64_t c = 0; c < in; c += LANES) {
+                Floats sums[POSITIONS], g[9];
+                for (int64_t p = 0; p < POSITIONS; ++p) {
+                    const float* of_position = all_u + (p * out + o) * in + c;
+                    sums[p] = _mm512_loadu_ps(of_position);
+                    for (int64_t i = 1; i < teams; ++i)
+                        sums[p] += _mm512_loadu_ps(of_position + i * size);
+                }
+                transform<FilterGradient, INPUTS, 3>(sums, g);
+                for (int64_t i = 0; i < 9; ++i) _mm512_storeu_ps(dweight + (o * 9 + i) * in + c, g[i]);
+            }
+    }
 }
 
 }

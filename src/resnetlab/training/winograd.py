@@ -30,8 +30,7 @@ _MOST = 2**14
 def _library() -> ctypes.CDLL:
     library = compiled("winograd")
     pointer, size = ctypes.c_void_p, ctypes.c_int64
-    library.winograd_pack.argtypes = [pointer, pointer, size, size, ctypes.c_int]
-    library.winograd_forward.argtypes = [*[pointer] * 5, *[size] * 5]
+    library.winograd_forward.argtypes = [*[pointer] * 5, *[size] * 5, ctypes.c_int]
     library.winograd_weight_gradient.argtypes = [*[pointer] * 4, *[size] * 5]
     return library
 
@@ -92,12 +91,8 @@ def _apply(
 
     ``plane`` is images, height and width without pooling.
     """
-    library = _library()
-    out, channels = weight.shape[:2]
-    packed = torch.empty(36 * out * channels, dtype=torch.bfloat16)
-    library.winograd_pack(weight.data_ptr(), packed.data_ptr(), out, channels, turned)
-    tensors = map(address, (x, x_winners, packed, y, y_winners))
-    library.winograd_forward(*tensors, *plane, x.size(1), y.size(1))
+    tensors = map(address, (x, x_winners, weight, y, y_winners))
+    _library().winograd_forward(*tensors, *plane, x.size(1), y.size(1), turned)
 
 
 def convolve(convolution: nn.Conv2d, x: Tensor, *, pool: bool = False) -> Tensor:
