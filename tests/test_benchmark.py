@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from resnetlab import benchmark, cli
@@ -145,6 +146,19 @@ def test_the_steps_are_those_of_the_loop():
     recipe = Recipe(batch_size=4, execution="plain")
     steps = training_steps(recipe, random_dataset(ARCHITECTURE, 32, 10))
     assert [next(steps) for _ in range(3)] == [4, 4, 4]  # an epoch has two
+
+
+def test_the_steps_see_images_of_full_size(monkeypatch):
+    shapes = []
+
+    def step(state, network, inputs, *_):
+        shapes.append(tuple(inputs.shape))
+        return torch.zeros(3)
+
+    monkeypatch.setattr(measure, "train_step", step)
+    recipe = Recipe(batch_size=4, execution="plain", early_size=16, early_share=0.5)
+    next(training_steps(recipe, random_dataset(ARCHITECTURE, 32, 10)))
+    assert shapes == [(4, 3, 32, 32)]
 
 
 def test_a_table_of_nothing():

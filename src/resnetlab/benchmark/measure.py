@@ -39,7 +39,9 @@ def training_steps(
     """The loop's own steps without end; yields this process's images after each.
 
     ``recipe.execution`` must be explicit. ``state`` may hold another network than the recipe's.
+    Images have their full size, though some recipes begin with smaller ones.
     """
+    recipe = replace(recipe, early_size=None)
     execution = Execution.parse(recipe.execution)
     world = world or World()
     if state is None:
