@@ -85,6 +85,14 @@ def tiny(tmp_path, samples):
 
 
 @pytest.fixture
+def use_threads():
+    """torch.set_num_threads, undone after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def gradient():
     """(model, images) -> its parameters' gradients as one vector, computed by an execution."""
 

@@ -120,19 +120,15 @@ def test_evaluation_is_untouched(name):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_repeats_to_the_bit(threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        torch.manual_seed(0)
-        x, skip = images(64, 32, 16, 16), images(64, 32, 16, 16)
-        results = []
-        for _ in range(10):
-            out = norm_relu(nn.BatchNorm2d(32), x, skip)
-            results.append(torch.cat((out, *torch.autograd.grad(out.square().sum(), (x, skip)))))
-        assert all(torch.equal(result, results[0]) for result in results)
-    finally:
-        torch.set_num_threads(before)
+def test_repeats_to_the_bit(threads, use_threads):
+    use_threads(threads)
+    torch.manual_seed(0)
+    x, skip = images(64, 32, 16, 16), images(64, 32, 16, 16)
+    results = []
+    for _ in range(10):
+        out = norm_relu(nn.BatchNorm2d(32), x, skip)
+        results.append(torch.cat((out, *torch.autograd.grad(out.square().sum(), (x, skip)))))
+    assert all(torch.equal(result, results[0]) for result in results)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

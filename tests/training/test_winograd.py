@@ -176,35 +176,28 @@ def test_other_convolutions_stay(changes):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_repeats_to_the_bit(threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        torch.manual_seed(0)
-        layer, x = convolution(64, 32), images(64, 64, 16, 16)
-        results = []
-        for _ in range(5):
-            out = convolve(layer, x)
-            parts = (out, *torch.autograd.grad(out.square().sum(), (x, layer.weight)))
-            results.append(torch.cat([part.flatten().float() for part in parts]))
-        assert all(torch.equal(result, results[0]) for result in results)
-    finally:
-        torch.set_num_threads(before)
+def test_repeats_to_the_bit(threads, use_threads):
+    use_threads(threads)
+    torch.manual_seed(0)
+    layer, x = convolution(64, 32), images(64, 64, 16, 16)
+    results = []
+    for _ in range(5):
+        out = convolve(layer, x)
+        parts = (out, *torch.autograd.grad(out.square().sum(), (x, layer.weight)))
+        results.append(torch.cat([part.flatten().float() for part in parts]))
+    assert all(torch.equal(result, results[0]) for result in results)
 
 
 @pytest.mark.parametrize("channels", [32, 128])
-def test_the_number_of_threads_is_as_good_as_nothing(channels):
+def test_the_number_of_threads_is_as_good_as_nothing(channels, use_threads):
     """Few channels are summed by each thread alone; of six, some have nothing to do."""
     torch.manual_seed(0)
     layer, x = convolution(channels, channels), images(1, channels, 7, 9)
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 6):
-            torch.set_num_threads(threads)
-            out = convolve(layer, x)
-            results.append((out, *torch.autograd.grad(out.square().sum(), (x, layer.weight))))
-    finally:
-        torch.set_num_threads(before)
+    results = []
+    for threads in (1, 2, 6):
+        use_threads(threads)
+        out = convolve(layer, x)
+        results.append((out, *torch.autograd.grad(out.square().sum(), (x, layer.weight))))
     for result in results[1:]:
         for mine, other in zip(result, results[0], strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)

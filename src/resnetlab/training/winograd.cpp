@@ -104,6 +104,14 @@ struct Plane {
 constexpr float P = 2.0f / 3, Q = 1 / P, PP = P * P, QQ = Q * Q, PPP = PP * P, QQQ = QQ * Q;
 constexpr float OF_P = 1 / (2 * PP * (PP - QQ)), OF_Q = 1 / (2 * QQ * (QQ - PP));
 
+// The values at the points P, -P, Q and -Q, of which the even and the odd parts are known.
+inline void at_points(Floats* y, int to, Floats even_p, Floats odd_p, Floats even_q, Floats odd_q) {
+    y[to] = even_p + odd_p;
+    y[2 * to] = even_p - odd_p;
+    y[3 * to] = even_q + odd_q;
+    y[4 * to] = even_q - odd_q;
+}
+
 // The transforms of one dimension: from values x, `from` apart, to values y, `to` apart.
 struct Input {  // B^T, 6 to 6
     static inline void apply(const Floats* x, int from, Floats* y, int to) {
@@ -111,10 +119,7 @@ struct Input {  // B^T, 6 to 6
         const Floats even_p = x4 - QQ * x2, odd_p = P * x3 - Q * x1;
         const Floats even_q = x4 - PP * x2, odd_q = Q * x3 - P * x1;
         y[0] = x[0] + x4 - (PP + QQ) * x2;
-        y[to] = even_p + odd_p;
-        y[2 * to] = even_p - odd_p;
-        y[3 * to] = even_q + odd_q;
-        y[4 * to] = even_q - odd_q;
+        at_points(y, to, even_p, odd_p, even_q, odd_q);
         y[5 * to] = x1 + x[5 * from] - (PP + QQ) * x3;
     }
 };
@@ -136,10 +141,7 @@ struct OutputGradient {  // A, 4 to 6
         const Floats even_p = x0 + PP * x2, odd_p = P * x1 + PPP * x3;
         const Floats even_q = x0 + QQ * x2, odd_q = Q * x1 + QQQ * x3;
         y[0] = x0;
-        y[to] = even_p + odd_p;
-        y[2 * to] = even_p - odd_p;
-        y[3 * to] = even_q + odd_q;
-        y[4 * to] = even_q - odd_q;
+        at_points(y, to, even_p, odd_p, even_q, odd_q);
         y[5 * to] = x3;
     }
 };
@@ -150,10 +152,7 @@ struct Filter {  // G, 3 to 6
         const Floats even_p = OF_P * (x0 + PP * x2), odd_p = OF_P * P * x1;
         const Floats even_q = OF_Q * (x0 + QQ * x2), odd_q = OF_Q * Q * x1;
         y[0] = x0;
-        y[to] = even_p + odd_p;
-        y[2 * to] = even_p - odd_p;
-        y[3 * to] = even_q + odd_q;
-        y[4 * to] = even_q - odd_q;
+        at_points(y, to, even_p, odd_p, even_q, odd_q);
         y[5 * to] = x2;
     }
 };
