@@ -10,13 +10,16 @@
 #include <vector>
 
 #include <omp.h>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 namespace {
 
 constexpr int64_t LANES = 16, GROUP = 4, BLOCK = LANES * GROUP, CHUNK = 64;
 typedef float Floats __attribute__((vector_size(64)));
 typedef uint32_t Words __attribute__((vector_size(64)));
-typedef int32_t Mask __attribute__((vector_size(64)));
+typedef double Doubles __attribute__((vector_size(128)));
 typedef uint16_t Halves __attribute__((vector_size(32)));
 
 inline Floats load(const float* p) {
@@ -34,13 +37,18 @@ inline Floats load(const uint16_t* p) {  // bf16 is the upper half of a float
 inline void store(float* p, Floats v) { std::memcpy(p, &v, sizeof v); }
 
 inline void store(uint16_t* p, Floats v) {  // to the nearest, ties to even
+#ifdef __AVX512BF16__
+    _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(v));
+#else
     Words w = (Words)v;
     w += 0x7fff + ((w >> 16) & 1);
     Halves h = __builtin_convertvector(w >> 16, Halves);
     std::memcpy(p, &h, sizeof h);
+#endif
 }
 
-inline Floats where(Mask mask, Floats v) { return (Floats)((Mask)v & mask); }
+// `v` where `of` is positive or not a number, else 0: as PyTorch's ReLU, NaN stays.
+inline Floats positive(Floats of, Floats v) { return of <= 0 ? Floats{} : v; }
 
 // How (rows, channels) is cut: `height` lines of `width` values, a multiple of BLOCK.
 struct Plan {
@@ -56,48 +64,70 @@ struct Plan {
     }
 };
 
-// Runs `first(at, column, a, b)` over all blocks, which adds to two sums a lane, then `between` with
-// the sums of each channel, then `second(at, column)` over all blocks.
-template <class First, class Between, class Second>
-void two_passes(const Plan& plan, First first, Between between, Second second) {
-    std::vector<std::vector<double>> of_threads(omp_get_max_threads());
+// Every thread has the same chunks in both passes; the second goes through them from the end, where
+// the first has left them in the cache.
+struct Share {
+    int64_t begin, end;
+    explicit Share(const Plan& plan)
+        : begin(plan.chunks * omp_get_thread_num() / omp_get_num_threads()),
+          end(plan.chunks * (omp_get_thread_num() + 1) / omp_get_num_threads()) {}
+};
+
+// `of(column)` gives a function that adds to two sums a lane, given where a block of 64 values of that
+// column begins; the sums of all blocks, for each channel: (2, channels).
+template <class Of>
+std::vector<double> two_sums(const Plan& plan, Of of) {
+    std::vector<std::vector<Doubles>> of_threads(omp_get_max_threads());
     #pragma omp parallel
     {
-        const int64_t n = omp_get_num_threads(), me = omp_get_thread_num();
-        const int64_t begin = plan.chunks * me / n, end = plan.chunks * (me + 1) / n;
-        std::vector<double>& sums = of_threads[me];
-        sums.resize(2 * plan.channels);
-        for (int64_t chunk = begin; chunk < end; ++chunk) {
+        std::vector<Doubles>& lanes = of_threads[omp_get_thread_num()];
+        lanes.resize(2 * plan.width / LANES);
+        const Share share(plan);
+        for (int64_t chunk = share.begin; chunk < share.end; ++chunk) {
             const int64_t top = chunk * CHUNK, bottom = std::min(top + CHUNK, plan.height);
             for (int64_t column = 0; column < plan.width; column += BLOCK) {
                 Floats a[GROUP] = {}, b[GROUP] = {};
-                for (int64_t line = top; line < bottom; ++line)
-                    first(line * plan.width + column, column, a, b);
-                for (int64_t g = 0; g < GROUP; ++g)
-                    for (int64_t lane = 0; lane < LANES; ++lane) {
-                        const int64_t c = (column + g * LANES + lane) % plan.channels;
-                        sums[c] += a[g][lane];
-                        sums[plan.channels + c] += b[g][lane];
-                    }
+                const auto add = of(column);
+                for (int64_t line = top; line < bottom; ++line) add(line * plan.width + column, a, b);
+                for (int64_t g = 0; g < GROUP; ++g) {
+                    lanes[column / LANES + g] += __builtin_convertvector(a[g], Doubles);
+                    lanes[(plan.width + column) / LANES + g] += __builtin_convertvector(b[g], Doubles);
+                }
             }
         }
-        #pragma omp barrier
-        #pragma omp single
-        {
-            // In the threads' order, so that a resumed training repeats an unbroken one to the bit.
-            std::vector<double> total = of_threads[0];
-            for (int64_t t = 1; t < n; ++t)
-                for (size_t i = 0; i < total.size(); ++i) total[i] += of_threads[t][i];
-            between(total.data(), total.data() + plan.channels);
-        }
-        for (int64_t chunk = end - 1; chunk >= begin; --chunk) {
+    }
+    // In the threads' order, so that a resumed training repeats an unbroken one to the bit.
+    std::vector<double> sums(2 * plan.channels);
+    for (const auto& lanes : of_threads)
+        for (int64_t i = 0; i < (int64_t)lanes.size() * LANES; ++i)
+            sums[i / plan.width * plan.channels + i % plan.channels] += lanes[i / LANES][i % LANES];
+    return sums;
+}
+
+// `of(column)` gives a function that is run where each block of that column begins.
+template <class Of>
+void each_block(const Plan& plan, Of of) {
+    #pragma omp parallel
+    {
+        const Share share(plan);
+        for (int64_t chunk = share.end - 1; chunk >= share.begin; --chunk) {
             const int64_t top = chunk * CHUNK, bottom = std::min(top + CHUNK, plan.height);
-            for (int64_t column = 0; column < plan.width; column += BLOCK)
-                for (int64_t line = top; line < bottom; ++line)
-                    second(line * plan.width + column, column);
+            for (int64_t column = 0; column < plan.width; column += BLOCK) {
+                const auto run = of(column);
+                for (int64_t line = top; line < bottom; ++line) run(line * plan.width + column);
+            }
         }
     }
 }
+
+// A block's values of something that each channel has, kept in registers.
+struct Lanes {
+    Floats values[GROUP];
+    Lanes(const std::vector<float>& of, int64_t column) {
+        for (int64_t g = 0; g < GROUP; ++g) values[g] = load(&of[column + g * LANES]);
+    }
+    Floats operator[](int64_t g) const { return values[g]; }
+};
 
 // Of each channel: mean, 1 / deviation, scale and shift; the norm is scale * x + shift.
 struct Statistics {
@@ -112,40 +142,38 @@ void forward(const T* x, const T* skip, T* out, const float* weight, const float
              int64_t channels, double eps, double momentum) {
     const Plan plan(rows, channels);
     const Statistics of(statistics, channels);
-    std::vector<float> scale, shift;
-    two_passes(
-        plan,
-        [&](int64_t at, int64_t, Floats* a, Floats* b) {
+    const std::vector<double> sums = two_sums(plan, [=](int64_t) {
+        return [=](int64_t at, Floats* a, Floats* b) {
             for (int64_t g = 0; g < GROUP; ++g) {
                 const Floats v = load(x + at + g * LANES);
                 a[g] += v;
                 b[g] += v * v;
             }
-        },
-        [&](const double* sum, const double* squares) {
-            for (int64_t c = 0; c < channels; ++c) {
-                const double m = sum[c] / rows;
-                const double variance = std::max(0.0, squares[c] / rows - m * m);
-                const double inverse = 1 / std::sqrt(variance + eps);
-                of.mean[c] = m;
-                of.inverse[c] = inverse;
-                of.scale[c] = weight[c] * inverse;
-                of.shift[c] = bias[c] - m * weight[c] * inverse;
-                running_mean[c] += momentum * (m - running_mean[c]);
-                const double unbiased = variance * rows / std::max<int64_t>(rows - 1, 1);
-                running_var[c] += momentum * (unbiased - running_var[c]);
-            }
-            scale = plan.spread(of.scale);
-            shift = plan.spread(of.shift);
-        },
-        [&](int64_t at, int64_t column) {
+        };
+    });
+    for (int64_t c = 0; c < channels; ++c) {
+        const double m = sums[c] / rows;
+        const double variance = std::max(0.0, sums[channels + c] / rows - m * m);
+        const double inverse = 1 / std::sqrt(variance + eps);
+        of.mean[c] = m;
+        of.inverse[c] = inverse;
+        of.scale[c] = weight[c] * inverse;
+        of.shift[c] = bias[c] - m * weight[c] * inverse;
+        running_mean[c] += momentum * (m - running_mean[c]);
+        const double unbiased = variance * rows / std::max<int64_t>(rows - 1, 1);
+        running_var[c] += momentum * (unbiased - running_var[c]);
+    }
+    const auto scale = plan.spread(of.scale), shift = plan.spread(of.shift);
+    each_block(plan, [&](int64_t column) {
+        return [=, a = Lanes(scale, column), b = Lanes(shift, column)](int64_t at) {
             for (int64_t g = 0; g < GROUP; ++g) {
-                const int64_t i = at + g * LANES, c = column + g * LANES;
-                Floats v = load(x + i) * load(&scale[c]) + load(&shift[c]);
+                const int64_t i = at + g * LANES;
+                Floats v = load(x + i) * a[g] + b[g];
                 if (SKIP) v += load(skip + i);
-                store(out + i, RELU ? where(~(v <= 0), v) : v);  // NaN stays, as in PyTorch
+                store(out + i, RELU ? positive(v, v) : v);
             }
-        });
+        };
+    });
 }
 
 // d1 and d2 are the gradients of the output's two uses (d2 may be null). With SKIP the gradient of
@@ -157,46 +185,47 @@ void backward(const T* d1, const T* d2, const T* x, const T* skip, T* dx, T* dsk
     const Statistics of(statistics, channels);
     const auto mean = plan.spread(of.mean), scale = plan.spread(of.scale);
     const auto shift = plan.spread(of.shift);
-    std::vector<float> of_x(channels), constant(channels);
-    std::vector<float> of_x_lanes, constant_lanes;
-    auto gradient = [&](int64_t i, int64_t c) {
-        Floats d = load(d1 + i);
-        if (d2) d += load(d2 + i);
-        if (!RELU) return d;
-        Floats z = load(x + i) * load(&scale[c]) + load(&shift[c]);
-        if (SKIP) z += load(skip + i);
-        return where(~(z <= 0), d);
+    // The gradient of the norm's output where x is v.
+    auto gradient = [&](int64_t column) {
+        return [=, a = Lanes(scale, column), b = Lanes(shift, column)](int64_t i, int64_t g, Floats v) {
+            Floats d = load(d1 + i);
+            if (d2) d += load(d2 + i);
+            if (!RELU) return d;
+            Floats z = v * a[g] + b[g];
+            if (SKIP) z += load(skip + i);
+            return positive(z, d);
+        };
     };
-    two_passes(
-        plan,
-        [&](int64_t at, int64_t column, Floats* a, Floats* b) {
+    const std::vector<double> sums = two_sums(plan, [&](int64_t column) {
+        return [=, m = Lanes(mean, column), gradient = gradient(column)](int64_t at, Floats* a, Floats* b) {
             for (int64_t g = 0; g < GROUP; ++g) {
-                const int64_t i = at + g * LANES, c = column + g * LANES;
-                const Floats d = gradient(i, c);
+                const int64_t i = at + g * LANES;
+                const Floats v = load(x + i), d = gradient(i, g, v);
                 if (SKIP) store(dskip + i, d);
                 a[g] += d;
-                b[g] += d * (load(x + i) - load(&mean[c]));
+                b[g] += d * (v - m[g]);
             }
-        },
-        [&](const double* sum, const double* products) {
-            for (int64_t c = 0; c < channels; ++c) {
-                const double inverse = of.inverse[c];
-                dbias[c] = sum[c];
-                dweight[c] = products[c] * inverse;
-                of_x[c] = -of.scale[c] * inverse * inverse * products[c] / rows;
-                constant[c] = -of.scale[c] * sum[c] / rows - of_x[c] * of.mean[c];
-            }
-            of_x_lanes = plan.spread(of_x.data());
-            constant_lanes = plan.spread(constant.data());
-        },
-        [&](int64_t at, int64_t column) {
+        };
+    });
+    std::vector<float> of_x(channels), constant(channels);
+    for (int64_t c = 0; c < channels; ++c) {
+        const double sum = sums[c], product = sums[channels + c], inverse = of.inverse[c];
+        dbias[c] = sum;
+        dweight[c] = product * inverse;
+        of_x[c] = -of.scale[c] * inverse * inverse * product / rows;
+        constant[c] = -of.scale[c] * sum / rows - of_x[c] * of.mean[c];
+    }
+    const auto of_x_lanes = plan.spread(of_x.data()), constant_lanes = plan.spread(constant.data());
+    each_block(plan, [&](int64_t column) {
+        return [=, a = Lanes(scale, column), b = Lanes(of_x_lanes, column),
+                c = Lanes(constant_lanes, column), gradient = gradient(column)](int64_t at) {
             for (int64_t g = 0; g < GROUP; ++g) {
-                const int64_t i = at + g * LANES, c = column + g * LANES;
-                const Floats d = SKIP ? load(dskip + i) : gradient(i, c);
-                store(dx + i, d * load(&scale[c]) + load(x + i) * load(&of_x_lanes[c])
-                                  + load(&constant_lanes[c]));
+                const int64_t i = at + g * LANES;
+                const Floats v = load(x + i), d = SKIP ? load(dskip + i) : gradient(i, g, v);
+                store(dx + i, d * a[g] + v * b[g] + c[g]);
             }
-        });
+        };
+    });
 }
 
 template <class T>

@@ -30,7 +30,6 @@ constexpr int64_t LANES = 16, POSITIONS = 36, OUTPUTS = 4, INPUTS = 6;
 // Bytes of a cache line. The 36 matrices lie a line further apart than they are long: multiples of
 // 4096 bytes apart they would all compete for the same places in the first cache.
 constexpr int64_t LINE = 64;
-constexpr int64_t MOST_CHANNELS = 1 << 14;
 constexpr int64_t TILES = 24;             // in a block, which one thread computes; 24 to 96 are as fast
 constexpr int64_t PAIR_VALUES = 1 << 13;  // of tile pairs times channels in a thread's chunk
 constexpr int64_t OWN_SUMS = 64 * 64;     // input times output channels that a thread sums alone
@@ -46,16 +45,20 @@ inline Floats load(const uint16_t* p) { return widen(_mm256_loadu_si256((const _
 
 inline void store(uint16_t* p, Floats v) { _mm256_storeu_si256((__m256i*)p, narrow(v)); }
 
+// Past the caches: memory that is written as a whole need not be read first.
+inline void stream(uint16_t* p, Floats v) { _mm256_stream_si256((__m256i*)p, narrow(v)); }
+
 inline void store_words(uint32_t* p, Floats low, Floats high) {
     const __m512i a = _mm512_cvtepu16_epi32(narrow(low)), b = _mm512_cvtepu16_epi32(narrow(high));
     _mm512_storeu_si512(p, _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
 }
 
-// The lower halves of 16 words (the upper ones become 0) or the upper ones.
+// Of 16 words the lower halves, which lie side by side until their upper halves are known too.
 inline void store_half(uint32_t* p, bool upper, Floats v) {
-    __m512i words = _mm512_cvtepu16_epi32(narrow(v));
-    if (upper) words = _mm512_or_si512(_mm512_loadu_si512(p), _mm512_slli_epi32(words, 16));
-    _mm512_storeu_si512(p, words);
+    if (!upper) return store((uint16_t*)p, v);
+    const __m512i lower = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
+    const __m512i words = _mm512_cvtepu16_epi32(narrow(v));
+    _mm512_storeu_si512(p, _mm512_or_si512(lower, _mm512_slli_epi32(words, 16)));
 }
 
 template <class T>
@@ -84,19 +87,15 @@ struct Plane {
         return half;
     }
 
-    // Where the SIZE x SIZE pixels around a tile start; those outside of the image at `outside`.
-    template <int SIZE, class T>
-    void pixels(T* x, int64_t channels, int64_t tile, T* outside, T** at) const {
-        const int64_t border = (SIZE - step) / 2, image = tile / (rows * columns);
-        const int64_t top = tile / columns % rows * step - border;
-        const int64_t left = tile % columns * step - border;
-        T* const corner = x + ((image * height + top) * width + left) * channels;
-        for (int64_t i = 0; i < SIZE; ++i) {
-            const bool row_inside = tile < tiles && top + i >= 0 && top + i < height;
-            for (int64_t j = 0; j < SIZE; ++j) {
-                const bool inside = row_inside && left + j >= 0 && left + j < width;
-                at[i * SIZE + j] = inside ? corner + (i * width + j) * channels : outside;
-            }
+    // The tiles from `first` on as runs along a row of tiles: take(number, image, top, left, tiles) with
+    // the first pixel of the first of them. Tiles beyond the last image lie below it.
+    template <class Take>
+    void runs(int64_t first, int64_t count, Take take) const {
+        for (int64_t t = 0, size; t < count; t += size) {
+            const int64_t tile = first + t, row = tile / columns, column = tile % columns;
+            size = std::min({count - t, columns - column, TILES});
+            const bool real = tile < tiles;
+            take(t, real ? row / rows : 0, real ? row % rows * step : height + step, column * step, size);
         }
     }
 };
@@ -124,14 +123,17 @@ struct Input {  // B^T, 6 to 6
     }
 };
 
+// Said, not left to the compiler: what is pooled is rounded as what would have been written.
+inline Floats multiply_add(float a, Floats b, Floats c) { return _mm512_fmadd_ps(_mm512_set1_ps(a), b, c); }
+
 struct Output {  // A^T, 6 to 4
     static inline void apply(const Floats* x, int from, Floats* y, int to) {
         const Floats even_p = x[from] + x[2 * from], odd_p = x[from] - x[2 * from];
         const Floats even_q = x[3 * from] + x[4 * from], odd_q = x[3 * from] - x[4 * from];
         y[0] = x[0] + even_p + even_q;
-        y[to] = P * odd_p + Q * odd_q;
-        y[2 * to] = PP * even_p + QQ * even_q;
-        y[3 * to] = PPP * odd_p + QQQ * odd_q + x[5 * from];
+        y[to] = multiply_add(P, odd_p, Q * odd_q);
+        y[2 * to] = multiply_add(PP, even_p, QQ * even_q);
+        y[3 * to] = multiply_add(PPP, odd_p, multiply_add(QQQ, odd_q, x[5 * from]));
     }
 };
 
@@ -182,42 +184,58 @@ struct Source {
     const uint8_t* winners;
     int64_t channels;
 
-    // The pixels (SIZE, SIZE) around a tile; `take` is called with the first of each 16 channels.
-    template <int SIZE, class Take>
-    void read(const Plane& plane, int64_t tile, Take take) const {
-        static const uint16_t zeros[MOST_CHANNELS] = {};
-        static const uint8_t nobody[MOST_CHANNELS] = {};
-        Floats values[SIZE * SIZE];
-        if (!winners) {
-            const uint16_t* at[SIZE * SIZE];
-            plane.pixels<SIZE>(x, channels, tile, zeros, at);
+    // Transforms the SIZE x SIZE pixels around each of `count` tiles, 16 channels at a time; `take` is
+    // called with a tile's number, the first channel, the position and its 16 sums.
+    template <class Transform, int SIZE, class Take>
+    void read(const Plane& plane, int64_t first, int64_t count, Take take) const {
+        if (winners) read<Transform, SIZE, 2>(plane.pooled(), first, count, take);
+        else read<Transform, SIZE, 1>(plane, first, count, take);
+    }
+
+    // The same of a plane that was made smaller by SHRINK. Neighbouring tiles share columns of pixels,
+    // which are transformed once.
+    template <class Transform, int SIZE, int SHRINK, class Take>
+    void read(const Plane& plane, int64_t first, int64_t count, Take take) const {
+        constexpr int64_t BORDER = (SIZE - OUTPUTS) / 2;
+        Floats columns[(TILES * OUTPUTS + 2 * BORDER) * INPUTS];
+        const int64_t line = plane.width * channels;
+        plane.runs(first, count, [&](int64_t t, int64_t image, int64_t top, int64_t left, int64_t run) {
+            int64_t lines[SIZE];  // where they begin; -1 outside of the image
+            for (int64_t i = 0; i < SIZE; ++i) {
+                const int64_t row = top * SHRINK + i - BORDER;
+                const bool inside = row >= 0 && row < plane.height * SHRINK;
+                lines[i] = inside ? (image * plane.height + row / SHRINK) * line : -1;
+            }
             for (int64_t c = 0; c < channels; c += LANES) {
-                for (int i = 0; i < SIZE * SIZE; ++i) values[i] = load(at[i] + c);
-                take(c, values);
-            }
-            return;
-        }
-        // Six pixels in a row are the second of a pair, two pairs, and the first of a pair.
-        constexpr int CUT = SIZE == INPUTS, PAIRS = SIZE / 2 + CUT;
-        const uint16_t* at[PAIRS * PAIRS];
-        const uint8_t* who[PAIRS * PAIRS];
-        const Plane half = plane.pooled();
-        half.pixels<PAIRS>(x, channels, tile, zeros, at);
-        half.pixels<PAIRS>(winners, channels, tile, nobody, who);
-        for (int64_t c = 0; c < channels; c += LANES) {
-            for (int i = 0; i < PAIRS * PAIRS; ++i) {
-                const Floats v = load(at[i] + c);
-                const __m128i bytes = _mm_loadu_si128((const __m128i*)(who[i] + c));
-                const __m512i winner = _mm512_cvtepu8_epi32(bytes);
-                for (int j = 0; j < 4; ++j) {
-                    const int row = i / PAIRS * 2 + j / 2 - CUT, column = i % PAIRS * 2 + j % 2 - CUT;
-                    if (row < 0 || row >= SIZE || column < 0 || column >= SIZE) continue;
-                    const __mmask16 won = _mm512_cmpeq_epi32_mask(winner, _mm512_set1_epi32(j));
-                    values[row * SIZE + column] = _mm512_maskz_mov_ps(won, v);
+                for (int64_t j = 0; j < run * OUTPUTS + 2 * BORDER; ++j) {
+                    const int64_t column = left * SHRINK + j - BORDER;
+                    const bool inside = column >= 0 && column < plane.width * SHRINK;
+                    Floats values[SIZE] = {};
+                    for (int64_t i = 0; i < SIZE; ++i) {
+                        if (!inside || lines[i] < 0) continue;
+                        const int64_t at = lines[i] + column / SHRINK * channels + c;
+                        values[i] = load(x + at);
+                        if (SHRINK > 1) values[i] = won(at, (i + BORDER) % 2 * 2 + column % 2, values[i]);
+                        // The next row of tiles: the processor does not foresee such short runs.
+                        if (i >= BORDER && i < BORDER + OUTPUTS && c % (LINE / 2) == 0)
+                            _mm_prefetch((const char*)(x + at + OUTPUTS / SHRINK * line), _MM_HINT_T0);
+                    }
+                    Transform::apply(values, 1, columns + j * INPUTS, 1);
                 }
+                for (int64_t k = 0; k < run; ++k)
+                    for (int64_t i = 0; i < INPUTS; ++i) {
+                        Floats sums[INPUTS];
+                        Transform::apply(columns + k * OUTPUTS * INPUTS + i, INPUTS, sums, 1);
+                        for (int64_t j = 0; j < INPUTS; ++j) take(t + k, c, i * INPUTS + j, sums[j]);
+                    }
             }
-            take(c, values);
-        }
+        });
+    }
+
+    // v where the winner was the pixel in this corner of its 2x2, else 0.
+    Floats won(int64_t at, int corner, Floats v) const {
+        const __m512i winner = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(winners + at)));
+        return _mm512_maskz_mov_ps(_mm512_cmpeq_epi32_mask(winner, _mm512_set1_epi32(corner)), v);
     }
 };
 
@@ -227,57 +245,67 @@ struct Target {
     uint8_t* winners;
     int64_t channels;
 
-    // `give` is called with the first of each 16 of `count` channels from `first` on.
+    // `give` is called with a tile's number and the first of each 16 of `width` channels from `first` on.
     template <class Give>
-    void write(const Plane& plane, int64_t tile, int64_t first, int64_t count, Give give) const {
-        uint16_t outside[4 * LANES], *at[OUTPUTS * OUTPUTS];
-        uint8_t nobody[4 * LANES], *who[4];
-        Floats values[OUTPUTS * OUTPUTS];
-        if (!winners) {
-            plane.pixels<OUTPUTS>(y + first, channels, tile, outside, at);
-            for (int64_t c = 0; c < count; c += LANES) {
-                give(c, values);
-                for (int i = 0; i < OUTPUTS * OUTPUTS; ++i) store(at[i] + c, values[i]);
-            }
-            return;
-        }
-        const Plane half = plane.pooled();
-        half.pixels<2>(y + first, channels, tile, outside, at);
-        half.pixels<2>(winners + first, channels, tile, nobody, who);
-        for (int64_t c = 0; c < count; c += LANES) {
-            give(c, values);
-            for (Floats& value : values) value = widen(narrow(value));  // as they would be compared
-            for (int i = 0; i < 4; ++i) {
-                const Floats* corner = values + i / 2 * 2 * OUTPUTS + i % 2 * 2;
-                Floats best = corner[0];
-                __m512i winner = _mm512_setzero_si512();
-                for (int j = 1; j < 4; ++j) {
-                    const Floats v = corner[j / 2 * OUTPUTS + j % 2];
-                    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-                    const __mmask16 larger = nan | _mm512_cmp_ps_mask(v, best, _CMP_GT_OQ);
-                    best = _mm512_mask_mov_ps(best, larger, v);
-                    winner = _mm512_mask_mov_epi32(winner, larger, _mm512_set1_epi32(j));
+    void write(const Plane& plane, int64_t tile, int64_t count, int64_t first, int64_t width,
+               Give give) const {
+        if (winners) write<2>(plane.pooled(), tile, count, first, width, give);
+        else write<4>(plane, tile, count, first, width, give);
+    }
+
+    // The same for tiles of STEP x STEP pixels.
+    template <int STEP, class Give>
+    void write(const Plane& plane, int64_t tile, int64_t count, int64_t first, int64_t width,
+               Give give) const {
+        const int64_t line = plane.width * channels;
+        plane.runs(tile, count, [&](int64_t t, int64_t image, int64_t top, int64_t left, int64_t run) {
+            for (int64_t k = 0; k < run; ++k, left += STEP) {
+                const int64_t corner = (image * plane.height + top) * line + left * channels + first;
+                for (int64_t c = 0; c < width; c += LANES) {
+                    Floats values[OUTPUTS * OUTPUTS];
+                    give(t + k, c, values);
+                    for (int64_t i = 0; i < STEP && top + i < plane.height; ++i)
+                        for (int64_t j = 0; j < STEP && left + j < plane.width; ++j) {
+                            const int64_t at = corner + i * line + j * channels + c;
+                            stream(y + at, STEP == OUTPUTS
+                                               ? values[i * OUTPUTS + j]
+                                               : pool(values + 2 * i * OUTPUTS + 2 * j, winners + at));
+                        }
                 }
-                store(at[i] + c, best);
-                _mm_storeu_si128((__m128i*)(who[i] + c), _mm512_cvtepi32_epi8(winner));
             }
+        });
+    }
+
+    // The largest of 2x2; `who` becomes its number.
+    static Floats pool(const Floats* corner, uint8_t* who) {
+        Floats best = widen(narrow(corner[0]));  // as they would be compared
+        __m512i winner = _mm512_setzero_si512();
+        for (int j = 1; j < 4; ++j) {
+            const Floats v = widen(narrow(corner[j / 2 * OUTPUTS + j % 2]));
+            const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+            const __mmask16 larger = nan | _mm512_cmp_ps_mask(v, best, _CMP_GT_OQ);
+            best = _mm512_mask_mov_ps(best, larger, v);
+            winner = _mm512_mask_mov_epi32(winner, larger, _mm512_set1_epi32(j));
         }
+        _mm_storeu_si128((__m128i*)who, _mm512_cvtepi32_epi8(winner));
+        return best;
     }
 };
 
-// c (rows, width) = or += a (rows, depth) b (depth, width), a and b in words of two values: element
-// (r, i) of a is a[r * a_row + i * a_step], row i of b starts at b[i * b_step].
+// c (rows, width) = or += a (rows, depth) b (depth, width), a and b in words of two values. Of a BLOCK
+// words of each row lie together, rows A_ROW words apart, and the next words a_step further; row i of
+// b starts at b[i * b_step].
 struct Product {
-    const uint32_t *a;
-    int64_t a_row, a_step;
-    const uint32_t *b;
+    const uint32_t* a;
+    int64_t a_step;
+    const uint32_t* b;
     int64_t b_step;
-    float *c;
+    float* c;
     int64_t c_row, depth;
     bool add;
 };
 
-template <int ROWS, int VECTORS>
+template <int A_ROW, int BLOCK, int ROWS, int VECTORS>
 void multiply(const Product& of) {
     Floats sums[ROWS][VECTORS];
     auto c = [&](int r, int n) { return of.c + r * of.c_row + n * LANES; };
@@ -285,12 +313,17 @@ void multiply(const Product& of) {
         for (int n = 0; n < VECTORS; ++n)
             sums[r][n] = of.add ? _mm512_loadu_ps(c(r, n)) : _mm512_setzero_ps();
     const uint32_t *a = of.a, *b = of.b;
-    for (int64_t i = 0; i < of.depth; ++i, a += of.a_step, b += of.b_step) {
-        __m512bh right[VECTORS];
-        for (int n = 0; n < VECTORS; ++n) right[n] = (__m512bh)_mm512_loadu_si512(b + n * LANES);
-        for (int r = 0; r < ROWS; ++r) {
-            const __m512bh left = (__m512bh)_mm512_set1_epi32(a[r * of.a_row]);
-            for (int n = 0; n < VECTORS; ++n) sums[r][n] = _mm512_dpbf16_ps(sums[r][n], left, right[n]);
+    for (int64_t i = 0; i < of.depth; i += BLOCK, a += of.a_step) {
+        #pragma GCC unroll 8
+        for (int k = 0; k < BLOCK; ++k, b += of.b_step) {
+            __m512bh right[VECTORS];
+            for (int n = 0; n < VECTORS; ++n) right[n] = (__m512bh)_mm512_loadu_si512(b + n * LANES);
+            #pragma GCC unroll 24
+            for (int r = 0; r < ROWS; ++r) {
+                const __m512bh left = (__m512bh)_mm512_set1_epi32(a[r * A_ROW + k]);
+                for (int n = 0; n < VECTORS; ++n)
+                    sums[r][n] = _mm512_dpbf16_ps(sums[r][n], left, right[n]);
+            }
         }
     }
     for (int r = 0; r < ROWS; ++r)
@@ -298,20 +331,21 @@ void multiply(const Product& of) {
 }
 
 // In passes of ROWS rows, the rest in passes of half as many.
-template <int ROWS, int VECTORS>
+template <int A_ROW, int BLOCK, int ROWS, int VECTORS>
 void multiply_rows(Product of, int64_t rows) {
-    for (; rows >= ROWS; rows -= ROWS, of.a += ROWS * of.a_row, of.c += ROWS * of.c_row)
-        multiply<ROWS, VECTORS>(of);
+    for (; rows >= ROWS; rows -= ROWS, of.a += ROWS * A_ROW, of.c += ROWS * of.c_row)
+        multiply<A_ROW, BLOCK, ROWS, VECTORS>(of);
     if constexpr (ROWS > 1) {
-        if (rows) multiply_rows<ROWS / 2, VECTORS>(of, rows);
+        if (rows) multiply_rows<A_ROW, BLOCK, ROWS / 2, VECTORS>(of, rows);
     }
 }
 
 // As many rows at a time as the 32 registers have room for.
+template <int A_ROW, int BLOCK>
 void multiply(const Product& of, int64_t rows, int64_t width) {
-    if (width == 4 * LANES) multiply_rows<6, 4>(of, rows);
-    else if (width == 2 * LANES) multiply_rows<12, 2>(of, rows);
-    else multiply_rows<16, 1>(of, rows);
+    if (width == 4 * LANES) multiply_rows<A_ROW, BLOCK, 6, 4>(of, rows);
+    else if (width == 2 * LANES) multiply_rows<A_ROW, BLOCK, 12, 2>(of, rows);
+    else multiply_rows<A_ROW, BLOCK, 24, 1>(of, rows);
 }
 
 // How many of the channels are computed at a time.
@@ -374,27 +408,25 @@ void winograd_forward(const uint16_t* x, const uint8_t* x_winners, const float* 
         #pragma omp for
         for (int64_t block = 0; block < blocks; ++block) {
             const int64_t first = block * TILES, count = std::min(TILES, plane.tiles - first);
-            for (int64_t t = 0; t < count; ++t)
-                source.read<INPUTS>(plane, first + t, [&](int64_t c, const Floats* values) {
-                    Floats sums[POSITIONS];
-                    transform<Input, INPUTS, INPUTS>(values, sums);
-                    for (int64_t p = 0; p < POSITIONS; ++p)
-                        store(v + p * v_stride + t * in + c, sums[p]);
+            source.read<Input, INPUTS>(
+                plane, first, count, [&](int64_t t, int64_t c, int64_t p, Floats sums) {
+                    store(v + p * v_stride + c * TILES + t * LANES, sums);
                 });
             for (int64_t o = 0; o < out; o += width) {
                 for (int64_t p = 0; p < POSITIONS; ++p)
-                    multiply({(const uint32_t*)(v + p * v_stride), in / 2, 1,
-                              packed + (p * out + o) * in / 2, width,
-                              m + p * m_stride, width, in / 2, false}, count, width);
-                for (int64_t t = 0; t < count; ++t)
-                    target.write(plane, first + t, o, width, [&](int64_t c, Floats* values) {
-                        Floats products[POSITIONS];
-                        for (int64_t p = 0; p < POSITIONS; ++p)
-                            products[p] = _mm512_load_ps(m + p * m_stride + t * width + c);
-                        transform<Output, INPUTS, OUTPUTS>(products, values);
-                    });
+                    multiply<LANES / 2, LANES / 2>(
+                        {(const uint32_t*)(v + p * v_stride), TILES * LANES / 2,
+                         packed + (p * out + o) * in / 2, width, m + p * m_stride, width, in / 2,
+                         false}, count, width);
+                target.write(plane, first, count, o, width, [&](int64_t t, int64_t c, Floats* values) {
+                    Floats products[POSITIONS];
+                    for (int64_t p = 0; p < POSITIONS; ++p)
+                        products[p] = _mm512_load_ps(m + p * m_stride + t * width + c);
+                    transform<Output, INPUTS, OUTPUTS>(products, values);
+                });
             }
         }
+        _mm_sfence();  // what was streamed is there for the other threads, too
     }
 }
 
@@ -427,29 +459,25 @@ void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8
         if (begin == end && !member) std::fill_n(u, size, 0.0f);
         for (int64_t first = begin; first < end; first += chunk) {
             const int64_t count = std::min(chunk, end - first);
-            for (int64_t t = count * member / members; t < count * (member + 1) / members; ++t)
-                for (int half = 0; half < 2; ++half) {  // a word holds the sums of two tiles
-                    const int64_t tile = 2 * (first + t) + half;
-                    inputs.read<INPUTS>(plane, tile, [&](int64_t c, const Floats* values) {
-                        Floats sums[POSITIONS];
-                        transform<Input, INPUTS, INPUTS>(values, sums);
-                        for (int64_t p = 0; p < POSITIONS; ++p)
-                            store_half(v + p * v_stride + t * in + c, half, sums[p]);
-                    });
-                    gradients.read<OUTPUTS>(plane, tile, [&](int64_t c, const Floats* values) {
-                        Floats sums[POSITIONS];
-                        transform<OutputGradient, OUTPUTS, INPUTS>(values, sums);
-                        for (int64_t p = 0; p < POSITIONS; ++p)
-                            store_half(m + p * m_stride + t * out + c, half, sums[p]);
-                    });
-                }
+            const int64_t mine = count * member / members, size = count * (member + 1) / members - mine;
+            // A word holds the sums of two tiles.
+            inputs.read<Input, INPUTS>(
+                plane, 2 * (first + mine), 2 * size,
+                [&](int64_t t, int64_t c, int64_t p, Floats sums) {
+                    store_half(v + p * v_stride + (mine + t / 2) * in + c, t % 2, sums);
+                });
+            gradients.read<OutputGradient, OUTPUTS>(
+                plane, 2 * (first + mine), 2 * size,
+                [&](int64_t t, int64_t c, int64_t p, Floats sums) {
+                    store_half(m + p * m_stride + (mine + t / 2) * out + c, t % 2, sums);
+                });
             if (!alone) {
                 #pragma omp barrier
             }
             const int64_t panels = in / width, jobs = POSITIONS * panels;
             for (int64_t job = jobs * member / members; job < jobs * (member + 1) / members; ++job) {
                 const int64_t p = job / panels, c = job % panels * width;
-                multiply({m + p * m_stride, 1, out, v + p * v_stride + c, in, u + p * out * in + c,
+                multiply<1, 1>({m + p * m_stride, out, v + p * v_stride + c, in, u + p * out * in + c,
                           in, count, first > begin}, out, width);
             }
             if (!alone) {
