@@ -31,8 +31,8 @@ constexpr int64_t LANES = 16, POSITIONS = 36, OUTPUTS = 4, INPUTS = 6;
 // 4096 bytes apart they would all compete for the same places in the first cache.
 constexpr int64_t LINE = 64;
 constexpr int64_t TILES = 24;             // in a block, which one thread computes; 24 to 96 are as fast
-constexpr int64_t PAIR_VALUES = 1 << 13;  // of tile pairs times channels in a thread's chunk
-constexpr int64_t OWN_SUMS = 64 * 64;     // input times output channels that a thread sums alone
+constexpr int64_t PAIR_VALUES = 1 << 12;  // of tile pairs times channels in a thread's chunk
+constexpr int64_t OWN_SUMS = 64 * 256;    // input times output channels that a thread sums alone
 typedef __m512 Floats;
 
 inline Floats widen(__m256i halves) {  // bf16 is the upper half of a float
@@ -442,7 +442,7 @@ void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8
     // added at the end. Otherwise all threads share one, and each computes a part of it.
     const bool alone = out * in <= OWN_SUMS;
     const int64_t width = panel(in), pairs = (plane.tiles + 1) / 2;
-    const int64_t chunk = std::max<int64_t>(PAIR_VALUES / (in + out), 64) * (alone ? 1 : threads);
+    const int64_t chunk = std::max<int64_t>(PAIR_VALUES / (in + out), 32) * (alone ? 1 : threads);
     const int64_t v_stride = chunk * in + LINE / 4, m_stride = chunk * out + LINE / 4;
     const int64_t most_teams = alone ? threads : 1;
     const Buffer<uint32_t> all_v(most_teams * POSITIONS * v_stride);
