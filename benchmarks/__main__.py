@@ -65,7 +65,7 @@ def full(folder: Path) -> Iterator[Section]:
         training.means(),
         Effort(rounds=3, seconds=3),
     )
-    for channels, size in ((32, 16), (64, 8), (64, 32), (128, 16), (256, 8), (512, 4)):
+    for channels, size in ((16, 32), (32, 16), (64, 8), (64, 32), (128, 16), (256, 8), (512, 4)):
         yield _compared(
             f"3x3 convolution and gradients, {channels} channels at {size} pixels, batch 128",
             training.convolutions(channels, size),

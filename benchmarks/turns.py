@@ -113,7 +113,7 @@ def compete(contestants: Sequence[Contestant], effort: Effort) -> list[Result]:
             name = contestant.name
             running[name] = Running(contestant)
             try:
-                steps[name] = _warm_up(running[name], effort.seconds)
+                steps[name] = warm_up(running[name], effort.seconds)
             except SkipError as error:
                 running.pop(name).stop()
                 results[name].skipped = str(error)
@@ -129,7 +129,7 @@ def compete(contestants: Sequence[Contestant], effort: Effort) -> list[Result]:
     return list(results.values())
 
 
-def _warm_up(contestant: Running, seconds: float) -> int:
+def warm_up(contestant: Running, seconds: float) -> int:
     """Let it compile and fill its caches; how many steps its turns shall have."""
     for _ in range(2):
         contestant.take_turn(1)

@@ -235,8 +235,9 @@ def _report(training: Any) -> None:
     if training.test_tta is not None:
         result = training.test_tta
         print(f"with test-time augmentation ({result.tta}) {result.top1:.2f} %")
+    validated = training.history[-1]["val_top1"] is not None
     for name, what in (
-        ("best.pt", "the network, best on the validation images"),
+        ("best.pt", f"the network, {'best on the validation images' if validated else 'at the end'}"),
         ("test.json", "its result on the test set"),
         ("metrics.jsonl", "every epoch"),
         ("curves.png", "the same as a picture"),

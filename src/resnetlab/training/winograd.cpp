@@ -249,8 +249,8 @@ struct Target {
     template <class Give>
     void write(const Plane& plane, int64_t tile, int64_t count, int64_t first, int64_t width,
                Give give) const {
-        if (winners) write<2>(plane.pooled(), tile, count, first, width, give);
-        else write<4>(plane, tile, count, first, width, give);
+        if (winners) write<OUTPUTS / 2>(plane.pooled(), tile, count, first, width, give);
+        else write<OUTPUTS>(plane, tile, count, first, width, give);
     }
 
     // The same for tiles of STEP x STEP pixels.
