@@ -59,7 +59,7 @@ def full(folder: Path) -> Iterator[Section]:
     for model in ("resnet20", "resnet18"):
         contestants = training.plain_against_ours(model)
         title = f"Training {model} on CIFAR-10, batch 128: the plain loop and resnetlab"
-        yield _compared(title, contestants, Effort(rounds=3, seconds=5))
+        yield _compared(title, contestants, Effort(rounds=9, seconds=5))
     yield _compared(
         "Training resnet20, batch 128: what each means brings",
         training.means(),

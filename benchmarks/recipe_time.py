@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.training import PAPER_IMAGES, plain_against_ours
 from benchmarks.turns import Running, warm_up
 from resnetlab import train
+from resnetlab.training.recipe import get_recipe
 
 SECONDS = 20
 """Of each of the two turns of the plain loop."""
@@ -21,16 +22,19 @@ SECONDS = 20
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.recipe_time", description=__doc__)
-    arguments.add_argument("recipe", help="whose network is resnet20, as the plain loop's")
+    arguments.add_argument("recipe", help="one of resnet20 on cifar10")
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
+    recipe = get_recipe(options.recipe, seed=options.seed)
+    if (recipe.model, recipe.dataset) != ("resnet20", "cifar10"):
+        arguments.error(f"the plain loop trains resnet20 on cifar10, {recipe.name} does not.")
     plain = Running(plain_against_ours("resnet20")[0])
     try:
         steps = warm_up(plain, SECONDS)
         rates = [plain.take_turn(steps)]
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            training = train(options.recipe, seed=options.seed, out=Path(folder) / "run")
+            training = train(recipe, out=Path(folder) / "run")
             seconds = time.perf_counter() - began
         rates.append(plain.take_turn(steps))
     finally:
@@ -38,7 +42,7 @@ def main() -> None:
     paper = PAPER_IMAGES / (sum(rates) / len(rates))
     assert training.test
     print(
-        f"{options.recipe}, seed {options.seed}: {training.test.top1:.2f} % on the test set after "
+        f"{recipe.name}, seed {recipe.seed}: {training.test.top1:.2f} % on the test set after "
         f"{seconds:,.0f} s, data and test included.\nplain loop: {rates[0]:.1f} images/s before, "
         f"{rates[1]:.1f} after: {paper:,.0f} s for {PAPER_IMAGES:,} images, "
         f"{paper / seconds:.1f} times as long."

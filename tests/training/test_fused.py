@@ -61,12 +61,15 @@ def test_operation_is_norm_addition_relu(n, channels, height, width, dtype, shor
         assert_close(ours, theirs, 1e-4)
 
 
-def test_nan_is_let_through():
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_nan_is_let_through(value):
     """A training that has diverged must not look as if it had not."""
     x = images(2, 64, 4, 4).detach()
-    x[0, 0, 0, 0] = torch.nan
-    out = norm_relu(nn.BatchNorm2d(64), x)
-    assert torch.equal(out.isnan(), nn.BatchNorm2d(64)(x).relu().isnan())
+    x[0, 0, 0, 0] = value
+    ours, usual = nn.BatchNorm2d(64), nn.BatchNorm2d(64)
+    assert torch.equal(norm_relu(ours, x).isnan(), usual(x).relu().isnan())
+    for mine, other in zip(ours.buffers(), usual.buffers(), strict=True):
+        assert torch.equal(mine.isnan(), other.isnan())
 
 
 @pytest.mark.parametrize("n", [0, 1])

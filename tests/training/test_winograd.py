@@ -44,7 +44,7 @@ def error(ours, exact):
     inputs=st.sampled_from([16, 24, 32, 48, 64, 96, 128]),
     outputs=st.sampled_from([16, 32, 48, 64, 96, 192]),
     height=st.integers(1, 11),
-    width=st.integers(1, 11),
+    width=st.one_of(st.integers(1, 23), st.sampled_from([97, 130])),
     pool=st.booleans(),
 )
 def test_it_is_the_convolution_and_its_gradients(n, inputs, outputs, height, width, pool):
@@ -175,11 +175,11 @@ def test_other_convolutions_stay(changes):
     assert ["forward" in vars(layer) for layer in model] == [False, True]
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_repeats_to_the_bit(threads, use_threads):
+@pytest.mark.parametrize(("threads", "channels"), [(1, 64), (3, 64), (3, 192)])
+def test_repeats_to_the_bit(threads, channels, use_threads):
     use_threads(threads)
     torch.manual_seed(0)
-    layer, x = convolution(64, 32), images(64, 64, 16, 16)
+    layer, x = convolution(channels, channels), images(32, channels, 16, 16)
     results = []
     for _ in range(5):
         out = convolve(layer, x)
@@ -188,7 +188,7 @@ def test_repeats_to_the_bit(threads, use_threads):
     assert all(torch.equal(result, results[0]) for result in results)
 
 
-@pytest.mark.parametrize("channels", [32, 128])
+@pytest.mark.parametrize("channels", [32, 192])
 def test_the_number_of_threads_is_as_good_as_nothing(channels, use_threads):
     """Few channels are summed by each thread alone; of six, some have nothing to do."""
     torch.manual_seed(0)

@@ -153,7 +153,7 @@ void forward(const T* x, const T* skip, T* out, const float* weight, const float
     });
     for (int64_t c = 0; c < channels; ++c) {
         const double m = sums[c] / rows;
-        const double variance = std::max(0.0, sums[channels + c] / rows - m * m);
+        const double variance = std::max(sums[channels + c] / rows - m * m, 0.0);  // NaN stays
         const double inverse = 1 / std::sqrt(variance + eps);
         of.mean[c] = m;
         of.inverse[c] = inverse;

@@ -438,8 +438,9 @@ void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8
     const Plane plane(n, h, w);
     const Source inputs{x, nullptr, in}, gradients{dy, winners, out};
     const int64_t threads = omp_get_max_threads(), size = POSITIONS * out * in;
-    // Sums of few channels fit a core's own cache: each thread has some, of its own tiles, which are
-    // added at the end. Otherwise all threads share one, and each computes a part of it.
+    // Up to OWN_SUMS each thread sums up its own tiles, and the sums are added at the end, which is cheaper
+    // than waiting for each other (measured with two threads). Beyond, all threads share one, and each
+    // computes a part of it.
     const bool alone = out * in <= OWN_SUMS;
     const int64_t width = panel(in), pairs = (plane.tiles + 1) / 2;
     const int64_t chunk = std::max<int64_t>(PAIR_VALUES / (in + out), 32) * (alone ? 1 : threads);

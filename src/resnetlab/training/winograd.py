@@ -21,7 +21,7 @@ from resnetlab.training.compiled import address, compiled, compute_in_training
 _LANES = 16
 """Channels that the compiled code handles at a time."""
 _FEWEST = 16
-"""Channels from which the products saved outweigh the sums added."""
+"""Channels from which the products saved outweigh the sums added (measured for multiples of 16)."""
 
 
 @cache
@@ -123,7 +123,7 @@ def convolve(convolution: nn.Conv2d, x: Tensor, *, pool: bool = False) -> Tensor
 def use_winograd(model: nn.Module) -> None:
     """Let the 3x3 convolutions of ``model``, in place, compute so in training; weights stay.
 
-    Those of another stride or of few channels stay as they are. ValueError, one sentence, where
+    Those of another stride, of few channels or of an odd number of them (``_suits``) stay as they are. ValueError, one sentence, where
     ``winograd.cpp`` cannot be compiled.
     """
     _library()
