@@ -21,7 +21,8 @@ SECONDS = 20
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks.recipe_time", description=__doc__)
+    name = "python -m benchmarks.recipe_time"
+    arguments = argparse.ArgumentParser(prog=name, description=__doc__)
     arguments.add_argument("recipe", help="one of resnet20 on cifar10")
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()

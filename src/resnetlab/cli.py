@@ -236,8 +236,9 @@ def _report(training: Any) -> None:
         result = training.test_tta
         print(f"with test-time augmentation ({result.tta}) {result.top1:.2f} %")
     validated = training.history[-1]["val_top1"] is not None
+    chosen = "best on the validation images" if validated else "as it was at the end"
     for name, what in (
-        ("best.pt", f"the network, {'best on the validation images' if validated else 'at the end'}"),
+        ("best.pt", f"the network, {chosen}"),
         ("test.json", "its result on the test set"),
         ("metrics.jsonl", "every epoch"),
         ("curves.png", "the same as a picture"),

@@ -123,8 +123,8 @@ def convolve(convolution: nn.Conv2d, x: Tensor, *, pool: bool = False) -> Tensor
 def use_winograd(model: nn.Module) -> None:
     """Let the 3x3 convolutions of ``model``, in place, compute so in training; weights stay.
 
-    Those of another stride, of few channels or of an odd number of them (``_suits``) stay as they are. ValueError, one sentence, where
-    ``winograd.cpp`` cannot be compiled.
+    Those of another stride, of few channels, or whose outputs are not a multiple of 16 stay as they
+    are. ValueError, one sentence, where ``winograd.cpp`` cannot be compiled.
     """
     _library()
     for module in model.modules():
