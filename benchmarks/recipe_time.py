@@ -23,10 +23,13 @@ SECONDS = 20
 def main() -> None:
     name = "python -m benchmarks.recipe_time"
     arguments = argparse.ArgumentParser(prog=name, description=__doc__)
-    arguments.add_argument("recipe", help="one of resnet20 on cifar10")
+    arguments.add_argument("recipe", help="one that trains resnet20 on cifar10")
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
-    recipe = get_recipe(options.recipe, seed=options.seed)
+    try:
+        recipe = get_recipe(options.recipe, seed=options.seed)
+    except ValueError as error:
+        arguments.error(str(error))
     if (recipe.model, recipe.dataset) != ("resnet20", "cifar10"):
         arguments.error(f"the plain loop trains resnet20 on cifar10, {recipe.name} does not.")
     plain = Running(plain_against_ours("resnet20")[0])

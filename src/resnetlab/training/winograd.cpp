@@ -460,15 +460,16 @@ void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8
         if (begin == end && !member) std::fill_n(u, size, 0.0f);
         for (int64_t first = begin; first < end; first += chunk) {
             const int64_t count = std::min(chunk, end - first);
-            const int64_t mine = count * member / members, size = count * (member + 1) / members - mine;
+            const int64_t mine = count * member / members;
+            const int64_t share = count * (member + 1) / members - mine;
             // A word holds the sums of two tiles.
             inputs.read<Input, INPUTS>(
-                plane, 2 * (first + mine), 2 * size,
+                plane, 2 * (first + mine), 2 * share,
                 [&](int64_t t, int64_t c, int64_t p, Floats sums) {
                     store_half(v + p * v_stride + (mine + t / 2) * in + c, t % 2, sums);
                 });
             gradients.read<OutputGradient, OUTPUTS>(
-                plane, 2 * (first + mine), 2 * size,
+                plane, 2 * (first + mine), 2 * share,
                 [&](int64_t t, int64_t c, int64_t p, Floats sums) {
                     store_half(m + p * m_stride + (mine + t / 2) * out + c, t % 2, sums);
                 });
