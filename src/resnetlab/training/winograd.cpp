@@ -31,9 +31,10 @@ constexpr int64_t LANES = 16, POSITIONS = 36, OUTPUTS = 4, INPUTS = 6;
 // 4096 bytes apart they would all compete for the same places in the first cache.
 constexpr int64_t LINE = 64;
 constexpr int64_t TILES = 24;             // in a block, which one thread computes; 24 to 96 are as fast
-constexpr int64_t PAIR_VALUES = 1 << 12;  // of tile pairs times channels in a thread's chunk
+constexpr int64_t PAIR_VALUES = 1 << 14;  // of tile pairs times channels in a thread's chunk
 constexpr int64_t OWN_SUMS = 64 * 256;    // input times output channels that a thread sums alone
 typedef __m512 Floats;
+typedef uint32_t Words __attribute__((vector_size(64)));
 
 inline Floats widen(__m256i halves) {  // bf16 is the upper half of a float
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
@@ -48,17 +49,11 @@ inline void store(uint16_t* p, Floats v) { _mm256_storeu_si256((__m256i*)p, narr
 // Past the caches: memory that is written as a whole need not be read first.
 inline void stream(uint16_t* p, Floats v) { _mm256_stream_si256((__m256i*)p, narrow(v)); }
 
+// 16 words of a value of `low` and one of `high` each.
 inline void store_words(uint32_t* p, Floats low, Floats high) {
-    const __m512i a = _mm512_cvtepu16_epi32(narrow(low)), b = _mm512_cvtepu16_epi32(narrow(high));
-    _mm512_storeu_si512(p, _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
-}
-
-// Of 16 words the lower halves, which lie side by side until their upper halves are known too.
-inline void store_half(uint32_t* p, bool upper, Floats v) {
-    if (!upper) return store((uint16_t*)p, v);
-    const __m512i lower = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
-    const __m512i words = _mm512_cvtepu16_epi32(narrow(v));
-    _mm512_storeu_si512(p, _mm512_or_si512(lower, _mm512_slli_epi32(words, 16)));
+    const __m512i halves = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+    const Words lows = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, highs = lows + LANES;
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi16((__m512i)(lows | highs << 16), halves));
 }
 
 template <class T>
@@ -169,11 +164,12 @@ struct FilterGradient {  // G^T, 6 to 3
     }
 };
 
-// The transform of both dimensions, x (FROM, FROM) to y (TO, TO).
+// The transform of both dimensions, x (FROM, FROM), its values `from` apart, to y (TO, TO).
 template <class Transform, int FROM, int TO>
-inline void transform(const Floats* x, Floats* y) {
+inline void transform(const Floats* x, int from, Floats* y) {
     Floats half[FROM * TO];
-    for (int i = 0; i < FROM; ++i) Transform::apply(x + i * FROM, 1, half + i * TO, 1);
+    #pragma GCC unroll 6
+    for (int i = 0; i < FROM; ++i) Transform::apply(x + i * FROM * from, from, half + i * TO, 1);
     for (int j = 0; j < TO; ++j) Transform::apply(half + j, TO, y + j, TO);
 }
 
@@ -182,50 +178,62 @@ inline void transform(const Floats* x, Floats* y) {
 struct Source {
     const uint16_t* x;
     const uint8_t* winners;
-    int64_t channels;
+    int64_t images, channels;
 
-    // Transforms the SIZE x SIZE pixels around each of `count` tiles, 16 channels at a time; `take` is
-    // called with a tile's number, the first channel, the position and its 16 sums.
-    template <class Transform, int SIZE, class Take>
+    // Transforms the SIZE x SIZE pixels around each of `count` tiles, 16 channels at a time, of TOGETHER
+    // images at a time; `take` is called with a tile's number, the first channel, the position and 16
+    // sums of each image.
+    template <class Transform, int SIZE, int TOGETHER, class Take>
     void read(const Plane& plane, int64_t first, int64_t count, Take take) const {
-        if (winners) read<Transform, SIZE, 2>(plane.pooled(), first, count, take);
-        else read<Transform, SIZE, 1>(plane, first, count, take);
+        if (winners) read<Transform, SIZE, TOGETHER, 2>(plane.pooled(), first, count, take);
+        else read<Transform, SIZE, TOGETHER, 1>(plane, first, count, take);
     }
 
     // The same of a plane that was made smaller by SHRINK. Neighbouring tiles share columns of pixels,
     // which are transformed once.
-    template <class Transform, int SIZE, int SHRINK, class Take>
+    template <class Transform, int SIZE, int TOGETHER, int SHRINK, class Take>
     void read(const Plane& plane, int64_t first, int64_t count, Take take) const {
         constexpr int64_t BORDER = (SIZE - OUTPUTS) / 2;
-        Floats columns[(TILES * OUTPUTS + 2 * BORDER) * INPUTS];
-        const int64_t line = plane.width * channels;
+        Floats columns[TOGETHER][(TILES * OUTPUTS + 2 * BORDER) * INPUTS];
+        // Copies: for all the compiler knows, a member could change with every store.
+        const uint16_t* const x = this->x;
+        const uint8_t* const winners = this->winners;
+        const int64_t images = this->images, channels = this->channels, line = plane.width * channels;
         plane.runs(first, count, [&](int64_t t, int64_t image, int64_t top, int64_t left, int64_t run) {
-            int64_t lines[SIZE];  // where they begin; -1 outside of the image
-            for (int64_t i = 0; i < SIZE; ++i) {
-                const int64_t row = top * SHRINK + i - BORDER;
-                const bool inside = row >= 0 && row < plane.height * SHRINK;
-                lines[i] = inside ? (image * plane.height + row / SHRINK) * line : -1;
-            }
-            for (int64_t c = 0; c < channels; c += LANES) {
-                for (int64_t j = 0; j < run * OUTPUTS + 2 * BORDER; ++j) {
-                    const int64_t column = left * SHRINK + j - BORDER;
-                    const bool inside = column >= 0 && column < plane.width * SHRINK;
-                    Floats values[SIZE] = {};
-                    for (int64_t i = 0; i < SIZE; ++i) {
-                        if (!inside || lines[i] < 0) continue;
-                        const int64_t at = lines[i] + column / SHRINK * channels + c;
-                        values[i] = load(x + at);
-                        if (SHRINK > 1) values[i] = won(at, (i + BORDER) % 2 * 2 + column % 2, values[i]);
-                        // The next row of tiles: the processor does not foresee such short runs.
-                        if (i >= BORDER && i < BORDER + OUTPUTS && c % (LINE / 2) == 0)
-                            _mm_prefetch((const char*)(x + at + OUTPUTS / SHRINK * line), _MM_HINT_T0);
-                    }
-                    Transform::apply(values, 1, columns + j * INPUTS, 1);
+            const uint16_t* lines[TOGETHER][SIZE];  // null outside of the image
+            for (int64_t n = 0; n < TOGETHER; ++n)
+                for (int64_t i = 0; i < SIZE; ++i) {
+                    const int64_t row = top * SHRINK + i - BORDER, of = image * TOGETHER + n;
+                    const bool inside = row >= 0 && row < plane.height * SHRINK && of < images;
+                    lines[n][i] = inside ? x + (of * plane.height + row / SHRINK) * line : nullptr;
                 }
+            for (int64_t c = 0; c < channels; c += LANES) {
+                // The next row of tiles: the processor does not foresee such short runs.
+                const int64_t ahead = c % (LINE / 2) == 0 ? OUTPUTS / SHRINK * line : 0;
+                for (int64_t n = 0; n < TOGETHER; ++n)
+                    for (int64_t j = 0; j < run * OUTPUTS + 2 * BORDER; ++j) {
+                        const int64_t column = left * SHRINK + j - BORDER;
+                        const bool inside = column >= 0 && column < plane.width * SHRINK;
+                        Floats values[SIZE] = {};
+                        for (int64_t i = 0; i < SIZE; ++i) {
+                            if (!inside || !lines[n][i]) continue;
+                            const uint16_t* at = lines[n][i] + column / SHRINK * channels + c;
+                            values[i] = load(at);
+                            if (SHRINK > 1) {
+                                const int corner = (i + BORDER) % 2 * 2 + column % 2;
+                                values[i] = won(winners + (at - x), corner, values[i]);
+                            }
+                            if (i >= BORDER && i < BORDER + OUTPUTS)
+                                _mm_prefetch((const char*)(at + ahead), _MM_HINT_T0);
+                        }
+                        Transform::apply(values, 1, columns[n] + j * INPUTS, 1);
+                    }
                 for (int64_t k = 0; k < run; ++k)
                     for (int64_t i = 0; i < INPUTS; ++i) {
-                        Floats sums[INPUTS];
-                        Transform::apply(columns + k * OUTPUTS * INPUTS + i, INPUTS, sums, 1);
+                        Floats sums[INPUTS][TOGETHER];
+                        for (int64_t n = 0; n < TOGETHER; ++n)
+                            Transform::apply(columns[n] + k * OUTPUTS * INPUTS + i, INPUTS,
+                                             sums[0] + n, TOGETHER);
                         for (int64_t j = 0; j < INPUTS; ++j) take(t + k, c, i * INPUTS + j, sums[j]);
                     }
             }
@@ -233,8 +241,8 @@ struct Source {
     }
 
     // v where the winner was the pixel in this corner of its 2x2, else 0.
-    Floats won(int64_t at, int corner, Floats v) const {
-        const __m512i winner = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(winners + at)));
+    static Floats won(const uint8_t* winners, int corner, Floats v) {
+        const __m512i winner = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)winners));
         return _mm512_maskz_mov_ps(_mm512_cmpeq_epi32_mask(winner, _mm512_set1_epi32(corner)), v);
     }
 };
@@ -257,15 +265,18 @@ struct Target {
     template <int STEP, class Give>
     void write(const Plane& plane, int64_t tile, int64_t count, int64_t first, int64_t width,
                Give give) const {
-        const int64_t line = plane.width * channels;
+        uint16_t* const y = this->y;  // copies, as in Source
+        uint8_t* const winners = this->winners;
+        const int64_t channels = this->channels, line = plane.width * channels;
         plane.runs(tile, count, [&](int64_t t, int64_t image, int64_t top, int64_t left, int64_t run) {
             for (int64_t k = 0; k < run; ++k, left += STEP) {
                 const int64_t corner = (image * plane.height + top) * line + left * channels + first;
+                const int64_t rows = plane.height - top, columns = plane.width - left;
                 for (int64_t c = 0; c < width; c += LANES) {
                     Floats values[OUTPUTS * OUTPUTS];
                     give(t + k, c, values);
-                    for (int64_t i = 0; i < STEP && top + i < plane.height; ++i)
-                        for (int64_t j = 0; j < STEP && left + j < plane.width; ++j) {
+                    for (int64_t i = 0; i < STEP && i < rows; ++i)
+                        for (int64_t j = 0; j < STEP && j < columns; ++j) {
                             const int64_t at = corner + i * line + j * channels + c;
                             stream(y + at, STEP == OUTPUTS
                                                ? values[i * OUTPUTS + j]
@@ -309,6 +320,7 @@ template <int A_ROW, int BLOCK, int ROWS, int VECTORS>
 void multiply(const Product& of) {
     Floats sums[ROWS][VECTORS];
     auto c = [&](int r, int n) { return of.c + r * of.c_row + n * LANES; };
+    #pragma GCC unroll 24
     for (int r = 0; r < ROWS; ++r)
         for (int n = 0; n < VECTORS; ++n)
             sums[r][n] = of.add ? _mm512_loadu_ps(c(r, n)) : _mm512_setzero_ps();
@@ -326,17 +338,18 @@ void multiply(const Product& of) {
             }
         }
     }
+    #pragma GCC unroll 24
     for (int r = 0; r < ROWS; ++r)
         for (int n = 0; n < VECTORS; ++n) _mm512_storeu_ps(c(r, n), sums[r][n]);
 }
 
-// In passes of ROWS rows, the rest in passes of half as many.
+// In passes of ROWS rows, the rest in passes of fewer.
 template <int A_ROW, int BLOCK, int ROWS, int VECTORS>
 void multiply_rows(Product of, int64_t rows) {
     for (; rows >= ROWS; rows -= ROWS, of.a += ROWS * A_ROW, of.c += ROWS * of.c_row)
         multiply<A_ROW, BLOCK, ROWS, VECTORS>(of);
     if constexpr (ROWS > 1) {
-        if (rows) multiply_rows<A_ROW, BLOCK, ROWS / 2, VECTORS>(of, rows);
+        if (rows) multiply_rows<A_ROW, BLOCK, ROWS % 3 ? ROWS / 2 : ROWS / 3 * 2, VECTORS>(of, rows);
     }
 }
 
@@ -366,7 +379,7 @@ void pack(const float* weight, uint32_t* packed, int64_t out, int64_t in, bool t
                 Floats g[9];
                 for (int64_t i = 0; i < 9; ++i)
                     g[turned ? 8 - i : i] = _mm512_loadu_ps(weight + ((o + s) * 9 + i) * in + c);
-                transform<Filter, 3, INPUTS>(g, u[s]);
+                transform<Filter, 3, INPUTS>(g, 1, u[s]);
             }
             for (int64_t p = 0; p < POSITIONS; ++p) {
                 if (turned) {
@@ -395,7 +408,7 @@ void winograd_forward(const uint16_t* x, const uint8_t* x_winners, const float* 
                       uint8_t* y_winners, int64_t n, int64_t h, int64_t w, int64_t in, int64_t out,
                       int turned) {
     const Plane plane(n, h, w);
-    const Source source{x, x_winners, in};
+    const Source source{x, x_winners, n, in};
     const Target target{y, y_winners, out};
     const int64_t width = panel(out), blocks = (plane.tiles + TILES - 1) / TILES;
     const int64_t v_stride = TILES * in + LINE / 2, m_stride = TILES * width + LINE / 4;
@@ -408,9 +421,10 @@ void winograd_forward(const uint16_t* x, const uint8_t* x_winners, const float* 
         #pragma omp for
         for (int64_t block = 0; block < blocks; ++block) {
             const int64_t first = block * TILES, count = std::min(TILES, plane.tiles - first);
-            source.read<Input, INPUTS>(
-                plane, first, count, [&](int64_t t, int64_t c, int64_t p, Floats sums) {
-                    store(v + p * v_stride + c * TILES + t * LANES, sums);
+            source.read<Input, INPUTS, 1>(
+                plane, first, count,
+                [v_stride, to = v.data](int64_t t, int64_t c, int64_t p, const Floats* sums) {
+                    store(to + p * v_stride + c * TILES + t * LANES, sums[0]);
                 });
             for (int64_t o = 0; o < out; o += width) {
                 for (int64_t p = 0; p < POSITIONS; ++p)
@@ -419,10 +433,8 @@ void winograd_forward(const uint16_t* x, const uint8_t* x_winners, const float* 
                          packed + (p * out + o) * in / 2, width, m + p * m_stride, width, in / 2,
                          false}, count, width);
                 target.write(plane, first, count, o, width, [&](int64_t t, int64_t c, Floats* values) {
-                    Floats products[POSITIONS];
-                    for (int64_t p = 0; p < POSITIONS; ++p)
-                        products[p] = _mm512_load_ps(m + p * m_stride + t * width + c);
-                    transform<Output, INPUTS, OUTPUTS>(products, values);
+                    const Floats* products = (const Floats*)(m + t * width + c);
+                    transform<Output, INPUTS, OUTPUTS>(products, m_stride / LANES, values);
                 });
             }
         }
@@ -435,19 +447,26 @@ void winograd_forward(const uint16_t* x, const uint8_t* x_winners, const float* 
 void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8_t* winners,
                               float* dweight, int64_t n, int64_t h, int64_t w, int64_t in,
                               int64_t out) {
-    const Plane plane(n, h, w);
-    const Source inputs{x, nullptr, in}, gradients{dy, winners, out};
+    // A word holds the sums of the same tile of two images.
+    const Plane plane((n + 1) / 2, h, w);
+    const Source inputs{x, nullptr, n, in}, gradients{dy, winners, n, out};
     const int64_t threads = omp_get_max_threads(), size = POSITIONS * out * in;
     // Up to OWN_SUMS each thread sums up its own tiles, and the sums are added at the end, which is cheaper
     // than waiting for each other (measured with two threads). Beyond, all threads share one, and each
     // computes a part of it.
     const bool alone = out * in <= OWN_SUMS;
-    const int64_t width = panel(in), pairs = (plane.tiles + 1) / 2;
-    const int64_t chunk = std::max<int64_t>(PAIR_VALUES / (in + out), 32) * (alone ? 1 : threads);
-    const int64_t v_stride = chunk * in + LINE / 4, m_stride = chunk * out + LINE / 4;
+    const int64_t width = panel(in), pairs = plane.tiles;
+    const int64_t chunk = std::max<int64_t>(PAIR_VALUES / (in + out), 64) * (alone ? 1 : threads);
+    const int64_t v_stride = POSITIONS * in + LINE / 4, m_stride = POSITIONS * out + LINE / 4;
     const int64_t most_teams = alone ? threads : 1;
-    const Buffer<uint32_t> all_v(most_teams * POSITIONS * v_stride);
-    const Buffer<uint32_t> all_m(most_teams * POSITIONS * m_stride);
+    // All sums of a tile lie together: written to 36 places far apart, they take up to twice as long.
+    const auto words = [](uint32_t* to, int64_t stride, int64_t channels) {
+        return [=](int64_t t, int64_t c, int64_t p, const Floats* sums) {
+            store_words(to + t * stride + p * channels + c, sums[0], sums[1]);
+        };
+    };
+    const Buffer<uint32_t> all_v(most_teams * chunk * v_stride);
+    const Buffer<uint32_t> all_m(most_teams * chunk * m_stride);
     const Buffer<float> all_u(most_teams * size);
     #pragma omp parallel
     {
@@ -455,31 +474,24 @@ void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8
         const int64_t teams = alone ? together : 1, team = alone ? me : 0;
         const int64_t members = alone ? 1 : together, member = alone ? 0 : me;
         const int64_t begin = pairs * team / teams, end = pairs * (team + 1) / teams;
-        uint32_t *v = all_v + team * POSITIONS * v_stride, *m = all_m + team * POSITIONS * m_stride;
+        uint32_t *v = all_v + team * chunk * v_stride, *m = all_m + team * chunk * m_stride;
         float* u = all_u + team * size;
         if (begin == end && !member) std::fill_n(u, size, 0.0f);
         for (int64_t first = begin; first < end; first += chunk) {
             const int64_t count = std::min(chunk, end - first);
             const int64_t mine = count * member / members;
             const int64_t share = count * (member + 1) / members - mine;
-            // A word holds the sums of two tiles.
-            inputs.read<Input, INPUTS>(
-                plane, 2 * (first + mine), 2 * share,
-                [&](int64_t t, int64_t c, int64_t p, Floats sums) {
-                    store_half(v + p * v_stride + (mine + t / 2) * in + c, t % 2, sums);
-                });
-            gradients.read<OutputGradient, OUTPUTS>(
-                plane, 2 * (first + mine), 2 * share,
-                [&](int64_t t, int64_t c, int64_t p, Floats sums) {
-                    store_half(m + p * m_stride + (mine + t / 2) * out + c, t % 2, sums);
-                });
+            inputs.read<Input, INPUTS, 2>(
+                plane, first + mine, share, words(v + mine * v_stride, v_stride, in));
+            gradients.read<OutputGradient, OUTPUTS, 2>(
+                plane, first + mine, share, words(m + mine * m_stride, m_stride, out));
             if (!alone) {
                 #pragma omp barrier
             }
             const int64_t panels = in / width, jobs = POSITIONS * panels;
             for (int64_t job = jobs * member / members; job < jobs * (member + 1) / members; ++job) {
                 const int64_t p = job / panels, c = job % panels * width;
-                multiply<1, 1>({m + p * m_stride, out, v + p * v_stride + c, in, u + p * out * in + c,
+                multiply<1, 1>({m + p * out, m_stride, v + p * in + c, v_stride, u + p * out * in + c,
                           in, count, first > begin}, out, width);
             }
             if (!alone) {
@@ -497,7 +509,7 @@ void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8
                     for (int64_t i = 1; i < teams; ++i)
                         sums[p] += _mm512_loadu_ps(of_position + i * size);
                 }
-                transform<FilterGradient, INPUTS, 3>(sums, g);
+                transform<FilterGradient, INPUTS, 3>(sums, 1, g);
                 for (int64_t i = 0; i < 9; ++i) _mm512_storeu_ps(dweight + (o * 9 + i) * in + c, g[i]);
             }
     }
