@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from resnetlab.models.resnet import create_model
+from resnetlab.models.resnet import BasicBlock, create_model
 from resnetlab.training.execution import Execution, compiler
-from resnetlab.training.fused import fuse, norm_relu
+from resnetlab.training.fused import _shortcut, fuse, norm_relu
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="fused.cpp needs a C++ compiler")
 
@@ -132,6 +132,22 @@ def test_repeats_to_the_bit(threads, use_threads):
         out = norm_relu(nn.BatchNorm2d(32), x, skip)
         results.append(torch.cat((out, *torch.autograd.grad(out.square().sum(), (x, skip)))))
     assert all(torch.equal(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 1)])
+def test_shortcut_without_parameters(size):
+    torch.manual_seed(0)
+    block = BasicBlock(16, 32, stride=2, shortcut="A")
+    x, leaf = images(2, 16, *size), images(2, 16, *size)
+    with torch.no_grad():
+        leaf.copy_(x)
+    ours, theirs = _shortcut(block, x), block.downsample(leaf)
+    gradient = torch.randn(theirs.shape)
+    ours.backward(gradient)
+    theirs.backward(gradient)
+    assert torch.equal(ours, theirs)
+    assert torch.equal(x.grad, leaf.grad)
+    assert x.grad.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

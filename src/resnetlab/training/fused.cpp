@@ -177,9 +177,10 @@ void forward(const T* x, const T* skip, T* out, const float* weight, const float
 }
 
 // d1 and d2 are the gradients of the output's two uses (d2 may be null). With SKIP the gradient of
-// the sum is written to dskip; without, it is computed again in the second pass.
+// the sum is written to dskip; without, it is computed again in the second pass. Where ReLU let the
+// sum pass is read from `out`, which the next layer has just used; without SKIP it follows from x.
 template <class T, bool SKIP, bool RELU>
-void backward(const T* d1, const T* d2, const T* x, const T* skip, T* dx, T* dskip, float* dweight,
+void backward(const T* d1, const T* d2, const T* x, const T* out, T* dx, T* dskip, float* dweight,
               float* dbias, float* statistics, int64_t rows, int64_t channels) {
     const Plan plan(rows, channels);
     const Statistics of(statistics, channels);
@@ -190,10 +191,7 @@ void backward(const T* d1, const T* d2, const T* x, const T* skip, T* dx, T* dsk
         return [=, a = Lanes(scale, column), b = Lanes(shift, column)](int64_t i, int64_t g, Floats v) {
             Floats d = load(d1 + i);
             if (d2) d += load(d2 + i);
-            if (!RELU) return d;
-            Floats z = v * a[g] + b[g];
-            if (SKIP) z += load(skip + i);
-            return positive(z, d);
+            return RELU ? positive(SKIP ? load(out + i) : v * a[g] + b[g], d) : d;
         };
     };
     const std::vector<double> sums = two_sums(plan, [&](int64_t column) {
@@ -239,12 +237,12 @@ void forward(const void* x, const void* skip, void* out, const float* weight, co
 }
 
 template <class T>
-void backward(const void* d1, const void* d2, const void* x, const void* skip, void* dx, void* dskip,
+void backward(const void* d1, const void* d2, const void* x, const void* out, void* dx, void* dskip,
               float* dweight, float* dbias, float* statistics, int64_t rows, int64_t channels,
               bool relu) {
-    auto run = skip ? (relu ? backward<T, true, true> : backward<T, true, false>)
+    auto run = dskip ? (relu ? backward<T, true, true> : backward<T, true, false>)
                     : (relu ? backward<T, false, true> : backward<T, false, false>);
-    run((const T*)d1, (const T*)d2, (const T*)x, (const T*)skip, (T*)dx, (T*)dskip, dweight, dbias,
+    run((const T*)d1, (const T*)d2, (const T*)x, (const T*)out, (T*)dx, (T*)dskip, dweight, dbias,
         statistics, rows, channels);
 }
 
@@ -259,10 +257,10 @@ void norm_forward(const void* x, const void* skip, void* out, const float* weigh
                                                 statistics, rows, channels, eps, momentum, relu);
 }
 
-void norm_backward(const void* d1, const void* d2, const void* x, const void* skip, void* dx,
+void norm_backward(const void* d1, const void* d2, const void* x, const void* out, void* dx,
                    void* dskip, float* dweight, float* dbias, float* statistics, int64_t rows,
                    int64_t channels, int relu, int bf16) {
-    (bf16 ? backward<uint16_t> : backward<float>)(d1, d2, x, skip, dx, dskip, dweight, dbias,
+    (bf16 ? backward<uint16_t> : backward<float>)(d1, d2, x, out, dx, dskip, dweight, dbias,
                                                   statistics, rows, channels, relu);
 }
 

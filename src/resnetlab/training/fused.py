@@ -61,8 +61,8 @@ class _NormReLU(torch.autograd.Function):
             relu,
             x.dtype == torch.bfloat16,
         )
-        ctx.save_for_backward(x, skip, statistics)
-        ctx.relu = relu
+        ctx.save_for_backward(x, out if relu and skip is not None else None, statistics)
+        ctx.relu, ctx.skip = relu, skip is not None
         return out, out.detach()
 
     @staticmethod
@@ -71,15 +71,15 @@ class _NormReLU(torch.autograd.Function):
         ctx: Any, *gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         d1, d2 = gradients
-        x, skip, statistics = ctx.saved_tensors
+        x, out, statistics = ctx.saved_tensors
         d1, d2 = (
             d.contiguous(memory_format=torch.channels_last) if d is not None else None
             for d in ((d2, None) if d1 is None else (d1, d2))
         )
         channels = x.size(1)
-        dx, dskip = torch.empty_like(x), None if skip is None else torch.empty_like(x)
+        dx, dskip = torch.empty_like(x), torch.empty_like(x) if ctx.skip else None
         dweight, dbias = torch.empty(2, channels)
-        tensors = (d1, d2, x, skip, dx, dskip, dweight, dbias, statistics)
+        tensors = (d1, d2, x, out, dx, dskip, dweight, dbias, statistics)
         _library().norm_backward(
             *map(address, tensors),
             x.numel() // channels,
@@ -118,6 +118,26 @@ def norm_relu(
     return out
 
 
+class _Subsample(torch.autograd.Function):
+    """``ShortcutA``, whose gradient PyTorch would write in the other layout and copy over."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shortcut: resnet.ShortcutA) -> Tensor:
+        ctx.shape, ctx.shortcut = x.shape, shortcut
+        return shortcut(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor, None]:
+        shortcut, channels = ctx.shortcut, ctx.shape[1]
+        dx = torch.empty(ctx.shape, dtype=gradient.dtype, memory_format=torch.channels_last).zero_()
+        of_x = gradient.narrow(1, shortcut.before, channels)
+        dx[:, :, :: shortcut.stride, :: shortcut.stride] = of_x
+        return dx, None
+
+
 def _shortcut(block: Any, x: Tensor) -> Tensor | None:
     """What is added to a block's branch; None in a plain net."""
     if block.downsample is None:
@@ -127,6 +147,8 @@ def _shortcut(block: Any, x: Tensor) -> Tensor | None:
         *layers, norm = block.downsample.children()
         assert isinstance(norm, nn.BatchNorm2d)
         return norm_relu(norm, nn.Sequential(*layers)(x), relu=False)
+    if isinstance(block.downsample, resnet.ShortcutA):
+        return _Subsample.apply(x, block.downsample)
     return block.downsample(x)
 
 

@@ -53,19 +53,34 @@ def _direction(weight: Tensor, state: dict[str, Tensor], momentum: float) -> Ten
     assert gradient is not None
     if "velocity" not in state:
         state["velocity"] = torch.zeros_like(weight)
-    velocity = state["velocity"].mul_(momentum).add_(gradient)
+    velocity = torch.add(gradient, state["velocity"], alpha=momentum, out=state["velocity"])
     return gradient.add(velocity, alpha=momentum).flatten(1)
 
 
 def orthogonalize(matrices: Tensor, steps: int = 3, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(n, rows, columns) with all singular values near 1, by a quintic Newton-Schulz iteration."""
-    a, b, c = 3.4445, -4.7750, 2.0315
+    """(n, rows, columns) with all singular values near 1, by a quintic Newton-Schulz iteration.
+
+    Each step multiplies x by a polynomial of x x^T. Those commute, so only they are iterated, which
+    are smaller than x, and x is multiplied once.
+    """
     x = matrices
     tall = x.size(1) > x.size(2)
     if tall:
         x = x.mT
     x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    gram = x @ x.mT
+    factor = product = _factor(gram)
+    for _ in range(steps - 1):
+        gram = factor @ gram @ factor
+        factor = _factor(gram)
+        product = factor @ product
+    x = product @ x
     return (x.mT if tall else x).to(matrices.dtype)
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """What a step multiplies x by, for x x^T."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal(dim1=1, dim2=2).add_(a)
+    return factor
