@@ -305,7 +305,7 @@ struct Target {
 
 // c (rows, width) = or += a (rows, depth) b (depth, width), a and b in words of two values. Of a BLOCK
 // words of each row lie together, rows A_ROW words apart, and the next words a_step further; row i of
-// b starts at b[i * b_step].
+// b starts at b[i * b_step]. With a_next, the matrix that many words further is fetched meanwhile.
 struct Product {
     const uint32_t* a;
     int64_t a_step;
@@ -314,6 +314,7 @@ struct Product {
     float* c;
     int64_t c_row, depth;
     bool add;
+    int64_t a_next = 0;
 };
 
 template <int A_ROW, int BLOCK, int ROWS, int VECTORS>
@@ -328,6 +329,7 @@ void multiply(const Product& of) {
     for (int64_t i = 0; i < of.depth; i += BLOCK, a += of.a_step) {
         #pragma GCC unroll 8
         for (int k = 0; k < BLOCK; ++k, b += of.b_step) {
+            if (BLOCK == 1) _mm_prefetch((const char*)(a + of.a_next), _MM_HINT_T0);
             __m512bh right[VECTORS];
             for (int n = 0; n < VECTORS; ++n) right[n] = (__m512bh)_mm512_loadu_si512(b + n * LANES);
             #pragma GCC unroll 24
@@ -492,7 +494,7 @@ void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8
             for (int64_t job = jobs * member / members; job < jobs * (member + 1) / members; ++job) {
                 const int64_t p = job / panels, c = job % panels * width;
                 multiply<1, 1>({m + p * out, m_stride, v + p * in + c, v_stride, u + p * out * in + c,
-                          in, count, first > begin}, out, width);
+                          in, count, first > begin, out}, out, width);
             }
             if (!alone) {
                 #pragma omp barrier
