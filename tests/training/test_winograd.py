@@ -26,8 +26,8 @@ def images(*shape):
     return channels_last(torch.randn(shape).bfloat16()).requires_grad_()
 
 
-def convolution(inputs, outputs):
-    return channels_last_(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False))
+def convolution(inputs, outputs, stride=1):
+    return channels_last_(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False))
 
 
 def channels_last_(module):
@@ -45,12 +45,13 @@ def error(ours, exact):
     outputs=st.sampled_from([16, 32, 48, 64, 96, 192]),
     height=st.integers(1, 11),
     width=st.one_of(st.integers(1, 23), st.sampled_from([97, 130])),
-    pool=st.booleans(),
+    reduction=st.sampled_from(["none", "pool", "stride"]),
 )
-def test_it_is_the_convolution_and_its_gradients(n, inputs, outputs, height, width, pool):
+def test_it_is_the_convolution_and_its_gradients(n, inputs, outputs, height, width, reduction):
+    pool = reduction == "pool"
     assume(not pool or min(height, width) > 1)
     torch.manual_seed(n * inputs + height)
-    layer = convolution(inputs, outputs)
+    layer = convolution(inputs, outputs, 2 if reduction == "stride" else 1)
     exact = copy.deepcopy(layer).double()
     x = images(n, inputs, height, width)
     leaf = x.detach().double().requires_grad_()
@@ -97,11 +98,11 @@ def test_an_image_is_moved_by_each_place_of_the_filter():
 @pytest.mark.parametrize(
     ("name", "convolutions"),
     [
-        ("resnet20", 16),
+        ("resnet20", 18),
         ("resnet18", 13),
         ("resnet50", 13),
         ("fast_resnet8", 6),
-        ("preresnet110", 4),
+        ("preresnet110", 6),
     ],
 )
 def test_network_learns_as_without(name, convolutions, gradient, operations):
@@ -157,7 +158,9 @@ def test_what_does_not_fit_is_computed_as_ever(dtype):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"stride": 2},
+        {"stride": 2, "in_channels": 64},
+        {"stride": 3},
+        {"stride": (1, 2)},
         {"kernel_size": 1, "padding": 0},
         {"padding": 0},
         {"dilation": 2, "padding": 2},

@@ -1,4 +1,4 @@
-// 3x3 convolutions of stride 1 and padding 1 by Winograd's minimal filtering F(4x4, 3x3), forward
+// 3x3 convolutions of padding 1 and stride 1 or 2 by Winograd's minimal filtering F(4x4, 3x3), forward
 // and backward, in bf16 with sums in fp32. After Lavin & Gray, "Fast Algorithms for Convolutional
 // Neural Networks", 2015 (arXiv:1509.09308), whose letters name the matrices.
 //
@@ -73,11 +73,11 @@ struct Plane {
         : height(height), width(width), step(OUTPUTS), rows((height + OUTPUTS - 1) / OUTPUTS),
           columns((width + OUTPUTS - 1) / OUTPUTS), tiles(images * rows * columns) {}
 
-    // The same tiles after 2x2 max pooling.
-    Plane pooled() const {
+    // The same tiles where of each 2x2 pixels one is left; of those at an odd edge, with `all` too.
+    Plane halved(bool all) const {
         Plane half(*this);
-        half.height /= 2;
-        half.width /= 2;
+        half.height = (height + all) / 2;
+        half.width = (width + all) / 2;
         half.step /= 2;
         return half;
     }
@@ -173,11 +173,20 @@ inline void transform(const Floats* x, int from, Floats* y) {
     for (int j = 0; j < TO; ++j) Transform::apply(half + j, TO, y + j, TO);
 }
 
-// Pixels in bf16 or, where `winners` are given, the gradients of pixels of which 2x2 were pooled: each
-// gradient belongs to the one of the four that was the largest.
+// How the pixels of a convolution become those of its output: 2x2 max pooling, whose winners are
+// remembered, or, of stride 2, the first of each 2x2.
+enum Reduction { NONE, POOL, STRIDE };
+
+inline Reduction reduction(const uint8_t* winners, int64_t stride) {
+    return winners ? POOL : stride == 2 ? STRIDE : NONE;
+}
+
+// Pixels in bf16 or, after a reduction, their gradients: each belongs to the pixel of the four that was
+// taken.
 struct Source {
     const uint16_t* x;
     const uint8_t* winners;
+    Reduction reduction;
     int64_t images, channels;
 
     // Transforms the SIZE x SIZE pixels around each of `count` tiles, 16 channels at a time, of TOGETHER
@@ -185,15 +194,18 @@ struct Source {
     // sums of each image.
     template <class Transform, int SIZE, int TOGETHER, class Take>
     void read(const Plane& plane, int64_t first, int64_t count, Take take) const {
-        if (winners) read<Transform, SIZE, TOGETHER, 2>(plane.pooled(), first, count, take);
-        else read<Transform, SIZE, TOGETHER, 1>(plane, first, count, take);
+        switch (reduction) {
+        case NONE: return read<Transform, SIZE, TOGETHER, NONE>(plane, first, count, take);
+        case POOL: return read<Transform, SIZE, TOGETHER, POOL>(plane.halved(false), first, count, take);
+        case STRIDE: read<Transform, SIZE, TOGETHER, STRIDE>(plane.halved(true), first, count, take);
+        }
     }
 
-    // The same of a plane that was made smaller by SHRINK. Neighbouring tiles share columns of pixels,
-    // which are transformed once.
-    template <class Transform, int SIZE, int TOGETHER, int SHRINK, class Take>
+    // The same of a reduced plane. Neighbouring tiles share columns of pixels, which are transformed
+    // once.
+    template <class Transform, int SIZE, int TOGETHER, Reduction BY, class Take>
     void read(const Plane& plane, int64_t first, int64_t count, Take take) const {
-        constexpr int64_t BORDER = (SIZE - OUTPUTS) / 2;
+        constexpr int64_t BORDER = (SIZE - OUTPUTS) / 2, SHRINK = BY == NONE ? 1 : 2;
         Floats columns[TOGETHER][(TILES * OUTPUTS + 2 * BORDER) * INPUTS];
         // Copies: for all the compiler knows, a member could change with every store.
         const uint16_t* const x = this->x;
@@ -216,13 +228,11 @@ struct Source {
                         const bool inside = column >= 0 && column < plane.width * SHRINK;
                         Floats values[SIZE] = {};
                         for (int64_t i = 0; i < SIZE; ++i) {
-                            if (!inside || !lines[n][i]) continue;
+                            const int corner = (i + BORDER) % 2 * 2 + column % 2;
+                            if (!inside || !lines[n][i] || (BY == STRIDE && corner)) continue;
                             const uint16_t* at = lines[n][i] + column / SHRINK * channels + c;
                             values[i] = load(at);
-                            if (SHRINK > 1) {
-                                const int corner = (i + BORDER) % 2 * 2 + column % 2;
-                                values[i] = won(winners + (at - x), corner, values[i]);
-                            }
+                            if (BY == POOL) values[i] = won(winners + (at - x), corner, values[i]);
                             if (i >= BORDER && i < BORDER + OUTPUTS)
                                 _mm_prefetch((const char*)(at + ahead), _MM_HINT_T0);
                         }
@@ -247,40 +257,44 @@ struct Source {
     }
 };
 
-// Where 4x4 outputs go; where `winners` are given, the largest of each 2x2, and which of them it was.
+// Where 4x4 outputs, or what is left of them, go, and which of 2x2 was the largest.
 struct Target {
     uint16_t* y;
     uint8_t* winners;
+    Reduction reduction;
     int64_t channels;
 
     // `give` is called with a tile's number and the first of each 16 of `width` channels from `first` on.
     template <class Give>
     void write(const Plane& plane, int64_t tile, int64_t count, int64_t first, int64_t width,
                Give give) const {
-        if (winners) write<OUTPUTS / 2>(plane.pooled(), tile, count, first, width, give);
-        else write<OUTPUTS>(plane, tile, count, first, width, give);
+        switch (reduction) {
+        case NONE: return write<NONE>(plane, tile, count, first, width, give);
+        case POOL: return write<POOL>(plane.halved(false), tile, count, first, width, give);
+        case STRIDE: write<STRIDE>(plane.halved(true), tile, count, first, width, give);
+        }
     }
 
-    // The same for tiles of STEP x STEP pixels.
-    template <int STEP, class Give>
+    // The same for a reduced plane.
+    template <Reduction BY, class Give>
     void write(const Plane& plane, int64_t tile, int64_t count, int64_t first, int64_t width,
                Give give) const {
+        constexpr int64_t SHRINK = BY == NONE ? 1 : 2, STEP = OUTPUTS / SHRINK;
         uint16_t* const y = this->y;  // copies, as in Source
         uint8_t* const winners = this->winners;
         const int64_t channels = this->channels, line = plane.width * channels;
         plane.runs(tile, count, [&](int64_t t, int64_t image, int64_t top, int64_t left, int64_t run) {
             for (int64_t k = 0; k < run; ++k, left += STEP) {
-                const int64_t corner = (image * plane.height + top) * line + left * channels + first;
+                const int64_t origin = (image * plane.height + top) * line + left * channels + first;
                 const int64_t rows = plane.height - top, columns = plane.width - left;
                 for (int64_t c = 0; c < width; c += LANES) {
                     Floats values[OUTPUTS * OUTPUTS];
                     give(t + k, c, values);
                     for (int64_t i = 0; i < STEP && i < rows; ++i)
                         for (int64_t j = 0; j < STEP && j < columns; ++j) {
-                            const int64_t at = corner + i * line + j * channels + c;
-                            stream(y + at, STEP == OUTPUTS
-                                               ? values[i * OUTPUTS + j]
-                                               : pool(values + 2 * i * OUTPUTS + 2 * j, winners + at));
+                            const int64_t at = origin + i * line + j * channels + c;
+                            const Floats* corner = values + SHRINK * (i * OUTPUTS + j);
+                            stream(y + at, BY == POOL ? pool(corner, winners + at) : *corner);
                         }
                 }
             }
@@ -403,15 +417,15 @@ void pack(const float* weight, uint32_t* packed, int64_t out, int64_t in, bool t
 
 extern "C" {
 
-// y (n, h, w, out) of x (n, h, w, in). With `y_winners` y is pooled, (n, h / 2, w / 2, out). With
-// `turned` x is the gradient of the output and y that of the input, of a convolution of out to in
-// channels; with `x_winners` that output was pooled.
+// y (n, h, w, out) of x (n, h, w, in). With `y_winners` y is pooled, (n, h / 2, w / 2, out); of `stride`
+// 2 it is (n, (h + 1) / 2, (w + 1) / 2, out). With `turned` x is the gradient of the output and y that of
+// the input, of a convolution of out to in channels; with `x_winners` that output was pooled.
 void winograd_forward(const uint16_t* x, const uint8_t* x_winners, const float* weight, uint16_t* y,
                       uint8_t* y_winners, int64_t n, int64_t h, int64_t w, int64_t in, int64_t out,
-                      int turned) {
+                      int64_t stride, int turned) {
     const Plane plane(n, h, w);
-    const Source source{x, x_winners, n, in};
-    const Target target{y, y_winners, out};
+    const Source source{x, x_winners, reduction(x_winners, turned ? stride : 1), n, in};
+    const Target target{y, y_winners, reduction(y_winners, turned ? 1 : stride), out};
     const int64_t width = panel(out), blocks = (plane.tiles + TILES - 1) / TILES;
     const int64_t v_stride = TILES * in + LINE / 2, m_stride = TILES * width + LINE / 4;
     const Buffer<uint32_t> packed(POSITIONS * in * out / 2);
@@ -445,13 +459,14 @@ void winograd_forward(const uint16_t* x, const uint8_t* x_winners, const float* 
 }
 
 // The gradient of the filters, from x (n, h, w, in) and that of the output dy (n, h, w, out) or, with
-// `winners`, of the pooled output.
+// `winners`, of the pooled output, or of that of `stride` 2.
 void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8_t* winners,
                               float* dweight, int64_t n, int64_t h, int64_t w, int64_t in,
-                              int64_t out) {
+                              int64_t out, int64_t stride) {
     // A word holds the sums of the same tile of two images.
     const Plane plane((n + 1) / 2, h, w);
-    const Source inputs{x, nullptr, n, in}, gradients{dy, winners, n, out};
+    const Source inputs{x, nullptr, NONE, n, in};
+    const Source gradients{dy, winners, reduction(winners, stride), n, out};
     const int64_t threads = omp_get_max_threads(), size = POSITIONS * out * in;
     // Up to OWN_SUMS each thread sums up its own tiles, and the sums are added at the end, which is cheaper
     // than waiting for each other (measured with two threads). Beyond, all threads share one, and each

@@ -23,32 +23,36 @@ _LANES = 16
 _FEWEST = 16
 """Channels from which the products saved outweigh the sums added (measured for multiples of 16)."""
 
+_MOST_STRIDED = 32
+"""Channels up to which it pays with stride 2, where three outputs of four are thrown away."""
+
 
 @cache
 def _library() -> ctypes.CDLL:
     library = compiled("winograd")
     pointer, size = ctypes.c_void_p, ctypes.c_int64
-    library.winograd_forward.argtypes = [*[pointer] * 5, *[size] * 5, ctypes.c_int]
-    library.winograd_weight_gradient.argtypes = [*[pointer] * 4, *[size] * 5]
+    library.winograd_forward.argtypes = [*[pointer] * 5, *[size] * 6, ctypes.c_int]
+    library.winograd_weight_gradient.argtypes = [*[pointer] * 4, *[size] * 6]
     return library
 
 
 class _Convolution(torch.autograd.Function):
     """x (n, in, h, w) in bf16, weight (out, in, 3, 3) in fp32, both in channels_last order.
 
-    With ``pool`` 2x2 max pooling follows; what it takes the maximum of is never written.
+    With ``pool`` 2x2 max pooling follows; what it takes the maximum of is never written. Nor is,
+    of stride 2, what is not in the output.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, pool: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, pool: bool) -> Tensor:
         n, _, height, width = x.shape
-        shape = (
-            (n, len(weight), height // 2, width // 2) if pool else (n, len(weight), height, width)
-        )
+        height, width = (size // 2 if pool else -(-size // stride) for size in (height, width))
+        shape = (n, len(weight), height, width)
         y = _empty(shape, torch.bfloat16)
         winners = _empty(shape, torch.uint8) if pool else None
-        _apply(x, None, weight, y, winners, (n, height, width), turned=False)
+        _apply(x, None, weight, y, winners, x.shape, stride, turned=False)
         ctx.save_for_backward(x, weight, winners)
+        ctx.stride = stride
         return y
 
     @staticmethod
@@ -62,13 +66,13 @@ class _Convolution(torch.autograd.Function):
         dx = dweight = None
         if ctx.needs_input_grad[0]:
             dx = torch.empty_like(x)
-            _apply(gradient, winners, weight, dx, None, (n, height, width), turned=True)
+            _apply(gradient, winners, weight, dx, None, x.shape, ctx.stride, turned=True)
         if ctx.needs_input_grad[1]:
             dweight = torch.empty_like(weight)
             tensors = map(address, (x, gradient, winners, dweight))
-            sizes = (n, height, width, channels, len(weight))
+            sizes = (n, height, width, channels, len(weight), ctx.stride)
             _library().winograd_weight_gradient(*tensors, *sizes)
-        return dx, dweight, None
+        return dx, dweight, None, None
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -81,16 +85,19 @@ def _apply(
     weight: Tensor,
     y: Tensor,
     y_winners: Tensor | None,
-    plane: tuple[int, int, int],
+    shape: torch.Size,
+    stride: int,
     *,
     turned: bool,
 ) -> None:
     """Write into y the convolution of x or, with ``turned``, its transpose, for x a gradient.
 
-    ``plane`` is images, height and width without pooling.
+    ``shape`` is that of the convolution's input.
     """
     tensors = map(address, (x, x_winners, weight, y, y_winners))
-    _library().winograd_forward(*tensors, *plane, x.size(1), y.size(1), turned)
+    n, _, height, width = shape
+    sizes = (n, height, width, x.size(1), y.size(1), stride)
+    _library().winograd_forward(*tensors, *sizes, turned)
 
 
 def convolve(convolution: nn.Conv2d, x: Tensor, *, pool: bool = False) -> Tensor:
@@ -117,14 +124,14 @@ def convolve(convolution: nn.Conv2d, x: Tensor, *, pool: bool = False) -> Tensor
             )
             for t in (x, weight)
         )
-    return _Convolution.apply(x, weight, pool)
+    return _Convolution.apply(x, weight, convolution.stride[0], pool)
 
 
 def use_winograd(model: nn.Module) -> None:
     """Let the 3x3 convolutions of ``model``, in place, compute so in training; weights stay.
 
-    Those of another stride, of few channels, or whose outputs are not a multiple of 16 stay as they
-    are. ValueError, one sentence, where ``winograd.cpp`` cannot be compiled.
+    Those of few channels, of stride 2 and many, of a larger stride, or whose outputs are not a
+    multiple of 16 stay as they are. ValueError, one sentence, where ``winograd.cpp`` cannot be compiled.
     """
     _library()
     for module in model.modules():
@@ -138,10 +145,12 @@ def use_winograd(model: nn.Module) -> None:
 
 def _suits(convolution: nn.Conv2d) -> bool:
     channels = (convolution.in_channels, convolution.out_channels)
-    same = nn.Conv2d(*channels, 3, padding=1, bias=False, device="meta")
+    stride = convolution.stride[0]
+    same = nn.Conv2d(*channels, 3, stride, padding=1, bias=False, device="meta")
     shape = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "bias")
     return (
         min(channels) >= _FEWEST
+        and (stride == 1 or stride == 2 and convolution.in_channels <= _MOST_STRIDED)
         and convolution.out_channels % _LANES == 0
         and all(getattr(convolution, name) == getattr(same, name) for name in shape)
     )
