@@ -160,3 +160,20 @@ def test_what_does_not_fit_is_computed_as_ever(channels_last, gradient):
     fuse(ours)
     x = torch.randn(4, 3, 16, 16)
     torch.testing.assert_close(gradient(ours, x), gradient(plain, x))
+
+
+def test_no_gradient_gives_none():
+    """A layer after it may have none to give."""
+
+    class Blind(torch.autograd.Function):
+        @staticmethod
+        def forward(_, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(*_):
+            return None
+
+    x = images(2, 64, 4, 4)
+    (Blind.apply(norm_relu(nn.BatchNorm2d(64), x)).sum() + x.sum()).backward()
+    assert torch.equal(x.grad, torch.ones_like(x))

@@ -17,7 +17,7 @@ def test_singular_values_are_brought_near_1(rows, columns, seed):
     generator = torch.Generator().manual_seed(seed)
     matrices = torch.randn(2, rows, columns, generator=generator)
     strong = torch.linalg.svdvals(matrices) > 0.3 * torch.linalg.svdvals(matrices)[:, :1]
-    values = torch.linalg.svdvals(orthogonalize(matrices, steps=5))
+    values = torch.linalg.svdvals(orthogonalize(matrices))
     # The iteration swings around 1 by design; small singular values are still on their way.
     assert (values[strong] > 0.5).all()
     assert (values < 1.5).all()
@@ -26,13 +26,13 @@ def test_singular_values_are_brought_near_1(rows, columns, seed):
 def test_the_directions_are_those_of_the_singular_value_decomposition():
     matrix = torch.randn(1, 6, 9, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    result = orthogonalize(matrix, steps=5)
+    result = orthogonalize(matrix)
     # In the basis of the singular vectors only the diagonal is left.
     inside = u.mT @ result @ v.mT
     torch.testing.assert_close(
         inside, torch.diag_embed(inside.diagonal(dim1=1, dim2=2)), atol=1e-4, rtol=0
     )
-    torch.testing.assert_close(result.mT, orthogonalize(matrix.mT, steps=5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(result.mT, orthogonalize(matrix.mT), atol=1e-4, rtol=0)
 
 
 def test_a_step_is_a_rescaled_weight_minus_lr_times_the_orthogonal_direction():
@@ -81,9 +81,13 @@ def test_each_optimizer_lowers_the_loss(optimizer):
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_bf16_products_differ_by_their_rounding_alone():
-    matrices = torch.randn(3, 32, 288, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize(("rank", "tolerance"), [(32, 0.03), (4, 0.1), (1, 0.2)])
+def test_bf16_products_differ_by_their_rounding_alone(rank, tolerance):
+    """Of a low rank too: what rounding adds to singular values of 0 must not grow."""
+    generator = torch.Generator().manual_seed(0)
+    factors = (torch.randn(3, *shape, generator=generator) for shape in ((32, rank), (rank, 288)))
+    matrices = torch.bmm(*factors)
     exact, rounded = orthogonalize(matrices), orthogonalize(matrices, dtype=torch.bfloat16)
     assert rounded.dtype == matrices.dtype
-    assert (rounded - exact).norm() < 0.03 * exact.norm()
+    assert (rounded - exact).norm() < tolerance * exact.norm()
     assert not rounded.equal(exact)

@@ -74,6 +74,25 @@ def test_it_is_the_convolution_and_its_gradients(n, inputs, outputs, height, wid
     assert error(layer.weight.grad, exact.weight.grad) < 0.03
 
 
+@pytest.mark.parametrize(("n", "channels", "size"), [(65, 16, 32), (33, 192, 16)])
+def test_gradient_of_filters_in_several_chunks(n, channels, size):
+    torch.manual_seed(0)
+    layer, x = convolution(channels, channels), images(n, channels, size, size).detach()
+    gradient = torch.randn(x.shape).bfloat16()
+    convolve(layer, x).backward(gradient)
+    exact = torch.ops.aten.convolution_backward(
+        gradient.float(), x.float(), layer.weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1,
+        [False, True, False],
+    )[1]  # fmt: skip
+    assert error(layer.weight.grad, exact.double()) < 0.013
+
+
+def test_pooling_after_a_stride_is_pytorchs():
+    layer, x = convolution(32, 32, 2), images(2, 32, 9, 9)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert convolve(layer, x, pool=True).shape == (2, 32, 2, 2)
+
+
 def test_the_error_is_that_of_its_points():
     """Lavin's 0, 1, -1, 2, -2 would give 0.02; bf16 alone 0.0023."""
     torch.manual_seed(0)

@@ -178,7 +178,8 @@ void forward(const T* x, const T* skip, T* out, const float* weight, const float
 
 // d1 and d2 are the gradients of the output's two uses (d2 may be null). With SKIP the gradient of
 // the sum is written to dskip; without, it is computed again in the second pass. Where ReLU let the
-// sum pass is read from `out`, which the next layer has just used; without SKIP it follows from x.
+// sum pass is read from `out`, which the next layer has just used; without SKIP it follows from x
+// (and `out` may be null).
 template <class T, bool SKIP, bool RELU>
 void backward(const T* d1, const T* d2, const T* x, const T* out, T* dx, T* dskip, float* dweight,
               float* dbias, float* statistics, int64_t rows, int64_t channels) {

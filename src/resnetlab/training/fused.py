@@ -71,6 +71,8 @@ class _NormReLU(torch.autograd.Function):
         ctx: Any, *gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         d1, d2 = gradients
+        if d1 is None and d2 is None:
+            return (None,) * 6
         x, out, statistics = ctx.saved_tensors
         d1, d2 = (
             d.contiguous(memory_format=torch.channels_last) if d is not None else None

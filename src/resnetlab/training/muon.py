@@ -22,7 +22,7 @@ def step_by_muon(optimizer: optim.SGD, dtype: torch.dtype = torch.float32) -> No
     sqrt(out) at each step: a norm follows each of these convolutions, so only directions matter,
     and the learning rate is the angle of a step. Their own momentum is ``muon_momentum``; SGD's,
     and weight decay, must be 0. The matrices are multiplied in ``dtype``; airbench takes bf16,
-    whose error is about a hundredth.
+    whose error is a hundredth or two, and more for matrices of low rank.
     """
     optimizer.register_step_pre_hook(functools.partial(_orthogonalize_gradients, dtype=dtype))
 
@@ -57,11 +57,12 @@ def _direction(weight: Tensor, state: dict[str, Tensor], momentum: float) -> Ten
     return gradient.add(velocity, alpha=momentum).flatten(1)
 
 
-def orthogonalize(matrices: Tensor, steps: int = 3, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(n, rows, columns) with all singular values near 1, by a quintic Newton-Schulz iteration.
+def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(n, rows, columns), singular values brought near 1 by three quintic Newton-Schulz steps.
 
-    Each step multiplies x by a polynomial of x x^T. Those commute, so only they are iterated, which
-    are smaller than x, and x is multiplied once.
+    Each multiplies x by a polynomial of x x^T. Those commute, so only they are iterated, which are
+    smaller than x, and x is multiplied once. More than three would need x x^T anew in between: what
+    rounding adds to it grows twelvefold a step.
     """
     x = matrices
     tall = x.size(1) > x.size(2)
@@ -70,7 +71,7 @@ def orthogonalize(matrices: Tensor, steps: int = 3, dtype: torch.dtype = torch.f
     x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
     gram = x @ x.mT
     factor = product = _factor(gram)
-    for _ in range(steps - 1):
+    for _ in range(2):
         gram = factor @ gram @ factor
         factor = _factor(gram)
         product = factor @ product

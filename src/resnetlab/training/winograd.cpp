@@ -4,7 +4,8 @@
 //
 // Of every 6x6 input tile, a step of 4 apart, 36 sums are taken (B^T d B), of every filter 36 sums
 // (G g G^T); their products, added over the input channels, give 4x4 outputs (A^T m A). That is 36
-// multiplications where the definition takes 144. Each of the 36 positions is a matrix product.
+// multiplications where the definition takes 144. Each of the 36 positions is a matrix product. Of
+// stride 2 one output of four is kept, which saves no multiplications.
 //
 // The matrices are those of the points 0, 2/3, -2/3, 3/2, -3/2 and infinity: with the usual 0, 1,
 // -1, 2, -2 the error of bf16 is twice as large (2 % of a result against 0.9; bf16 itself: 0.2).
@@ -83,14 +84,13 @@ struct Plane {
     }
 
     // The tiles from `first` on as runs along a row of tiles: take(number, image, top, left, tiles) with
-    // the first pixel of the first of them. Tiles beyond the last image lie below it.
+    // the first pixel of the first of them.
     template <class Take>
     void runs(int64_t first, int64_t count, Take take) const {
         for (int64_t t = 0, size; t < count; t += size) {
             const int64_t tile = first + t, row = tile / columns, column = tile % columns;
             size = std::min({count - t, columns - column, TILES});
-            const bool real = tile < tiles;
-            take(t, real ? row / rows : 0, real ? row % rows * step : height + step, column * step, size);
+            take(t, row / rows, row % rows * step, column * step, size);
         }
     }
 };
@@ -233,7 +233,7 @@ struct Source {
                             const uint16_t* at = lines[n][i] + column / SHRINK * channels + c;
                             values[i] = load(at);
                             if (BY == POOL) values[i] = won(winners + (at - x), corner, values[i]);
-                            if (i >= BORDER && i < BORDER + OUTPUTS)
+                            if (ahead && i >= BORDER && i < BORDER + OUTPUTS)
                                 _mm_prefetch((const char*)(at + ahead), _MM_HINT_T0);
                         }
                         Transform::apply(values, 1, columns[n] + j * INPUTS, 1);
@@ -319,7 +319,8 @@ struct Target {
 
 // c (rows, width) = or += a (rows, depth) b (depth, width), a and b in words of two values. Of a BLOCK
 // words of each row lie together, rows A_ROW words apart, and the next words a_step further; row i of
-// b starts at b[i * b_step]. With a_next, the matrix that many words further is fetched meanwhile.
+// b starts at b[i * b_step]. Of single words (BLOCK 1), those a_next further are fetched
+// meanwhile, for the next product.
 struct Product {
     const uint32_t* a;
     int64_t a_step;
@@ -415,6 +416,7 @@ void pack(const float* weight, uint32_t* packed, int64_t out, int64_t in, bool t
 
 }  // namespace
 
+// All activations begin at a multiple of 32 bytes, as torch's do.
 extern "C" {
 
 // y (n, h, w, out) of x (n, h, w, in). With `y_winners` y is pooled, (n, h / 2, w / 2, out); of `stride`
@@ -477,9 +479,9 @@ void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8
     const int64_t v_stride = POSITIONS * in + LINE / 4, m_stride = POSITIONS * out + LINE / 4;
     const int64_t most_teams = alone ? threads : 1;
     // All sums of a tile lie together: written to 36 places far apart, they take up to twice as long.
-    const auto words = [](uint32_t* to, int64_t stride, int64_t channels) {
+    const auto words = [](uint32_t* to, int64_t of_tile, int64_t channels) {
         return [=](int64_t t, int64_t c, int64_t p, const Floats* sums) {
-            store_words(to + t * stride + p * channels + c, sums[0], sums[1]);
+            store_words(to + t * of_tile + p * channels + c, sums[0], sums[1]);
         };
     };
     const Buffer<uint32_t> all_v(most_teams * chunk * v_stride);

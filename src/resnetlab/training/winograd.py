@@ -24,7 +24,8 @@ _FEWEST = 16
 """Channels from which the products saved outweigh the sums added (measured for multiples of 16)."""
 
 _MOST_STRIDED = 32
-"""Channels up to which it pays with stride 2, where three outputs of four are thrown away."""
+"""Input channels up to which it pays with stride 2 as well, where three outputs of four are thrown
+away: it needs no more multiplications than the definition, and oneDNN is slow there (measured)."""
 
 
 @cache
@@ -110,7 +111,7 @@ def convolve(convolution: nn.Conv2d, x: Tensor, *, pool: bool = False) -> Tensor
         x.dtype == torch.bfloat16
         and weight.dtype == torch.float32
         and x.numel() > 0
-        and (not pool or min(x.shape[2:]) > 1)
+        and (not pool or (min(x.shape[2:]) > 1 and convolution.stride == (1, 1)))
         and all(t.is_contiguous(memory_format=torch.channels_last) for t in (x, weight))
     )
     if not fits:
@@ -131,7 +132,8 @@ def use_winograd(model: nn.Module) -> None:
     """Let the 3x3 convolutions of ``model``, in place, compute so in training; weights stay.
 
     Those of few channels, of stride 2 and many, of a larger stride, or whose outputs are not a
-    multiple of 16 stay as they are. ValueError, one sentence, where ``winograd.cpp`` cannot be compiled.
+    multiple of 16 stay as they are. ValueError, one sentence, where ``winograd.cpp`` cannot be
+    compiled.
     """
     _library()
     for module in model.modules():
@@ -150,7 +152,7 @@ def _suits(convolution: nn.Conv2d) -> bool:
     shape = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "bias")
     return (
         min(channels) >= _FEWEST
-        and (stride == 1 or stride == 2 and convolution.in_channels <= _MOST_STRIDED)
+        and (stride == 1 or (stride == 2 and convolution.in_channels <= _MOST_STRIDED))
         and convolution.out_channels % _LANES == 0
         and all(getattr(convolution, name) == getattr(same, name) for name in shape)
     )
