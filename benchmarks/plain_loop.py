@@ -4,8 +4,8 @@ fp32, NCHW, eager, torchvision's transforms on PIL images in a DataLoader with t
 Nothing of resnetlab but the definition of ResNet-20, which torchvision lacks.
 """
 
+import argparse
 import itertools
-import sys
 
 import torch
 from torch import nn
@@ -52,9 +52,20 @@ def train(name, dataset, batch_size=128, epochs=None):
             yield len(images), loss.item()
 
 
-if __name__ == "__main__":
-    cifar10 = CIFAR10("data", train=True, download=True, transform=TRANSFORM)
-    name = sys.argv[1] if len(sys.argv) > 1 else "resnet20"
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plain_loop", description=__doc__)
+    parser.add_argument("network", nargs="?", choices=("resnet20", "resnet18"), default="resnet20")
+    name = parser.parse_args().network
+    try:
+        cifar10 = CIFAR10("data", train=True, download=True, transform=TRANSFORM)
+    except (OSError, RuntimeError) as error:
+        parser.error(
+            f"torchvision cannot fetch CIFAR-10 ({error}); put cifar-10-python.tar.gz into data."
+        )
     for step, (_, loss) in enumerate(train(name, cifar10, epochs=182), 1):
         if step % 100 == 0:
             print(f"step {step}: loss {loss:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
