@@ -242,7 +242,7 @@ void backward(const void* d1, const void* d2, const void* x, const void* out, vo
               float* dweight, float* dbias, float* statistics, int64_t rows, int64_t channels,
               bool relu) {
     auto run = dskip ? (relu ? backward<T, true, true> : backward<T, true, false>)
-                    : (relu ? backward<T, false, true> : backward<T, false, false>);
+                     : (relu ? backward<T, false, true> : backward<T, false, false>);
     run((const T*)d1, (const T*)d2, (const T*)x, (const T*)out, (T*)dx, (T*)dskip, dweight, dbias,
         statistics, rows, channels);
 }
