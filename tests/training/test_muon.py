@@ -17,22 +17,20 @@ def test_singular_values_are_brought_near_1(rows, columns, seed):
     generator = torch.Generator().manual_seed(seed)
     matrices = torch.randn(2, rows, columns, generator=generator)
     strong = torch.linalg.svdvals(matrices) > 0.3 * torch.linalg.svdvals(matrices)[:, :1]
-    values = torch.linalg.svdvals(orthogonalize(matrices))
+    values = torch.linalg.svdvals(torch.stack(orthogonalize(list(matrices))))
     # The iteration swings around 1 by design; small singular values are still on their way.
     assert (values[strong] > 0.5).all()
     assert (values < 1.5).all()
 
 
 def test_the_directions_are_those_of_the_singular_value_decomposition():
-    matrix = torch.randn(1, 6, 9, generator=torch.Generator().manual_seed(0))
+    matrix = torch.randn(6, 9, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    result = orthogonalize(matrix)
+    wide, tall = orthogonalize([matrix, matrix.mT])
     # In the basis of the singular vectors only the diagonal is left.
-    inside = u.mT @ result @ v.mT
-    torch.testing.assert_close(
-        inside, torch.diag_embed(inside.diagonal(dim1=1, dim2=2)), atol=1e-4, rtol=0
-    )
-    torch.testing.assert_close(result.mT, orthogonalize(matrix.mT), atol=1e-4, rtol=0)
+    inside = u.mT @ wide @ v.mT
+    torch.testing.assert_close(inside, inside.diagonal().diag(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(wide.mT, tall, atol=1e-4, rtol=0)
 
 
 def test_a_step_is_a_rescaled_weight_minus_lr_times_the_orthogonal_direction():
@@ -45,7 +43,7 @@ def test_a_step_is_a_rescaled_weight_minus_lr_times_the_orthogonal_direction():
     for _ in range(3):
         gradient, before = torch.randn_like(weight), weight.detach().clone()
         velocity = 0.5 * velocity + gradient
-        direction = orthogonalize((gradient + 0.5 * velocity).flatten(1)[None])[0]
+        direction = orthogonalize([(gradient + 0.5 * velocity).flatten(1)])[0]
         wanted = before * 2 / before.norm() - 0.1 * direction.view_as(before)
         weight.grad = gradient.clone()
         optimizer.step()
@@ -81,13 +79,36 @@ def test_each_optimizer_lowers_the_loss(optimizer):
     assert losses[-1] < 0.7 * losses[0]
 
 
+def test_only_the_direction_of_a_gradient_counts():
+    matrix = torch.randn(8, 12, generator=torch.Generator().manual_seed(0))
+    usual, small, zero = orthogonalize([matrix, matrix * 1e-6, matrix * 0])
+    torch.testing.assert_close(small, usual)
+    assert torch.equal(zero, torch.zeros_like(matrix))
+
+
 @pytest.mark.parametrize(("rank", "tolerance"), [(32, 0.03), (4, 0.1), (1, 0.2)])
 def test_bf16_products_differ_by_their_rounding_alone(rank, tolerance):
     """Of a low rank too: what rounding adds to singular values of 0 must not grow."""
     generator = torch.Generator().manual_seed(0)
     factors = (torch.randn(3, *shape, generator=generator) for shape in ((32, rank), (rank, 288)))
     matrices = torch.bmm(*factors)
-    exact, rounded = orthogonalize(matrices), orthogonalize(matrices, dtype=torch.bfloat16)
-    assert rounded.dtype == matrices.dtype
+    exact, rounded = (torch.stack(orthogonalize(list(m))) for m in (matrices, matrices.bfloat16()))
+    assert rounded.dtype == torch.bfloat16
     assert (rounded - exact).norm() < tolerance * exact.norm()
     assert not rounded.equal(exact)
+
+
+def test_large_matrices_are_multiplied_in_the_dtype_asked_for():
+    """And small ones are not, whatever it is."""
+    for rows, rounded in ((128, True), (64, False)):
+        steps = {}
+        for dtype in (torch.float32, torch.bfloat16):
+            torch.manual_seed(0)
+            weight = torch.nn.Parameter(torch.randn(rows, 16, 3, 3))
+            group = {"params": [weight], "muon": True, "muon_momentum": 0.5, "momentum": 0.0}
+            optimizer = optim.SGD([group], lr=0.1)
+            step_by_muon(optimizer, dtype)
+            weight.grad = torch.randn_like(weight)
+            optimizer.step()
+            steps[dtype] = weight.detach()
+        assert steps[torch.float32].equal(steps[torch.bfloat16]) is not rounded

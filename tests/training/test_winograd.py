@@ -62,16 +62,19 @@ def test_it_is_the_convolution_and_its_gradients(n, inputs, outputs, height, wid
         assert torch.equal(out, nn.functional.max_pool2d(full, 2))
         winners = nn.functional.max_pool2d(full.float(), 2, return_indices=True)[1]
         wanted = wanted.flatten(2).gather(2, winners.flatten(2)).view(out.shape)
-    assert type(out.grad_fn).__name__ == "_ConvolutionBackward"
+    direct = max(height, width) <= 2 and reduction != "stride"
+    if not direct:
+        assert type(out.grad_fn).__name__ == "_ConvolutionBackward"
     assert out.dtype == torch.bfloat16
     assert out.is_contiguous(memory_format=torch.channels_last)
     gradient = torch.randn(out.shape).bfloat16()
     out.backward(gradient)
     wanted.backward(gradient.double())
-    # Of bf16 with direct products: 0.0023; random data of so few values scatter about 0.012.
-    assert error(out, wanted) < 0.03
-    assert error(x.grad, leaf.grad) < 0.03
-    assert error(layer.weight.grad, exact.weight.grad) < 0.03
+    # With direct products bf16's own, 0.0023; random data of so few values scatter about 0.012.
+    most = 0.005 if direct else 0.03
+    assert error(out, wanted) < most
+    assert error(x.grad, leaf.grad) < most
+    assert error(layer.weight.grad, exact.weight.grad) < most
 
 
 @pytest.mark.parametrize(("n", "channels", "size"), [(65, 16, 32), (33, 192, 16)])
@@ -118,8 +121,8 @@ def test_an_image_is_moved_by_each_place_of_the_filter():
     ("name", "convolutions"),
     [
         ("resnet20", 18),
-        ("resnet18", 13),
-        ("resnet50", 13),
+        ("resnet18", 13 - 3),  # whose last planes are 2x2, which one product computes
+        ("resnet50", 13 - 2),
         ("fast_resnet8", 6),
         ("preresnet110", 6),
     ],

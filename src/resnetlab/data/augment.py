@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from resnetlab.data.images import normalize
@@ -26,13 +27,12 @@ def random_crop(
     if mode == "reflect" and padding >= min(h, w):
         raise ValueError(f"reflecting {padding} pixels needs images larger than {h} x {w}")
     padded = _pad(_pixels_last(images), padding, mode)
-    choices = 2 * padding + 1
-    y, x = torch.randint(choices, (2, n), generator=generator).to(images.device)
-    # All windows of all images as a view, (n, choices, choices, h, w * c); one copy takes ours.
-    row = (w + 2 * padding) * c
-    strides = ((h + 2 * padding) * row, row, c, row, 1)
-    windows = padded.as_strided((n, choices, choices, h, w * c), strides)
-    chosen = windows[torch.arange(n, device=images.device), y, x]
+    y, x = torch.randint(2 * padding + 1, (2, n, 1), generator=generator).to(images.device)
+    # All runs of w * c bytes as a view; whole rows are then copied, ten times as fast as pixels.
+    runs = padded.as_strided((padded.numel() - w * c + 1, w * c), (1, 1))
+    top = torch.arange(n, device=images.device)[:, None] * padded.size(1) + y
+    rows = top + torch.arange(h, device=images.device)
+    chosen = runs.index_select(0, ((rows * padded.size(2) + x) * c).flatten())
     return chosen.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
@@ -122,13 +122,15 @@ class Augmentation:
         mean: Sequence[float],
         std: Sequence[float],
         num_classes: int = 0,
+        size: int | None = None,
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> tuple[Tensor, Tensor]:
         """Augmented, normalised images and their labels.
 
         images uint8 (n, c, h, w), labels int64 (n,), indices int64 (n,) of the samples in their
-        data set. Labels come back as they are or, mixed, as float (n, num_classes). The result
+        data set. With `size` the images are resized to it, antialiased, before they are
+        normalised. Labels come back as they are or, mixed, as float (n, num_classes). The result
         depends on the arguments alone: (seed, epoch, step, rank) fix all that is random.
         """
         generator = seeded_generator(seed, "augment", epoch, step, rank)
@@ -140,6 +142,8 @@ class Augmentation:
             images = alternating_flip(images, indices, epoch, seed)
         if self.cutout:
             images = cutout(images, self.cutout, generator, [round(255 * m) for m in mean])
+        if size is not None:
+            images = F.interpolate(images, size=[size] * 2, mode="bilinear", antialias=True)
         pixels = normalize(images, mean, std, dtype, memory_format)
         if not (self.mixup or self.cutmix):
             return pixels, labels
@@ -163,21 +167,23 @@ def _pad(pixels: Tensor, p: int, mode: CropMode) -> Tensor:
     """(n, h, w, c) with p more pixels on each side; torch cannot reflect uint8 tensors."""
     n, h, w, c = pixels.shape
     padded = pixels.new_zeros(n, h + 2 * p, w + 2 * p, c)
-    padded[:, p : p + h, p : p + w] = pixels
-    if mode == "reflect" and p:
-        padded[:, p : p + h, :p] = pixels[:, :, 1 : p + 1].flip(2)
-        padded[:, p : p + h, p + w :] = pixels[:, :, -p - 1 : -1].flip(2)
-        padded[:, :p] = padded[:, p + 1 : 2 * p + 1].flip(1)
-        padded[:, p + h :] = padded[:, h - 1 : h + p - 1].flip(1)
+    inner = padded[:, p : p + h]
+    inner[:, :, p : p + w] = pixels
+    if mode == "reflect":
+        for i in range(p):
+            inner[:, :, i] = inner[:, :, 2 * p - i]
+            inner[:, :, -1 - i] = inner[:, :, -1 - 2 * p + i]
+        for i in range(p):
+            padded[:, i] = padded[:, 2 * p - i]
+            padded[:, -1 - i] = padded[:, -1 - 2 * p + i]
     return padded
 
 
 def _flip(images: Tensor, which: Tensor) -> Tensor:
     """The images of the bool mask `which` (n,) mirrored left to right."""
-    n, c, h, w = images.shape
+    n = len(images)
     pixels = _pixels_last(images)
-    # Flat rows, so that the choice is made once an image and not once a pixel: 5 times faster.
-    chosen = torch.where(
-        which.to(images.device)[:, None], pixels.flip(2).view(n, -1), pixels.view(n, -1)
-    )
-    return chosen.view(n, h, w, c).permute(0, 3, 1, 2)
+    # Whole images are copied: ten times as fast as a choice for every pixel.
+    both = torch.cat([pixels, pixels.flip(2)])
+    chosen = which.to(images.device) * n + torch.arange(n, device=images.device)
+    return both.index_select(0, chosen).permute(0, 3, 1, 2)

@@ -39,7 +39,9 @@ def make_batch(
     augmentation = Augmentation(
         **{name: getattr(recipe, name) for name in Augmentation.__dataclass_fields__}
     )
-    inputs, targets = augmentation(
+    steps = steps_per_epoch(len(data), recipe.batch_size)
+    early = epoch * steps + step < early_steps(recipe, steps)
+    return augmentation(
         images,
         labels,
         indices,
@@ -50,18 +52,14 @@ def make_batch(
         mean=data.mean,
         std=data.std,
         num_classes=len(data.classes),
+        size=recipe.early_size if early else None,
         memory_format=execution.memory_format,
     )
-    steps = steps_per_epoch(len(data), recipe.batch_size)
-    size = recipe.early_size
-    if size and epoch * steps + step < early_steps(recipe, steps):
-        inputs = F.interpolate(inputs, size=[size] * 2, mode="bilinear", antialias=True)
-    return inputs, targets
 
 
 def early_steps(recipe: Recipe, steps_per_epoch: int) -> int:
     """The number of steps, from the first, whose images are of ``recipe.early_size``."""
-    if recipe.early_size is None:
+    if not recipe.early_size:
         return 0
     return math.ceil(recipe.early_share * recipe.epochs * steps_per_epoch)
 
