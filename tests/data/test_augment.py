@@ -4,7 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL.Image import Resampling
 from torch.nn.functional import pad
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from resnetlab.data.augment import (
     Augmentation,
@@ -151,6 +153,17 @@ def test_nothing_is_the_evaluation_path():
     pixels, same = Augmentation()(images, labels, labels, **PLACE)
     assert torch.equal(pixels, normalize(images, MEAN, STD))
     assert same is labels
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_smaller_size_is_pillows(channels):
+    """Within one of 255 counts: both round after each of two passes."""
+    images, indices = random_images(4, channels, 32, 32), torch.arange(4)
+    place = PLACE | {"mean": [0.0] * channels, "std": [1.0] * channels}
+    pixels, _ = Augmentation()(images, indices, indices, **place, size=17)
+    small = [to_pil_image(image).resize((17, 17), Resampling.BILINEAR) for image in images]
+    wanted = torch.stack([pil_to_tensor(image) for image in small])
+    assert (255 * pixels - wanted).abs().max() < 1.01
 
 
 def test_everything_follows_from_seed_epoch_step_and_rank():
