@@ -21,7 +21,7 @@ TORCHVISION = [name for name in list_models() if name in torchvision.models.list
 CIFAR = [name for name in list_models() if ARCHITECTURES[name].stem == "cifar"]
 TIMM = {f"resnet{n}d": f"resnet{n}d" for n in (18, 34, 50, 101, 152)}
 V1_AND_PLAIN = ["resnet50_v1", "resnet101_v1", "resnet152_v1", "plain18", "plain34"]
-OWN = ["fast_resnet8"]
+OWN = ["fast_resnet8", "fast_resnet11"]
 
 
 def test_no_name_is_added_without_proof() -> None:

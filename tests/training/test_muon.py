@@ -112,3 +112,23 @@ def test_large_matrices_are_multiplied_in_the_dtype_asked_for():
             optimizer.step()
             steps[dtype] = weight.detach()
         assert steps[torch.float32].equal(steps[torch.bfloat16]) is not rounded
+
+
+def test_convolutions_of_all_shapes_are_stepped_in_fp16_as_well():
+    """A network's first convolution is a tall matrix; gradients are small, or 0."""
+    torch.manual_seed(0)
+    shapes = [(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3)]
+    weights = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    group = {"params": weights, "muon": True, "muon_momentum": 0.5, "momentum": 0.0}
+    optimizer = optim.SGD([group], lr=0.1)
+    step_by_muon(optimizer, torch.float16)
+    for weight, scale in zip(weights, (1.0, 0.0, 1e-7, 0.0), strict=True):
+        weight.grad = scale * torch.randn_like(weight)
+    before = [w.detach() / w.detach().norm() * len(w) ** 0.5 for w in weights]
+    optimizer.step()
+    moved = [(b - w.detach()).norm().item() for b, w in zip(before, weights, strict=True)]
+    # Singular values near 1 make the norm of a step about lr * sqrt(shorter side).
+    assert moved[0] == pytest.approx(0.1 * 27**0.5, rel=0.3)
+    assert moved[2] == pytest.approx(0.1 * 128**0.5, rel=0.3)
+    assert moved[1] < 1e-5
+    assert moved[3] < 1e-5

@@ -63,15 +63,15 @@ def test_it_is_the_convolution_and_its_gradients(n, inputs, outputs, height, wid
         winners = nn.functional.max_pool2d(full.float(), 2, return_indices=True)[1]
         wanted = wanted.flatten(2).gather(2, winners.flatten(2)).view(out.shape)
     direct = max(height, width) <= 2 and reduction != "stride"
-    if not direct:
-        assert type(out.grad_fn).__name__ == "_ConvolutionBackward"
+    node = out.grad_fn.next_functions[0][0] if direct and pool else out.grad_fn
+    assert type(node).__name__ == ("PermuteBackward0" if direct else "_ConvolutionBackward")
     assert out.dtype == torch.bfloat16
     assert out.is_contiguous(memory_format=torch.channels_last)
     gradient = torch.randn(out.shape).bfloat16()
     out.backward(gradient)
     wanted.backward(gradient.double())
     # With direct products bf16's own, 0.0023; random data of so few values scatter about 0.012.
-    most = 0.005 if direct else 0.03
+    most = 0.01 if direct else 0.03
     assert error(out, wanted) < most
     assert error(x.grad, leaf.grad) < most
     assert error(layer.weight.grad, exact.weight.grad) < most

@@ -229,6 +229,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         for n in (164, 1001)
     },
     "fast_resnet8": _FAST,
+    "fast_resnet11": replace(_FAST, block="basic"),
 }
 """Name -> record. Everything else of these families is an override of one of them."""
 

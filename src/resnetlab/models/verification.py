@@ -62,7 +62,7 @@ def reference_forward(name: str, state: dict[str, Tensor], x: Tensor) -> Tensor:
         return zeros
 
     def block(x: Tensor, key: str, stride: int, first: bool) -> Tensor:
-        depth = 3 if bottleneck else 2
+        depth = 3 if bottleneck else 1 if layers == 8 else 2
         kept, out = x, x
         for i in range(1, depth + 1):
             if pre:
@@ -82,7 +82,7 @@ def reference_forward(name: str, state: dict[str, Tensor], x: Tensor) -> Tensor:
         for stage in ("layer1", "layer2", "layer3"):
             x = F.max_pool2d(convolution(x, f"{stage}.0.conv1"), 2)
             x = norm(x, f"{stage}.0.bn1").clamp(min=0)
-            x = (x + norm(convolution(x, f"{stage}.1.conv1"), f"{stage}.1.bn1")).clamp(min=0)
+            x = block(x, f"{stage}.1", 1, False)
         return x.amax((2, 3)) @ state["fc.weight"].T + state["fc.bias"]
     if deep:
         x = norm(convolution(x, "conv1.0", 2), "conv1.1").clamp(min=0)

@@ -26,8 +26,11 @@ def step_by_muon(optimizer: optim.SGD, dtype: torch.dtype = torch.float32) -> No
     sqrt(out) at each step: a norm follows each of these convolutions, so only directions matter,
     and the learning rate is the angle of a step. Their own momentum is ``muon_momentum``; SGD's,
     and weight decay, must be 0. Large matrices are multiplied in ``dtype``; airbench takes bf16,
-    whose error is a hundredth or two, and more for matrices of low rank.
+    whose error is a hundredth or two, and more for matrices of low rank. So do we for fp16, which
+    has no room for the squares of small gradients.
     """
+    if dtype == torch.float16:
+        dtype = torch.bfloat16
     optimizer.register_step_pre_hook(functools.partial(_orthogonalize_gradients, dtype=dtype))
 
 

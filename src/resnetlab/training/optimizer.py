@@ -29,7 +29,7 @@ def create_optimizer(
 ) -> optim.Optimizer:
     """SGD with momentum, Nesterov's if the recipe says so, or Muon for the convolutions.
 
-    ``dtype`` is that of Muon's matrix products; weights and momentum keep their own.
+    ``dtype`` is that of Muon's large products; weights and momentum keep their own.
     """
     options = {"lr": recipe.lr, "momentum": recipe.momentum, "foreach": True}
     options["nesterov"] = recipe.optimizer != "sgd"

@@ -118,7 +118,8 @@ def _multiply(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def convolve(convolution: nn.Conv2d, x: Tensor, *, pool: bool = False) -> Tensor:
-    """What ``convolution`` makes of x (n, c, h, w), by ``winograd.cpp`` if in bf16.
+    """What ``convolution`` makes of x (n, c, h, w): if in bf16, by ``winograd.cpp`` or, of at most
+    2x2 pixels, as one product.
 
     With ``pool`` 2x2 max pooling follows.
     """
