@@ -221,9 +221,22 @@ _fast = _add(
         early_size=17,
         tta="flip-shift",
     ),
-    "A wide residual network of 8 layers: 94.10 % on the test set with test-time augmentation "
-    "(standard deviation 0.08 over 6 runs), without it 93.27 % (0.17), in 5 minutes on the same "
+    "A wide residual network of 8 layers: 94.15 % on the test set with test-time augmentation "
+    "(standard deviation 0.08 over 3 seeds), without it 93.19 % (0.25), in 5 minutes on the same "
     "machine. Trains on all images; its choices were made with 5,000 set aside.",
+)
+_add(
+    replace(
+        _fast,
+        name="cifar10-95",
+        model="fast_resnet11",
+        epochs=48,
+        crop_padding=3,
+        cutout=8,
+    ),
+    "A residual network of 11 layers: 95.15 % on the test set with test-time augmentation (standard "
+    "deviation 0.13 over 3 seeds), without it 94.31 % (0.10), in 19 minutes on the same machine. "
+    "Trains on all images; all but its number of epochs was chosen with 5,000 set aside.",
 )
 _add(
     Recipe(
@@ -258,8 +271,8 @@ _add(
         early_size=32,
         early_share=0.7,
     ),
-    "ResNet-18 with one input channel on Fashion-MNIST at 96 pixels: 91.29 % on the test set (2 "
-    "seeds), where the textbook's 10 epochs end at 89.3 %.",
+    "ResNet-18 with one input channel on Fashion-MNIST at 96 pixels: 91.61 % on the test set "
+    "(standard deviation 0.56 over 3 seeds), where the textbook's 10 epochs end at 89.3 %.",
 )
 _add(
     Recipe(
