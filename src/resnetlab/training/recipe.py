@@ -235,8 +235,8 @@ _add(
         cutout=8,
     ),
     "A residual network of 11 layers: 95.15 % on the test set with test-time augmentation "
-    "(standard deviation 0.13 over 3 seeds), without it 94.31 % (0.10), in 19 minutes on the same machine. "
-    "Trains on all images; all but its number of epochs was chosen with 5,000 set aside.",
+    "(standard deviation 0.13 over 3 seeds), without it 94.31 % (0.10), in 19 minutes on the same "
+    "machine. Trains on all images; all but its number of epochs was chosen with 5,000 set aside.",
 )
 _add(
     Recipe(
