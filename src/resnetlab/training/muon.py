@@ -85,10 +85,9 @@ def orthogonalize(matrices: Sequence[Tensor]) -> list[Tensor]:
         factor = _factor(gram)
         product = factor @ product
     product = (product * squared_norm.rsqrt()).to(gram.dtype)
-    updates = [p @ x for p, x in zip(product, wide, strict=True)]
     return [
-        update if update.shape == x.shape else update.mT
-        for update, x in zip(updates, matrices, strict=True)
+        p @ x if x is matrix else (p @ x).mT
+        for p, x, matrix in zip(product, wide, matrices, strict=True)
     ]
 
 
