@@ -13,6 +13,7 @@ from PIL import Image
 
 from resnetlab import cli
 from resnetlab.data.datasets import load_dataset
+from resnetlab.runs import load_model
 from resnetlab.training.recipe import RECIPES
 
 COMMANDS = ["data", "models", "show", "train", "resume", "evaluate", "predict", "plot"]
@@ -100,6 +101,7 @@ WRONG = {
     "models x*": "no model matches 'x*'",
     "show resnet21": "no model 'resnet21'",
     "show resnet50 --image-size 16": "16 x 16 pixels are too small",
+    "show resnet20 --override depths 2,x,2": "depths must be a positive whole number, not 'x'",
     "show resnet20 --override stem cifa": "stem must be one of .*cifar, whitening, not 'cifa'",
     "data fetch cifar11": "cifar11",
     "data stats cifar10 --data-dir {tmp}": "{tmp} holds no CIFAR-10",
@@ -263,7 +265,7 @@ def test_data(resnetlab, samples):
 def test_train_reports_and_resume_goes_on(resnetlab, smoke, samples, tmp_path):
     run = tmp_path / "run"
     words = ["--epochs", 2, "--warmup-epochs", 1, "--data-dir", samples, "--execution", "plain"]
-    narrow = ["--model-overrides", "width_per_group", 64]
+    narrow = ["--model-overrides", "widths", "4,4,8", "width_per_group", 64]
     answer = resnetlab("train", "smoke", "--out", run, *words, *narrow)
     assert answer.code == 0, answer.err
     said = json.loads((run / "test.json").read_text())
@@ -271,6 +273,7 @@ def test_train_reports_and_resume_goes_on(resnetlab, smoke, samples, tmp_path):
     for name in ("best.pt", "test.json", "metrics.jsonl", "curves.png", "last.pt"):
         assert f"{run / name}" in answer.out
         assert (run / name).exists()
+    assert load_model(run).architecture.widths == (4, 4, 8)
     (run / "test.json").unlink()  # as if it had been killed at the very end
     again = resnetlab("resume", run)
     assert (again.code, again.out) == (0, answer.out)

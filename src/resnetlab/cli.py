@@ -98,8 +98,8 @@ HowToJudge = Annotated[
     ),
 ]
 Overrides = Annotated[
-    dict[str, str],
-    arg(help="fields of the architecture to change, e.g. `stem cifar shortcut B`"),
+    dict[str, int | str],
+    arg(help="fields of the architecture to change, e.g. `stem cifar depths 2,2,2,2`"),
 ]
 
 
@@ -183,7 +183,7 @@ def show(
 
     given = {"in_channels": in_channels, "num_classes": num_classes}
     changes = {key: value for key, value in given.items() if value is not None}
-    architecture = get_architecture(name, **changes, **_values(override))
+    architecture = get_architecture(name, **changes, **override)
     size = default_image_size(architecture) if image_size is None else image_size
     layers = summarize(architecture, size)
     if json:
@@ -436,7 +436,7 @@ def benchmark_training(
     rows = benchmark_training(
         *(models, batch_sizes),
         execution=execution,
-        overrides=_values(override),
+        overrides=override,
         recipe=recipe,
         steps=steps,
     )
@@ -461,7 +461,7 @@ def benchmark_inference(
     """Measure inference on pixels, and on files: is the decoder or the network the limit?"""
     from resnetlab.benchmark import benchmark_files, benchmark_inference
 
-    how: dict[str, Any] = {"execution": execution, "overrides": _values(override)}
+    how: dict[str, Any] = {"execution": execution, "overrides": override}
     how["image_size"] = image_size
     rows = benchmark_inference(models, batch_sizes, **how, repeats=repeats)
     files = benchmark_files(models, **how, folder=folder)
@@ -604,13 +604,3 @@ def _print_table(table: Table) -> None:
 
 def _print_json(value: Any) -> None:
     print(json_module.dumps(value, indent=2))
-
-
-def _values(words: dict[str, str]) -> dict[str, Any]:
-    """Fields of an architecture from the command line: numbers as numbers, "2,2" as a tuple."""
-
-    def value(word: str) -> Any:
-        parts = [int(part) if part.isdigit() else part for part in word.split(",")]
-        return parts[0] if len(parts) == 1 else tuple(parts)
-
-    return {name: value(word) for name, word in words.items()}

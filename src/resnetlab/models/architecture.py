@@ -168,6 +168,8 @@ class Architecture(Record):
 
 
 def _positive_integers(name: str, values: Any) -> tuple[int, ...]:
+    if isinstance(values, str):  # "2,2,2", as a command line gives them
+        values = [int(part) if part.isdecimal() else part for part in values.split(",")]
     if not isinstance(values, (tuple, list)) or not values:
         raise ValueError(f"{name} must be one or more whole numbers, not {values!r}.")
     for value in values:

@@ -27,7 +27,7 @@ class Recipe(Record):
     model: str = "resnet20"
     """name in `resnetlab models`"""
     model_overrides: Mapping[str, int | str] = field(default_factory=dict)
-    """fields of the architecture to change, e.g. `stem cifar shortcut B`"""
+    """fields of the architecture to change, e.g. `stem cifar depths 2,2,2,2`"""
     pretrained: str | None = None
     """weights to start from: a run, a file, a torchvision weight, a hub name; default: none"""
 
