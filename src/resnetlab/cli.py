@@ -94,7 +94,7 @@ HowToJudge = Annotated[
     arg(
         metavar="WORDS",
         help="channels_last is in fp32, so that the number does not depend on the machine; auto "
-        "takes bf16 where the CPU has it: up to twice as fast, a few of 1,000 answers may change",
+        "takes bf16 where the CPU has it: about twice as fast, a few of 1,000 answers may change",
     ),
 ]
 Overrides = Annotated[
@@ -210,7 +210,7 @@ def train(
         Path | None, optional(metavar="RUN", help="run folder; default: runs/NAME")
     ] = None,
 ) -> None:
-    """Train a network from scratch and judge it on the test set at the end.
+    """Train a network and judge it on the test set at the end.
 
     Args:
         recipe: what to train

@@ -32,6 +32,8 @@ def test_words_may_be_left_out_and_come_in_any_order():
     ("text", "sentence"),
     [
         ("bf61", "no word 'bf61'; did you mean 'bf16'"),
+        ("plain,threads=1", "plain stands alone"),
+        ("bf16,channels_last,fp32", "two of precision, bf16 and fp32; take one"),
         ("channels-last", "did you mean 'channels_last'"),
         ("threads=two", "no word 'threads=two'; did you mean 'threads=N'"),
         ("fp16", "needs a GPU; take bf16"),

@@ -21,8 +21,12 @@ def machine(monkeypatch, tmp_path):
         def __init__(self):
             self.factors = dict(FACTORS)
             self.broken = None
+            self.without_compiler = False
 
-        def measure(self, execution, *_):
+        def measure(self, execution, _recipe, _architecture, _data, batch_size):
+            self.batch_sizes.add(batch_size)
+            if execution.mode == self.broken == "compile":
+                raise RuntimeError("backend='inductor' raised\nand told all about it")
             if execution.mode == self.broken:
                 raise ValueError(f"execution {self.broken}: g++ failed (reason); take eager.")
             self.measured.append(str(execution))
@@ -31,17 +35,29 @@ def machine(monkeypatch, tmp_path):
                 rate *= self.factors.get(word, 1.0)
             return rate
 
-        def choose(self, **changes):
-            self.measured, self.said = [], []
+        def choose(self, processes=1, **changes):
+            self.measured, self.said, self.batch_sizes = [], [], set()
             recipe = get_recipe(RECIPES["smoke"], **changes)
             data = random_dataset(SMALL, 8, 64)
-            return probe.choose_execution(recipe, SMALL, data, report=self.said.append)
+            return probe.choose_execution(
+                recipe, SMALL, data, processes=processes, report=self.said.append
+            )
+
+        def compiled(self, name):
+            if self.without_compiler:
+                raise ValueError(
+                    f"execution {name} needs a C++ compiler (Debian: apt install g++)."
+                )
+
+        def compiler(self):
+            return None if self.without_compiler else "g++"
 
     machine = Machine()
     monkeypatch.setenv("RESNETLAB_HOME", str(tmp_path))
     monkeypatch.setattr(probe, "_measure", machine.measure)
     monkeypatch.setattr(probe, "has_fast_bf16", lambda: True)
-    monkeypatch.setattr(probe, "compiler", lambda: "g++")
+    monkeypatch.setattr(probe, "compiled", machine.compiled)
+    monkeypatch.setattr(probe, "compiler", machine.compiler)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     return machine
 
@@ -109,18 +125,63 @@ def test_winograd_where_it_pays(machine):
     assert words(machine.choose()) == ("bf16", "channels_last", "winograd")
 
 
-@pytest.mark.parametrize("broken", ["fused", "winograd", "compile"])
+def test_a_remembered_compiler_is_for_long_trainings_only(machine):
+    machine.factors["compile"] = 1.5
+    machine.choose(epochs=1e5)
+    assert words(machine.choose()) == ("bf16", "channels_last", "fused")
+    assert machine.measured == []
+
+
+def test_the_second_time_nothing_is_measured_whichever_was_best(machine):
+    machine.factors |= {"bf16": 0.9, "winograd": 4.0}
+    first = machine.choose()
+    assert words(first) == ("bf16", "channels_last", "winograd")
+    assert machine.choose() == first
+    assert machine.measured == []
+
+
+def test_what_was_left_out_for_its_time_is_left_out_again(machine, monkeypatch):
+    monkeypatch.setattr(probe, "BUDGET", 0)
+    first = machine.choose()
+    assert [name.split(",")[3] for name in machine.measured].count("eager") == 2  # and once more
+    assert machine.choose() == first
+    assert machine.measured == []
+
+
+def test_several_processes_share_batch_and_time(machine):
+    epochs = 1.5 * probe.COMPILE_PAYS * 300 / 64  # eager: 300 images/s of 64
+    machine.choose(processes=1, epochs=epochs)
+    assert any("compile" in name for name in machine.measured)
+    machine.choose(processes=2, epochs=epochs)
+    assert machine.batch_sizes == {32}
+    assert not any("compile" in name for name in machine.measured)
+
+
+@pytest.mark.parametrize("broken", ["fused", "winograd"])
 def test_what_a_machine_cannot_do_is_said(machine, broken):
     machine.broken = broken
     chosen = machine.choose(epochs=1e5)
     assert chosen.mode != broken
-    assert machine.said[-1].endswith(f"; execution {broken}: g++ failed (reason); take eager.")
+    assert machine.said[-1].endswith(f"; execution {broken}: g++ failed (reason); take eager")
+
+
+def test_a_failure_of_torch_compile_is_said_in_a_line(machine):
+    machine.broken = "compile"
+    assert machine.choose(epochs=1e5).mode == "fused"
+    assert machine.said[-1].endswith("; execution compile failed (backend='inductor' raised)")
+
+
+def test_a_compiler_that_has_gone_is_missed(machine):
+    assert machine.choose().mode == "fused"
+    machine.without_compiler = True
+    assert machine.choose().mode == "eager"
+    (line,) = machine.said  # nothing is measured again
+    assert "execution fused needs a C++ compiler" in line
 
 
 def test_a_machine_without_bf16_and_compiler(machine, monkeypatch):
     monkeypatch.setattr(probe, "has_fast_bf16", lambda: False)
-    monkeypatch.setattr(probe, "compiler", lambda: None)
-    machine.broken = "fused"
+    machine.without_compiler = True
     assert words(machine.choose(epochs=1e5)) == ("fp32", "channels_last", "eager")
     assert not any(x in name for name in machine.measured for x in ("bf16", "winograd", "compile"))
     assert "no bf16 in hardware" in machine.said[-1]
@@ -132,8 +193,9 @@ def test_what_is_asked_for_is_taken(machine, asked):
     assert machine.measured == machine.said == []
 
 
-def test_a_damaged_memory_is_measured_again(machine, tmp_path):
-    (tmp_path / "executions.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_memory_is_measured_again(machine, tmp_path, text):
+    (tmp_path / "executions.json").write_text(text)
     machine.choose()
     assert machine.measured
     assert json.loads((tmp_path / "executions.json").read_text())

@@ -35,8 +35,12 @@ def compiled(name: str) -> ctypes.CDLL:
     openmp = [str(path) for path in (Path(torch.__file__).parent / "lib").glob("libgomp*")]
     command = [program, *_FLAGS, str(source), "-Wl,--as-needed", *openmp]
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    # Of one model's name, virtual machines may have different instructions.
-    key = [source.read_text(encoding="utf-8"), *command, version.stdout, processor("flags")]
+    key = [
+        source.read_text(encoding="utf-8"),
+        *command,
+        version.stdout,
+        processor("flags"),
+    ]  # -march=native reads these
     digest = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
     path = cache_home() / f"{name}-{digest}.so"
     try:

@@ -25,7 +25,6 @@ class World:
     size: int = 1
     local_size: int = 1
     """processes on this machine"""
-    local_rank: int = 0
     held: ExitStack = field(default_factory=ExitStack, compare=False, repr=False)
     """what ends with the world"""
 
@@ -80,13 +79,16 @@ def start() -> Iterator[World]:
         with world.held:
             yield world
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        dist.init_process_group("gloo")
     try:
         world = World(
             rank=int(os.environ["RANK"]),
             size=size,
             local_size=int(os.environ["LOCAL_WORLD_SIZE"]),
-            local_rank=int(os.environ["LOCAL_RANK"]),
         )
         with world.held:
             yield world

@@ -65,9 +65,15 @@ class Execution(Record):
         values: dict[str, str | int] = {}
         for word in filter(None, text.replace(" ", "").split(",")):
             if word in words:
-                values[words[word]] = word
+                if values.setdefault(words[word], word) != word:
+                    raise ValueError(
+                        f"--execution has two of {words[word]}, {values[words[word]]} and {word}; "
+                        "take one."
+                    )
             elif word.startswith("threads=") and word[8:].isdigit():
                 values["threads"] = int(word[8:])
+            elif word in ("auto", "plain"):
+                raise ValueError(f"--execution {word} stands alone, without further words.")
             else:
                 near = did_you_mean(word, ["auto", "plain", *words, "threads=N"])
                 raise ValueError(f"--execution has no word {word!r}{near}")
@@ -129,7 +135,7 @@ def has_fast_bf16() -> bool:
 
 def compiler() -> str | None:
     """The C++ compiler of this machine, if there is one: all modes but eager need it."""
-    return next(filter(shutil.which, (os.environ.get("CXX", "g++"), "clang++")), None)
+    return next(filter(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++")), None)
 
 
 def peak_memory_mb(execution: Execution) -> float:

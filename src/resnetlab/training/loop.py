@@ -56,7 +56,7 @@ class Training:
 def train(
     recipe: str | Recipe = "cifar10-quick", *, out: str | Path | None = None, **changes: Any
 ) -> Training:
-    """Train from scratch: ``train("cifar10-quick", epochs=5, out="runs/short")``.
+    """Train a network: ``train("cifar10-quick", epochs=5, out="runs/short")``.
 
     ``changes`` are fields of ``Recipe``; ``out`` is the run folder (default: runs/NAME). The
     test set is evaluated once, at the end. Raises ValueError, one sentence, for input that cannot
@@ -78,7 +78,8 @@ def train(
             recipe,
             fitting_architecture(recipe, data),
             data,
-            processes=world.local_size,
+            processes=world.size,
+            local_processes=world.local_size,
             report=print_to_stderr,
         )
         recipe = replace(recipe, execution=str(execution))
@@ -230,8 +231,8 @@ def _check_finite(line: dict[str, Any], run: Path) -> None:
     if not all(math.isfinite(line[key] or 0.0) for key in ("train_loss", "val_loss")):
         raise ValueError(
             f"the loss is not finite in epoch {line['epoch']} (train {line['train_loss']}, "
-            f"validation {line['val_loss']}); train again with a lower --lr, a longer "
-            f"--warmup-epochs or --clip-norm 1. {run} keeps the epochs before."
+            f"validation {line['val_loss']}); train again with a lower --lr (of muon also "
+            f"--muon-lr), a longer --warmup-epochs or --clip-norm 1. {run} keeps the epochs before."
         )
 
 

@@ -21,6 +21,7 @@ from resnetlab.data.loaders import steps_per_epoch
 from resnetlab.data.sources import cache_home
 from resnetlab.files import write_json
 from resnetlab.models.architecture import Architecture
+from resnetlab.training.compiled import compiled
 from resnetlab.training.execution import (
     PLAIN,
     Execution,
@@ -33,7 +34,7 @@ from resnetlab.training.state import State
 from resnetlab.training.step import make_batch, train_step
 
 BUDGET = 30
-"""Seconds after which no further candidate is tried."""
+"""Seconds after which no further number type or layout is tried."""
 COMPILE_PAYS = 1200
 """Seconds of training below which compiling, about half a minute, could not repay itself."""
 
@@ -46,63 +47,75 @@ def choose_execution(
     data: Dataset,
     *,
     processes: int = 1,
+    local_processes: int = 1,
     report: Report = lambda line: None,
 ) -> Execution:
     """The execution that a recipe asks for; for "auto" the fastest, measured once and remembered.
 
-    ``processes`` share this machine's cores. ``report`` is told what was chosen, and why.
+    ``processes`` share a batch, ``local_processes`` of them this machine's cores. ``report`` is
+    told what was chosen, and why.
     """
     if recipe.execution != "auto":
         return Execution.parse(recipe.execution)
     if torch.cuda.is_available():
         return Execution(device="cuda", precision="bf16", layout="channels_last", mode="compile")
     # torchrun gives each of several processes one thread; alone, torch or the user has chosen.
-    threads = torch.get_num_threads() if processes == 1 else _cores() // processes or 1
+    alone = local_processes == 1
+    threads = torch.get_num_threads() if alone else _cores() // local_processes or 1
     batch_size = recipe.batch_size // processes
     memory = cache_home() / "executions.json"
     known = _remembered(memory)
     rates = known.setdefault(_key(recipe, architecture, threads, batch_size), {})
-    before = len(rates)
+    remembered = set(rates)
+    possible: list[Execution] = []
 
     def measure(candidate: Execution) -> None:
+        if candidate.mode in ("fused", "winograd"):
+            compiled(candidate.mode)  # of a remembered one too: the compiler may be gone
         if str(candidate) not in rates:
-            if len(rates) == before:
+            if set(rates) == remembered:
                 report(f"measuring how {recipe.model} trains fastest on this machine (once) ...")
             rates[str(candidate)] = _measure(candidate, recipe, architecture, data, batch_size)
+        possible.append(candidate)
+
+    def rate(candidate: Execution) -> float:
+        return rates[str(candidate)]
 
     began = time.perf_counter()
     fast = "bf16" if has_fast_bf16() else "fp32"
     for layout, precision in itertools.product(("channels_last", "contiguous"), (fast, "fp32")):
-        if not rates or time.perf_counter() - began < BUDGET:
-            measure(replace(PLAIN, threads=threads, layout=layout, precision=precision))
-    best = max(rates, key=lambda name: rates[name])
+        candidate = replace(PLAIN, threads=threads, layout=layout, precision=precision)
+        in_time = time.perf_counter() - began < BUDGET
+        if str(candidate) in remembered or not rates or (in_time and not remembered):
+            measure(candidate)
     lost = [] if has_fast_bf16() else ["no bf16 in hardware"]
-    eager = Execution.parse(best)
+    eager = max(possible, key=rate)
     candidates = [replace(eager, mode="fused", layout="channels_last")]  # it knows no other layout
     if has_fast_bf16():
         candidates.append(replace(candidates[0], mode="winograd", precision="bf16"))
-    if compiler() and recipe.epochs * len(data) / rates[best] > COMPILE_PAYS:
+    if compiler() and recipe.epochs * len(data) / (rate(eager) * processes) > COMPILE_PAYS:
         candidates.append(replace(eager, mode="compile"))
     for candidate in candidates:
         try:
             measure(candidate)
         except ValueError as error:  # this machine cannot compile
-            lost.append(str(error))
-    if len(rates) > before:
+            lost.append(str(error).rstrip("."))
+        except RuntimeError as error:  # torch.compile, or memory that does not suffice
+            lost.append(f"execution {candidate.mode} failed ({str(error).splitlines()[0]})")
+    if set(rates) != remembered:
         # Something else may have run beside one of them, so each kind has a second try.
         for candidate in (eager, *candidates):
-            if rate := rates.get(str(candidate)):
+            if candidate in possible:
                 again = _measure(candidate, recipe, architecture, data, batch_size)
-                rates[str(candidate)] = max(rate, again)
+                rates[str(candidate)] = max(rate(candidate), again)
         with contextlib.suppress(ValueError):  # a cache that cannot be written is measured again
             write_json(memory, known)
-    best = max(rates, key=lambda name: rates[name])
-    slowest = min(rates, key=lambda name: rates[name])
+    best, slowest = max(possible, key=rate), min(possible, key=rate)
     report(
-        f"execution {best}: {rates[best]:,.0f} images/s measured; {slowest}: {rates[slowest]:,.0f}"
+        f"execution {best}: {rate(best):,.0f} images/s measured; {slowest}: {rate(slowest):,.0f}"
         + "".join(f"; {what}" for what in lost)
     )
-    return Execution.parse(best)
+    return best
 
 
 def _measure(
@@ -112,14 +125,15 @@ def _measure(
     data: Dataset,
     batch_size: int,
 ) -> float:
-    """Images a second of the real step: the median of a few, after two to warm up."""
+    """Images a second of the real step: the median of one to six, after two to warm up."""
     recipe = replace(recipe, early_size=None)  # most of a training sees images of full size
     state = State.create(recipe, architecture, execution, steps_per_epoch(len(data), 1))
     state.accelerate(execution)
     state.model.train()
     indices = torch.arange(min(batch_size, len(data)))
     times = []
-    while len(times) < 8 and (len(times) < 3 or sum(times) < BUDGET / 6):
+    # The first step may compile for half a minute; that says nothing about the others.
+    while len(times) < 8 and (len(times) < 3 or sum(times[1:]) < BUDGET / 6):
         began = time.perf_counter()
         batch = make_batch(data, indices, recipe, execution, epoch=0, step=len(times))
         train_step(state, state.model, *batch, recipe, execution)
@@ -131,7 +145,8 @@ def _measure(
 def _key(recipe: Recipe, architecture: Architecture, threads: int, batch_size: int) -> str:
     """What the answer depends on, as a short name."""
     versions = [torch.__version__, version("resnetlab")]
-    machine = [platform.machine(), processor(), threads, *versions]
+    # Of one model's name, virtual machines may have different instructions.
+    machine = [platform.machine(), processor(), processor("flags"), threads, *versions]
     work = [architecture.to_dict(), batch_size, recipe.accumulate, recipe.image_size]
     text = json.dumps([*machine, *work, recipe.optimizer])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -145,6 +160,7 @@ def _cores() -> int:
 def _remembered(path: Path) -> dict[str, dict[str, float]]:
     """What is remembered; nothing where the file is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}

@@ -62,7 +62,7 @@ class Recipe(Record):
     """sgd: with momentum, as in the paper; nesterov: with Nesterov's; muon: nesterov, but the
     convolutions by Muon"""
     lr: float = 0.1
-    """learning rate at its highest"""
+    """learning rate at its highest; with muon, of the classifier, the norms and the biases"""
     norm_lr: float | None = None
     """of the norms and biases, whose gradients are small in a wide network; default: lr"""
     momentum: float = 0.9
@@ -74,7 +74,8 @@ class Recipe(Record):
     weight_decay: float = 5e-4
     """L2 penalty"""
     weight_decay_on: Literal["weights", "all"] = "weights"
-    """weights: convolutions and the classifier only; all: norms and biases too, as in the paper"""
+    """weights: convolutions (but muon's, whose norm is fixed) and the classifier; all: norms and
+    biases too, as in the paper"""
     clip_norm: float = 0.0
     """largest gradient norm; 0: no clipping"""
     ema_decay: float = 0.0
