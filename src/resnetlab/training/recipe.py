@@ -224,14 +224,14 @@ _fast = _add(
         tta="flip-shift",
     ),
     "A wide residual network of 8 layers: 94.15 % on the test set with test-time augmentation "
-    f"(standard deviation 0.08 over 3 seeds), without it 93.19 % (0.25), in 5 minutes on "
+    "(standard deviation 0.08 over 3 seeds), without it 93.19 % (0.25), in 5 minutes on "
     f"{_MACHINE}. Trains on all images; its choices were made with 5,000 set aside.",
 )
 _add(
     replace(_fast, name="cifar10-95", model="fast_resnet11", epochs=48, crop_padding=3, cutout=8),
     "A residual network of 11 layers: 95.15 % on the test set with test-time augmentation "
-    f"(standard deviation 0.13 over 3 seeds), without it 94.31 % (0.10), in 18 minutes on "
-    f"{_MACHINE}. Trains on all images; all but its number of epochs was chosen with 5,000 set aside.",
+    "(standard deviation 0.13 over 3 seeds), without it 94.31 % (0.10), in 18 minutes on "
+    f"{_MACHINE}. Trains on all images; all but its epochs were chosen with 5,000 set aside.",
 )
 _add(
     Recipe(
