@@ -7,6 +7,7 @@ would need for them follows from its images/s, measured just before and just aft
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -41,6 +42,8 @@ def main() -> None:
             training = train(recipe, out=Path(folder) / "run")
             seconds = time.perf_counter() - began
         rates.append(plain.take_turn(steps))
+    except KeyboardInterrupt:
+        sys.exit("stopped; what was measured so far means nothing.")
     finally:
         plain.stop()
     paper = PAPER_IMAGES / (sum(rates) / len(rates))

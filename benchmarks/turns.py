@@ -112,21 +112,30 @@ def compete(contestants: Sequence[Contestant], effort: Effort) -> list[Result]:
         for contestant in contestants:
             name = contestant.name
             running[name] = Running(contestant)
-            try:
+            with _skipping(results[name], running):
                 steps[name] = warm_up(running[name], effort.seconds)
-            except SkipError as error:
-                running.pop(name).stop()
-                results[name].skipped = str(error)
-                print(f"skipped {name}: {error}", file=sys.stderr)
         order = list(running)
         for _ in range(effort.rounds):
             for name in order:
-                results[name].rates.append(running[name].take_turn(steps[name]))
+                if name in running:
+                    with _skipping(results[name], running):
+                        results[name].rates.append(running[name].take_turn(steps[name]))
             order.reverse()
     finally:
         for each in running.values():
             each.stop()
     return list(results.values())
+
+
+@contextlib.contextmanager
+def _skipping(result: Result, running: dict[str, Running]) -> Iterator[None]:
+    """Go on without a contestant that cannot."""
+    try:
+        yield
+    except SkipError as error:
+        running.pop(result.name).stop()
+        result.skipped = str(error)
+        print(f"skipped {result.name}: {error}", file=sys.stderr)
 
 
 def warm_up(contestant: Running, seconds: float) -> int:
@@ -140,7 +149,7 @@ def warm_up(contestant: Running, seconds: float) -> int:
 
 def rows(results: Sequence[Result]) -> list[list[str]]:
     """For each contestant: name, median images/s, its range, ratio to the first and its range."""
-    base = results[0].rates
+    base = [] if results[0].skipped else results[0].rates
     table = []
     for result in results:
         if result.skipped:

@@ -109,6 +109,19 @@ def test_a_row_of_files_from_a_process_of_its_own(tmp_path):
     assert row.execution == "cpu,fp32,contiguous,eager"
 
 
+def test_a_mistake_that_only_the_measuring_process_sees_is_a_sentence(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"cannot read .*broken\.png: not an image"):
+        benchmark_files(["resnet20"], folder=tmp_path)
+
+
+def test_names_are_checked_before_anything_is_measured(monkeypatch):
+    monkeypatch.setattr(networks, "_in_own_process", lambda *_, **__: pytest.fail("measured"))
+    for call in (benchmark_training, benchmark_inference, benchmark_files):
+        with pytest.raises(ValueError, match="no model 'resnet99'"):
+            call(["resnet20", "resnet99"])
+
+
 def test_without_a_folder_a_photograph_and_the_networks_own_size_are_read(monkeypatch):
     asked = []
 
@@ -177,6 +190,7 @@ def test_a_table_of_nothing():
         (lambda: benchmark_inference(image_size=0), "image_size must be greater than 0"),
         (lambda: benchmark_inference(execution="fast"), "--execution has no word 'fast'"),
         (lambda: benchmark_files(["resnet21"]), "no model 'resnet21'"),
+        (lambda: benchmark_inference(execution="bf16,channels_last,winograd"), "is for training"),
         (lambda: benchmark_files(folder="nowhere"), "there is no folder nowhere"),
         (lambda: benchmark_data("cifar11"), "unknown data set 'cifar11'"),
     ],

@@ -152,6 +152,12 @@ def test_other_classes_are_a_sentence(samples):
         evaluate(one)
 
 
+def test_the_split_of_a_foreign_network_is_not_guessed():
+    foreign = replace(load_model("resnet20-cifar10"), recipe={})
+    with pytest.raises(ValueError, match="not known which images its training set aside"):
+        evaluate(foreign, split="val", dataset="cifar10-sample")
+
+
 def test_undefined_scores_are_zero():
     result = Evaluation(
         dataset="d",

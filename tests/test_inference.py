@@ -103,6 +103,12 @@ def test_an_execution_may_be_a_record_or_words():
         inference_execution("atuo")
 
 
+@pytest.mark.parametrize("mode", ["fused", "winograd"])
+def test_a_mode_of_training_alone_is_refused(mode):
+    with pytest.raises(ValueError, match=f"{mode} is for training; take bf16,channels_last"):
+        inference_execution(f"bf16,channels_last,{mode}")
+
+
 def test_batches_are_large_and_fit_into_memory():
     sizes = (28, 32, 64, 96, 224, 2000)
     assert [inference_batch_size(size) for size in sizes] == [256, 256, 256, 113, 20, 1]

@@ -65,6 +65,20 @@ def test_plain_values_and_tensors_only(smoke):
         assert torch.load(smoke.run / name, weights_only=True)
 
 
+@pytest.mark.parametrize(
+    ("lines", "best"),
+    [
+        ([(50.0, 1.0), (60.0, 2.0), (40.0, 0.5)], 1),
+        ([(50.0, 1.0), (50.0, 0.9), (50.0, 1.1)], 1),
+        ([(50.0, 1.0), (50.0, 1.0)], 1),
+        ([(None, None)] * 3, 2),
+    ],
+)
+def test_the_best_epoch_is_that_of_accuracy_then_loss_then_the_latest(lines, best):
+    metrics = [{"val_top1": top1, "val_loss": loss} for top1, loss in lines]
+    assert runs.best_epoch(metrics) == best
+
+
 def test_best_is_the_best_epoch_by_validation(smoke):
     best = max(smoke.history, key=lambda line: (line["val_top1"], -line["val_loss"]))
     checkpoint = load_model(smoke.run)

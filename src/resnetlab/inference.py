@@ -26,12 +26,16 @@ def inference_execution(execution: Execution | str = "auto") -> Execution:
     """The execution that is asked for; for "auto" the fastest that is sound everywhere.
 
     That is channels_last without a compiler, in bf16 where the CPU has it, else in fp32; on a GPU,
-    of which we have measured none, plain PyTorch. ValueError, one sentence, for a wrong word.
+    of which we have measured none, plain PyTorch. ValueError, one sentence, for a wrong word, or
+    for a mode of training alone.
     """
-    if isinstance(execution, Execution):
-        return execution
     if execution != "auto":
-        return Execution.parse(execution)
+        asked = execution if isinstance(execution, Execution) else Execution.parse(execution)
+        if asked.mode in ("fused", "winograd"):
+            raise ValueError(
+                f"execution {asked.mode} is for training; take {asked.precision},channels_last."
+            )
+        return asked
     if torch.cuda.is_available():
         return Execution(device="cuda")
     return Execution(precision="bf16" if has_fast_bf16() else "fp32", layout="channels_last")

@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from resnetlab.files import atomic_write
-from resnetlab.runs import read_metrics
+from resnetlab.runs import best_epoch, read_metrics
 
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 FONT = "DejaVu Sans"
@@ -66,7 +66,9 @@ def plot_curves(
         axes.set(title=title, ylabel=unit)
     rate.plot(epochs, _values(metrics, "lr"), color=GREEN, clip_on=False, **style)
     rate.set(title="Learning rate", ylabel="learning rate", ylim=(0, None))
-    _mark_best(loss, accuracy, epochs, _values(metrics, "val_top1"))
+    best = metrics[best_epoch(metrics)]
+    if best.get("val_top1") is not None:
+        _mark_best(loss, accuracy, best)
     for axes in (loss, accuracy, rate):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -86,15 +88,12 @@ def _values(metrics: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     return np.array([math.nan if (v := line.get(key)) is None else v for line in metrics], float)
 
 
-def _mark_best(loss: Axes, accuracy: Axes, epochs: np.ndarray, val_top1: np.ndarray) -> None:
-    if np.isnan(val_top1).all():
-        return
-    best = int(np.nanargmax(val_top1))
+def _mark_best(loss: Axes, accuracy: Axes, best: Mapping[str, Any]) -> None:
     for axes in (loss, accuracy):
-        axes.axvline(epochs[best], color=VERMILLION, linestyle=":", linewidth=1.2)
-    label = f"best: {val_top1[best]:.2f} % in epoch {epochs[best]:g}"
+        axes.axvline(best["epoch"], color=VERMILLION, linestyle=":", linewidth=1.2)
+    label = f"best: {best['val_top1']:.2f} % in epoch {best['epoch']:g}"
     style = {"color": VERMILLION, "marker": "*", "markersize": 12, "linestyle": ""}
-    accuracy.plot(epochs[best], val_top1[best], label=label, **style)
+    accuracy.plot(best["epoch"], best["val_top1"], label=label, **style)
 
 
 def plot_confusion(

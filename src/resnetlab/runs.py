@@ -8,9 +8,10 @@ tensors only, so that everything loads with ``weights_only=True``.
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,19 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
             f"{path} is damaged ({error}); `resnetlab resume` writes it anew if the run is not "
             "finished."
         ) from error
+
+
+def best_epoch(metrics: Sequence[Mapping[str, Any]]) -> int:
+    """Index of the line with the highest val_top1, then the lowest val_loss, then the latest.
+
+    Without validation that is the last one.
+    """
+
+    def rank(index: int) -> tuple[float, float, int]:
+        top1, loss = (metrics[index].get(key) for key in ("val_top1", "val_loss"))
+        return (-math.inf if top1 is None else top1, -(loss or 0.0), index)
+
+    return max(range(len(metrics)), key=rank)
 
 
 def read_recipe(run: str | Path) -> Recipe:

@@ -143,6 +143,13 @@ def test_exif_rotation_is_applied(orientation):
     assert close(read_image(data, channels=3, size=32), pixels.transpose(2, 0, 1), 0)
 
 
+def test_a_damaged_exif_leaves_the_image_as_it_is():
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", exif=b"Exif\0\0no TIFF at all")
+    assert np.array_equal(read_image(file.getvalue(), channels=3, size=4).permute(1, 2, 0), pixels)
+
+
 def test_first_frame_of_an_animation():
     frames = [Image.new("L", (32, 32), value) for value in (10, 200)]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])

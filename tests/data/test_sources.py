@@ -1,6 +1,7 @@
 """Real files throughout: idx files cut from the committed sample, served by a local web server,
 fake `npm` and `apt-get` programs on the PATH, and other processes where processes matter."""
 
+import http.client
 import os
 import subprocess
 import sys
@@ -64,6 +65,13 @@ def test_cache_home(monkeypatch, home):
     monkeypatch.delenv("RESNETLAB_HOME")
     assert sources.cache_home() == Path.home() / ".cache" / "resnetlab"
 
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    with pytest.raises(ValueError, match=r"no home folder.*RESNETLAB_HOME"):
+        sources.cache_home()
+
 
 @pytest.mark.parametrize("name", ["cifar10-sample", "fashion-mnist-sample"])
 def test_a_folder_of_the_caches_layout_is_used_in_place(name, home):
@@ -100,6 +108,18 @@ def test_a_bad_host_is_left_for_the_mirror(
     assert any(reason in line for line in lines), lines
     assert_loads("tiny", arrays)
     assert not leftovers(home)
+
+
+def test_an_answer_that_breaks_off_is_left_for_the_mirror(tiny, home, lines, monkeypatch, tmp_path):
+    def broken(url, *_, **__):
+        raise http.client.IncompleteRead(b"half")
+
+    monkeypatch.setattr(download, "download", broken)
+    mirror = {"mirror": lambda _: formats.read_fashion_mnist(tmp_path / "served")}
+    arrays = tiny("http://localhost:9", mirror)
+    fetch("tiny", report=lines.append)
+    assert any("IncompleteRead" in line for line in lines), lines
+    assert_loads("tiny", arrays)
 
 
 def test_when_no_source_answers_the_message_says_all(

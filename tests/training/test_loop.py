@@ -259,7 +259,12 @@ def test_a_diverged_training_says_so_and_keeps_what_was_good(tiny, tmp_path):
             {"model_overrides": {"num_classes": 7}},
             "num_classes 7 and cifar10-sample has 10",
         ),
-        ({"val_size": 300}, "validation set of 300 cannot be split off 300"),
+        ({"val_size": 300}, "--val-size 300 does not fit 300 training images"),
+        ({"mean": (0.5,), "std": (0.5,)}, "have 1 channels and cifar10-sample has 3"),
+        (
+            {"model": "fast_resnet8", "model_overrides": {}, "early_share": 0.5, "early_size": 1},
+            "early_size 1: images of 1 x 1",
+        ),
         ({"crop_mode": "reflect", "crop_padding": 32}, "crop_padding 32 cannot be reflected"),
         ({"data_dir": "/nowhere"}, "/nowhere holds no CIFAR-10"),
         ({"execution": "bf61"}, "no word 'bf61'"),
@@ -272,6 +277,14 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(
     with pytest.raises(ValueError, match=sentence):
         tiny.train(**changes)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_training_that_cannot_begin_leaves_no_run(tiny, tmp_path):
+    for _ in range(2):
+        with pytest.raises(ValueError, match="torch finds no GPU here"):
+            tiny.train(execution="cuda")
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_the_data_folder_is_found_from_anywhere(tiny, samples, tmp_path, monkeypatch):

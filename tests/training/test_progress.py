@@ -40,6 +40,14 @@ def test_seconds_left_count_steps_and_validations(now):
     assert progress.seconds_left() == pytest.approx(5 * 2 + 2 * 7)
 
 
+def test_nothing_is_left_at_the_end_of_a_fraction_of_an_epoch(now):
+    progress = TrainingProgress(25, 10, enabled=False)
+    for epoch_end in (10, 20, 25):
+        progress.count_step(epoch_end, 1.0)
+        progress.count_validation(30.0)
+    assert progress.seconds_left() == 0
+
+
 def test_early_steps_are_cheaper(now):
     progress = TrainingProgress(10, 5, enabled=False, early_steps=4, early_cost=0.25)
     progress.count_step(1, 1.0)

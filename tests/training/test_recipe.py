@@ -24,6 +24,7 @@ WRONG = {
     "cutmix": [-1, math.nan],
     "seed": [-1],
     "image_size": [0, -3],
+    "early_size": [0, -5],
     "milestones": [(0.5, 1.5), (0.0,), (math.nan,)],
     "optimizer": ["adam"],
     "schedule": ["cyclic"],
@@ -45,7 +46,14 @@ def test_fields_that_do_not_fit_together():
         Recipe(accumulate=3)
     with pytest.raises(ValueError, match="nesterov needs a momentum; take optimizer sgd"):
         Recipe(momentum=0.0)
+    with pytest.raises(ValueError, match="muon needs a momentum"):
+        Recipe(momentum=0.0, optimizer="muon")
     assert Recipe(momentum=0.0, optimizer="sgd").momentum == 0
+    for wrong in ({"mean": (0.5,)}, {"std": (0.5,)}, {"mean": (0.5,), "std": (0.5, 0.5)}):
+        with pytest.raises(ValueError, match="mean and std go together"):
+            Recipe(**wrong)
+    with pytest.raises(ValueError, match="std must be greater than 0"):
+        Recipe(mean=(0.5, 0.5), std=(0.2, 0.0))
 
 
 def test_get_recipe():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from typing import Any
 
@@ -30,4 +31,9 @@ def _answer(job: str, **arguments: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_answer(**json.load(sys.stdin))))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # after Ctrl-C the parent says all there is to say
+    try:
+        answer = _answer(**json.load(sys.stdin))
+    except ValueError as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer))

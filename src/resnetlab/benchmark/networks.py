@@ -41,15 +41,18 @@ def benchmark_training(
     """
     require_positive(steps=steps, seconds=seconds)
     work = {"repeats": steps, "seconds": seconds}
+    if execution != "auto":
+        Execution.parse(execution)
+    changes: dict[str, Any] = {"model_overrides": overrides or {}, "execution": execution}
+    recipes = [
+        get_recipe(recipe, model=model, batch_size=batch_size, accumulate=1, **changes)
+        for model, batch_size in itertools.product(models, batch_sizes)
+    ]
     rows = []
-    for model, batch_size in itertools.product(models, batch_sizes):
-        changes = {"model": model, "model_overrides": overrides or {}, "batch_size": batch_size}
-        asked = get_recipe(recipe, **changes, execution=execution, accumulate=1)
+    for asked in recipes:
         if execution == "auto":
             chosen = _in_own_process("choose", recipe=asked.to_dict())
             asked = replace(asked, execution=chosen["execution"])
-        else:
-            Execution.parse(execution)
         rows.append(_row(_in_own_process("training", recipe=asked.to_dict(), **work)))
     return rows
 
@@ -71,10 +74,11 @@ def benchmark_inference(
     work.
     """
     require_positive(repeats=repeats, seconds=seconds)
-    rows = []
-    for model, batch_size in itertools.product(models, batch_sizes):
+    for batch_size in batch_sizes:
         require_positive(batch_size=batch_size)
-        task = _inference_task(model, execution, overrides, image_size)
+    tasks = [_inference_task(model, execution, overrides, image_size) for model in models]
+    rows = []
+    for task, batch_size in itertools.product(tasks, batch_sizes):
         work = {"batch_size": batch_size, "repeats": repeats, "seconds": seconds}
         rows.append(_row(_in_own_process("inference", **task, **work)))
     return rows
@@ -99,9 +103,9 @@ def benchmark_files(
     require_positive(seconds=seconds)
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(f"there is no folder {folder}.")
+    tasks = [_inference_task(model, execution, overrides, image_size) for model in models]
     rows = []
-    for model in models:
-        task = _inference_task(model, execution, overrides, image_size)
+    for task in tasks:
         with tempfile.TemporaryDirectory() as scratch:
             samples = () if folder else write_samples(Path(scratch), task["image_size"])
             for path in samples or [folder]:
@@ -128,14 +132,17 @@ def _inference_task(
 
 
 def _in_own_process(job: str, **arguments: Any) -> dict[str, Any]:
-    """What ``__main__`` answers in a new process."""
+    """What ``__main__`` answers in a new process; its ValueError is raised here."""
     command = [sys.executable, "-m", "resnetlab.benchmark"]
     task = json.dumps({"job": job, **arguments})
     process = subprocess.run(command, input=task, stdout=subprocess.PIPE, text=True)
     if process.returncode == -signal.SIGKILL:
         raise ValueError("the measurement was killed, so memory is short; take a smaller batch.")
     process.check_returncode()
-    return json.loads(process.stdout.splitlines()[-1])
+    answer = json.loads(process.stdout.splitlines()[-1])
+    if "error" in answer:
+        raise ValueError(answer["error"])
+    return answer
 
 
 def _row(values: dict[str, Any]) -> Any:

@@ -145,7 +145,7 @@ def split_indices(labels: Tensor, val_size: int, seed: int) -> tuple[Tensor, Ten
     """Ascending indices of the training and the validation samples, int64."""
     if not 0 <= val_size < len(labels):
         raise ValueError(
-            f"a validation set of {val_size} cannot be split off {len(labels)} training images"
+            f"--val-size {val_size} does not fit {len(labels)} training images; take fewer, or 0."
         )
     order = torch.randperm(len(labels), generator=seeded_generator(seed, "validation"))
     chosen = order[stratified_indices(labels[order], val_size)]

@@ -51,7 +51,9 @@ def read_image(source: ImageSource, *, channels: int, size: int) -> Tensor:
 def _decode(source: ImageSource) -> Image.Image:
     """The upright, fully loaded first frame."""
     if isinstance(source, Image.Image):
-        return ImageOps.exif_transpose(source)
+        with _opening:  # one that is read from its file only now, for whichever thread comes first
+            source.load()
+        return _upright(source)
     # Warning filters belong to the whole process: threads that decode take turns at them.
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files ...
@@ -59,7 +61,15 @@ def _decode(source: ImageSource) -> Image.Image:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     with image:
         image.load()
+        return _upright(image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; as it is where that is damaged."""
+    try:
         return ImageOps.exif_transpose(image)
+    except Exception:  # of a PNG's, Pillow raises whatever the damage provokes
+        return image
 
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +107,11 @@ def print_to_stderr(line: str) -> None:
 
 
 def cache_home() -> Path:
-    """$RESNETLAB_HOME, or ~/.cache/resnetlab."""
-    return Path(os.environ.get("RESNETLAB_HOME") or Path.home() / ".cache" / "resnetlab")
+    """$RESNETLAB_HOME, or ~/.cache/resnetlab; ValueError for a user without a home."""
+    try:
+        return Path(os.environ.get("RESNETLAB_HOME") or Path.home() / ".cache" / "resnetlab")
+    except RuntimeError:
+        raise ValueError("there is no home folder; name one for data: RESNETLAB_HOME.") from None
 
 
 def fetch(name: str, *, data_dir: Path | None = None, report: Report = print_to_stderr) -> Path:
@@ -121,7 +125,7 @@ def fetch(name: str, *, data_dir: Path | None = None, report: Report = print_to_
     source = _source(name)
     folder = cache_home() / name
     if data_dir is not None:
-        if (data_dir / name).is_dir():
+        if (data_dir / name / "train.safetensors").exists():
             _read_both(name, data_dir / name)
             return data_dir / name
         if source.read:  # even if the cache has the set: an explicit folder is never ignored
@@ -231,7 +235,7 @@ def _from_network(name: str, partial: Path, report: Report) -> Arrays:
             for split in ("train", "test"):
                 _check(name, arrays, split, label)
             return arrays
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise  # no other source would fit either
             reason = (isinstance(error, OSError) and error.strerror) or str(error)

@@ -83,7 +83,6 @@ def train(
             report=print_to_stderr,
         )
         recipe = replace(recipe, execution=str(execution))
-        world.from_main(write_json, run / "recipe.json", recipe.to_dict())
         return _train(recipe, data, val, run, world, weights)
 
 
@@ -123,6 +122,8 @@ def _train(
         if not world.is_main:  # the file holds the sums of all ranks, which rank 0 goes on with
             state.sums.zero_()
     state.accelerate(execution)
+    # Not before: a folder with a recipe is a run that `resume` can go on with.
+    world.from_main(write_json, run / "recipe.json", recipe.to_dict())
     network = DistributedDataParallel(state.model) if world.size > 1 else state.model
     full_size = recipe.image_size or data.image_size
     progress = TrainingProgress(
@@ -265,7 +266,7 @@ def _keep(
 ) -> None:
     """Write the epoch to the run folder: best.pt if it is the best so far, metrics, last.pt."""
     line = state.history[-1]
-    if all(_rank_of(line) >= _rank_of(other) for other in state.history):
+    if runs.best_epoch(state.history) == len(state.history) - 1:
         runs.Checkpoint(
             model=state.evaluated,
             classes=data.classes,
@@ -285,10 +286,3 @@ def _keep(
     events.flush()
     # Last, so that a run killed between two of these files does the epoch again.
     state.save(run / "last.pt")
-
-
-def _rank_of(line: dict[str, Any]) -> tuple[float, float]:
-    """What the best epoch has most of; without validation the last epoch is the best."""
-    if line["val_top1"] is None:
-        return (line["epoch"], 0.0)
-    return (line["val_top1"], -line["val_loss"])

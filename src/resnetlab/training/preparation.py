@@ -53,14 +53,25 @@ def check_fit(recipe: Recipe, data: Dataset, world: World) -> None:
             "choose a smaller one, or crop_mode zero."
         )
     on_meta(architecture)(torch.empty(1, data.channels, size, size, device="meta"))
+    if recipe.early_size and recipe.early_share:
+        early = torch.empty(1, data.channels, recipe.early_size, recipe.early_size, device="meta")
+        try:
+            on_meta(architecture)(early)
+        except ValueError as error:
+            raise ValueError(f"early_size {recipe.early_size}: {error}") from None
 
 
 def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     """The training images, and those set aside if the recipe sets any aside."""
     data_dir = Path(recipe.data_dir) if recipe.data_dir else None
     whole = load_dataset(recipe.dataset, "train+val", data_dir=data_dir)
-    if recipe.mean is not None and recipe.std is not None and len(recipe.mean) == whole.channels:
+    if recipe.mean and recipe.std and len(recipe.mean) == whole.channels:
         whole = replace(whole, mean=recipe.mean, std=recipe.std)
+    elif recipe.mean and not recipe.pretrained:  # weights of other channels bring means of others
+        raise ValueError(
+            f"mean and std have {len(recipe.mean)} channels and {recipe.dataset} has "
+            f"{whole.channels}; give a number for each."
+        )
     train = cut(whole, "train", recipe.val_size, recipe.split_seed)
     val = cut(whole, "val", recipe.val_size, recipe.split_seed) if recipe.val_size else None
     return train, val

@@ -131,8 +131,10 @@ class Recipe(Record):
         for name in ("momentum", "muon_momentum", "ema_decay", "label_smoothing", "early_share"):
             if not getattr(self, name) < 1:
                 raise ValueError(f"{name} must be less than 1, not {getattr(self, name)}.")
-        if self.optimizer == "nesterov" and not self.momentum:
-            raise ValueError("optimizer nesterov needs a momentum; take optimizer sgd without one.")
+        if self.optimizer != "sgd" and not self.momentum:
+            raise ValueError(
+                f"optimizer {self.optimizer} needs a momentum; take optimizer sgd without one."
+            )
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size {self.batch_size} cannot be computed in {self.accumulate} equal "
@@ -147,8 +149,14 @@ class Recipe(Record):
             raise ValueError(
                 f"milestones are shares of the training between 0 and 1, not {self.milestones}."
             )
-        if self.image_size is not None and self.image_size < 1:
-            raise ValueError(f"image_size must be at least 1 pixel, not {self.image_size}.")
+        for name in ("image_size", "early_size"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ValueError(f"{name} must be at least 1 pixel, not {size}.")
+        if len(self.mean or ()) != len(self.std or ()):
+            raise ValueError("mean and std go together: give each a number for every channel.")
+        if not all(deviation > 0 for deviation in self.std or ()):
+            raise ValueError(f"std must be greater than 0, not {self.std}.")
         for name in ("milestones", "mean", "std"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
