@@ -211,8 +211,8 @@ _add(
 )
 _add(
     replace(_quick, name="cifar10-resnet20-best", epochs=130, val_size=0, crop_padding=4),
-    "As far as ResNet-20 goes: 92.62 % on the test set (1 seed) in 86 minutes on one thread; "
-    "trains on all images.",
+    "ResNet-20 trained for long: 92.73 % on the test set (standard deviation 0.11 over 3 seeds) in "
+    "50 minutes on one thread; trains on all images.",
 )
 _fast = _add(
     replace(
@@ -252,8 +252,8 @@ _add(
         flip="alternating",
         zero_init="residual",
     ),
-    "ResNet-50 with the ImageNet stem on 32-pixel images, from scratch: 82.43 % on the test set (2 "
-    "seeds) in 33 minutes on one thread; the textbook's fine-tuning ends at 75.4 %.",
+    "ResNet-50 with the ImageNet stem on 32-pixel images, from scratch: 82.58 % on the test set "
+    "(standard deviation 0.26 over 3 seeds) in 34 minutes on one thread; the textbook's fine-tuning ends at 75.4 %.",
 )
 _add(
     replace(_fast, name="fashion-mnist-quick", dataset="fashion-mnist", epochs=10, early_size=20),
