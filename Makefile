@@ -23,4 +23,4 @@ lint: install
 	$(BIN)/pyright
 
 benchmark: install
-	$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks

@@ -35,12 +35,8 @@ def compiled(name: str) -> ctypes.CDLL:
     openmp = [str(path) for path in (Path(torch.__file__).parent / "lib").glob("libgomp*")]
     command = [program, *_FLAGS, str(source), "-Wl,--as-needed", *openmp]
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    key = [
-        source.read_text(encoding="utf-8"),
-        *command,
-        version.stdout,
-        processor("flags"),
-    ]  # -march=native reads these
+    # The flags are what -march=native reads.
+    key = [source.read_text(encoding="utf-8"), *command, version.stdout, processor("flags")]
     digest = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
     path = cache_home() / f"{name}-{digest}.so"
     try:
