@@ -191,7 +191,7 @@ _quick = _add(
         early_share=0.4,
     ),
     "ResNet-20 on CIFAR-10: 90.29 % on the test set (standard deviation 0.15 over 8 runs) in 3 "
-    f"minutes on {_MACHINE}, torch 2.14.1.",
+    f"to 4 minutes on {_MACHINE}, torch 2.14.1.",
 )
 _add(
     Recipe(
