@@ -101,7 +101,8 @@ def choose_execution(
         except ValueError as error:  # this machine cannot compile
             lost.append(str(error).rstrip("."))
         except RuntimeError as error:  # torch.compile, or memory that does not suffice
-            lost.append(f"execution {candidate.mode} failed ({str(error).splitlines()[0]})")
+            reason, *_ = str(error).splitlines() or [type(error).__name__]
+            lost.append(f"execution {candidate.mode} failed ({reason})")
     if set(rates) != remembered:
         # Something else may have run beside one of them, so each kind has a second try.
         for candidate in (eager, *candidates):

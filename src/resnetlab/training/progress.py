@@ -86,10 +86,10 @@ class TrainingProgress:
         return steps - (1 - self.early_cost) * min(steps, self.early_steps)
 
     def seconds_left(self) -> float:
-        work = self._work(self.total_steps) - self._work(self.done)
-        steps = work * self.step_seconds / self.work if self.work else 0.0
         if self.done == self.total_steps:
             return 0.0
+        work = self._work(self.total_steps) - self._work(self.done)
+        steps = work * self.step_seconds / self.work if self.work else 0.0
         validations = self.epochs - self.done // self.steps_per_epoch
         return steps + validations * self.other_seconds / max(1, self.validations)
 
