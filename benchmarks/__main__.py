@@ -25,7 +25,7 @@ from resnetlab.benchmark import (
     machine,
     table,
 )
-from resnetlab.training.recipe import get_recipe
+from resnetlab.recipes.table import get_recipe
 
 Table = tuple[list[str], list[list[str]]]
 COMPARED = ["", "images/s*", "range*", "ratio to the first*", "range*"]

@@ -13,9 +13,9 @@ from torch import Tensor
 from benchmarks.training import FAST, other_network
 from benchmarks.turns import Contestant
 from resnetlab.benchmark import random_dataset, random_predictor
+from resnetlab.compute.execution import Execution
 from resnetlab.data.images import normalize
 from resnetlab.models.architecture import get_architecture
-from resnetlab.training.execution import Execution
 
 
 def backends(model: str, batch_size: int, image_size: int, folder: Path) -> list[Contestant]:

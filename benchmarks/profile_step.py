@@ -11,10 +11,11 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 from resnetlab.benchmark import fitting_execution, measure_limits, random_dataset, training_steps
+from resnetlab.compute.execution import Execution
 from resnetlab.models.architecture import get_architecture
 from resnetlab.models.summary import default_image_size, summarize
-from resnetlab.training.execution import Execution
-from resnetlab.training.recipe import RECIPES, Recipe
+from resnetlab.recipes.record import Recipe
+from resnetlab.recipes.table import RECIPES
 
 PARTS = {
     "convolution, backward": ("convolution_backward", "_ConvolutionBackward"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.training import PAPER_IMAGES, plain_against_ours
 from benchmarks.turns import Running, warm_up
 from resnetlab import train
-from resnetlab.training.recipe import get_recipe
+from resnetlab.recipes.table import get_recipe
 
 SECONDS = 20
 """Of each of the two turns of the plain loop."""

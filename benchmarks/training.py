@@ -14,15 +14,15 @@ from torchvision.datasets import CIFAR10
 from benchmarks import plain_loop
 from benchmarks.turns import Contestant
 from resnetlab.benchmark import fitting_execution, random_dataset, training_steps
-from resnetlab.data.loaders import steps_per_epoch
+from resnetlab.compute import distributed, execution
+from resnetlab.compute.execution import Execution
+from resnetlab.compute.kernels.winograd import use_winograd
+from resnetlab.data.sampling import steps_per_epoch
 from resnetlab.models.architecture import get_architecture
 from resnetlab.models.resnet import ResNet
-from resnetlab.training import distributed, execution
-from resnetlab.training.execution import Execution
+from resnetlab.recipes.record import Recipe
 from resnetlab.training.optimizer import create_optimizer, create_schedule
-from resnetlab.training.recipe import Recipe
 from resnetlab.training.state import State
-from resnetlab.training.winograd import use_winograd
 
 CIFAR_STEM = {"stem": "cifar", "num_classes": 10}
 FAST = "bf16,channels_last"

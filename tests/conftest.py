@@ -1,11 +1,16 @@
 """What the tests share: one thread, the real images, one training, the command line, pictures."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +18,11 @@ import torch
 from hypothesis import settings
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from resnetlab import cli, image_plots, plots
+from resnetlab import cli, runs
+from resnetlab.plots import confusion, curves, images, style
 from resnetlab.training.loop import Training, train
 
 # Several threads wait for each other in a busy loop when the cores are taken.
@@ -96,13 +104,13 @@ def start() -> Callable[..., subprocess.Popen[str]]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are written, in order; the files are written all the same."""
     figures = []
-    write_figure = plots.write_figure
+    write_figure = style.write_figure
 
     def write(figure: Figure, out: str | Path) -> Path:
         figures.append(figure)
         return write_figure(figure, out)
 
-    for module in (plots, image_plots):
+    for module in (curves, confusion, images):
         monkeypatch.setattr(module, "write_figure", write)
     return figures
 
@@ -147,3 +155,112 @@ def assert_readable() -> Callable[[Figure], None]:
             assert not any(box.overlaps(other) for other in boxes[i + 1 :])
 
     return check
+
+
+MEASURED = {"seconds", "images_per_second", "peak_memory_mb"}
+
+
+def comparable(value):
+    """Without what the clock decides; tensors as numbers that == compares bit for bit."""
+    if isinstance(value, dict):
+        return {key: comparable(item) for key, item in value.items() if key not in MEASURED}
+    if isinstance(value, list | tuple):
+        return [comparable(item) for item in value]
+    return value.tolist() if isinstance(value, torch.Tensor) else value
+
+
+def contents(run: Path) -> dict:
+    """All that a run folder says, but for times and memory."""
+    return {
+        "last": comparable(runs.load(run / "last.pt")),
+        "best": comparable(runs.load(run / "best.pt")["model"]),
+        "best line": comparable(runs.load(run / "best.pt")["metrics"]),
+        "metrics": comparable(runs.read_metrics(run)),
+        "test": (run / "test.json").read_text(),
+    }
+
+
+@contextmanager
+def signal_after(number: int, *steps: int):
+    """Send this process a signal whenever the optimizer has done so many steps, as of now."""
+    done = 0
+
+    def hook(*_):
+        nonlocal done
+        done += 1
+        if done in steps:
+            signal.raise_signal(number)
+
+    handle = register_optimizer_step_post_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@pytest.fixture
+def tiny(tmp_path, samples):
+    """``tiny.train(out, **changes)``, the same interrupted in step 2, and what runs hold."""
+
+    def tiny_train(out="run", **changes):
+        recipe = {
+            "model_overrides": {"depths": (1, 1, 1), "widths": (4, 8, 8)},
+            "data_dir": str(samples),
+            "execution": "plain",
+            "epochs": 2,
+            "warmup_epochs": 1,
+        }
+        return train("smoke", out=tmp_path / out, **recipe | changes)
+
+    def tiny_interrupted(out="run", **changes):
+        with signal_after(signal.SIGINT, 2), pytest.raises(KeyboardInterrupt):
+            tiny_train(out, **changes)
+        return tmp_path / out
+
+    return SimpleNamespace(
+        train=tiny_train,
+        interrupted=tiny_interrupted,
+        contents=contents,
+        signal_after=signal_after,
+        comparable=comparable,
+    )
+
+
+@pytest.fixture
+def use_threads():
+    """torch.set_num_threads, undone after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def gradient():
+    """(model, images) -> its parameters' gradients as one vector, computed by an execution."""
+
+    def compute(model, x, execution=None):
+        labels = torch.arange(len(x)) % 10
+        with execution.autocast() if execution else contextlib.nullcontext():
+            logits = model(x)
+        loss = nn.functional.cross_entropy(logits.to(x.dtype), labels)
+        loss.backward()
+        trained = (p for p in model.parameters() if p.requires_grad)
+        return torch.cat([p.grad.flatten().double() for p in trained])
+
+    return compute
+
+
+@pytest.fixture
+def operations():
+    """A result -> how often each operation stands in the graph that leads to it."""
+
+    def count(result):
+        seen, left = set(), [result.grad_fn]
+        while left:
+            node = left.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                left += [other for other, _ in node.next_functions]
+        return Counter(type(node).__name__ for node in seen)
+
+    return count

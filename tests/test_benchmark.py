@@ -29,9 +29,9 @@ from resnetlab.benchmark import (
     table,
     training_steps,
 )
+from resnetlab.compute.execution import PLAIN
 from resnetlab.models.architecture import get_architecture
-from resnetlab.training.execution import PLAIN
-from resnetlab.training.recipe import Recipe
+from resnetlab.recipes.record import Recipe
 
 ARCHITECTURE = get_architecture("resnet20")
 TINY = get_architecture("resnet18", depths=(1, 1, 1, 1), widths=(4, 8, 8, 8))

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from resnetlab import cli
-from resnetlab.data.datasets import load_dataset
+from resnetlab.data.dataset import load_dataset
+from resnetlab.recipes.table import RECIPES
 from resnetlab.runs import load_model
-from resnetlab.training.recipe import RECIPES
 
 COMMANDS = ["data", "models", "show", "train", "resume", "evaluate", "predict", "plot"]
 COMMANDS += ["visualize", *(f"train {name}" for name in RECIPES)]

@@ -5,8 +5,9 @@ from typing import Literal
 import pytest
 
 from resnetlab.models.architecture import ARCHITECTURES, Architecture
+from resnetlab.recipes.record import Recipe
+from resnetlab.recipes.table import RECIPES
 from resnetlab.records import Record, check_fields, did_you_mean
-from resnetlab.training.recipe import RECIPES, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

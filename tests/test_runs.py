@@ -11,10 +11,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from resnetlab import runs
-from resnetlab.evaluation import evaluate
+from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.models.resnet import create_model
+from resnetlab.recipes.table import get_recipe
 from resnetlab.runs import Checkpoint, load_model, new_run, read_metrics, read_recipe, to_train
-from resnetlab.training.recipe import get_recipe
 
 FILES = {"recipe.json", "metrics.jsonl", "last.pt", "best.pt", "test.json", "curves.png"}
 COLUMNS = {"epoch", "step", "lr", "train_loss", "train_top1", "val_loss", "val_top1"}

@@ -8,19 +8,13 @@ from .benchmark import (
     benchmark_training,
 )
 from .comparison import Comparison, compare_models, load_target
-from .data.datasets import Dataset, dataset_statistics, list_datasets, load_dataset
+from .compute.execution import Execution
+from .data.dataset import Dataset, dataset_statistics, list_datasets, load_dataset
 from .data.sources import fetch
-from .evaluation import Evaluation, evaluate, evaluate_model
-from .image_plots import plot_predictions, plot_samples, visualize
+from .evaluation.evaluate import Evaluation, evaluate, evaluate_model
+from .inference.predictor import Prediction, Predictor, predict
 from .models.adaptation import adapt
 from .models.architecture import ARCHITECTURES, Architecture, get_architecture, list_models
-from .models.pretrained import (
-    Weights,
-    export_state_dict,
-    load_weights,
-    read_weights,
-    save_weights,
-)
 from .models.resnet import (
     BasicBlock,
     Bottleneck,
@@ -31,12 +25,20 @@ from .models.resnet import (
 )
 from .models.summary import describe_models, summarize
 from .models.verification import Proof, verify_model, verify_models
-from .plots import plot_confusion, plot_curves
-from .prediction import Prediction, Predictor, predict
+from .plots.confusion import plot_confusion
+from .plots.curves import plot_curves
+from .plots.images import plot_predictions, plot_samples, visualize
+from .recipes.record import Recipe
+from .recipes.table import RECIPES, get_recipe
 from .runs import Checkpoint, load_model, read_metrics, read_recipe
-from .training.execution import Execution
 from .training.loop import Training, resume, train
-from .training.recipe import RECIPES, Recipe, get_recipe
+from .weights.checkpoint import (
+    Weights,
+    export_state_dict,
+    load_weights,
+    read_weights,
+    save_weights,
+)
 
 __all__ = [
     "ARCHITECTURES",

@@ -24,8 +24,9 @@ from rich.progress import track
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from resnetlab.recipes.record import Recipe
+from resnetlab.recipes.table import ABOUT, RECIPES
 from resnetlab.records import did_you_mean
-from resnetlab.training.recipe import ABOUT, RECIPES, Recipe
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -263,7 +264,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Judge a trained network: accuracy, loss, and a table of the classes."""
-    from resnetlab.evaluation import evaluate
+    from resnetlab.evaluation.evaluate import evaluate
     from resnetlab.runs import load_model
 
     checkpoint = load_model(run, model=model)
@@ -302,7 +303,7 @@ def predict(
     execution: HowToCompute = "auto",
 ) -> None:
     """Name what is in image files, or in all images of folders."""
-    from resnetlab.prediction import predict, print_predictions
+    from resnetlab.inference.predictor import predict, print_predictions
     from resnetlab.runs import load_model
 
     if not images:
@@ -353,7 +354,7 @@ def compare(
 @command()
 def plot(run: Positional[Run], out: Out = None) -> None:
     """Draw a run's loss, accuracy and learning rate over its epochs."""
-    from resnetlab.plots import plot_curves
+    from resnetlab.plots.curves import plot_curves
 
     print(plot_curves(run, out))
 
@@ -369,7 +370,7 @@ def visualize(
     execution: HowToJudge = "channels_last",
 ) -> None:
     """Draw images with what the network says: blue and a tick if right, red and a cross if not."""
-    from resnetlab.image_plots import visualize
+    from resnetlab.plots.images import visualize
 
     options = {"n": n, "only": only, "split": split, "out": out, "data_dir": data_dir}
     print(visualize(run, **options, execution=execution))
@@ -389,7 +390,7 @@ def fetch(name: DatasetName, data_dir: DataDir = None) -> None:
 @data_command()
 def stats(name: DatasetName, data_dir: DataDir = None, json: Json = False) -> None:
     """Compute mean and standard deviation of each channel from the training pixels."""
-    from resnetlab.data.datasets import dataset_statistics, load_dataset
+    from resnetlab.data.dataset import dataset_statistics, load_dataset
 
     dataset = load_dataset(name, "train+val", data_dir=data_dir)
     mean, std = dataset_statistics(dataset)
@@ -409,8 +410,8 @@ def show_data(
     data_dir: DataDir = None,
 ) -> None:
     """Draw a labelled grid of images, a row for each class."""
-    from resnetlab.data.datasets import load_dataset
-    from resnetlab.image_plots import plot_samples
+    from resnetlab.data.dataset import load_dataset
+    from resnetlab.plots.images import plot_samples
 
     whole = "train+val" if split == "train" else split
     print(plot_samples(load_dataset(name, whole, data_dir=data_dir), out))

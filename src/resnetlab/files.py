@@ -88,3 +88,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def cache_home() -> Path:
+    """$RESNETLAB_HOME, or ~/.cache/resnetlab; ValueError for a user without a home."""
+    try:
+        return Path(os.environ.get("RESNETLAB_HOME") or Path.home() / ".cache" / "resnetlab")
+    except RuntimeError:
+        raise ValueError("there is no home folder; name one for data: RESNETLAB_HOME.") from None

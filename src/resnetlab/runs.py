@@ -21,10 +21,10 @@ import torch
 
 from resnetlab.files import atomic_write, check_zip, locked, remove_partial
 from resnetlab.models.architecture import Architecture, get_architecture
-from resnetlab.models.pretrained import IMAGENET, read_weights, save_weights
 from resnetlab.models.resnet import ResNet
 from resnetlab.models.summary import default_image_size
-from resnetlab.training.recipe import Recipe
+from resnetlab.recipes.record import Recipe
+from resnetlab.weights.checkpoint import IMAGENET, read_weights, save_weights
 
 
 @dataclass(frozen=True, kw_only=True)

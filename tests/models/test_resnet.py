@@ -247,14 +247,14 @@ def test_1202_layers_train_a_step_in_under_2_gb() -> None:
     code = """
 import torch, torch.nn.functional as F
 from resnetlab import create_model
-from resnetlab.training.execution import PLAIN, peak_memory_mb
+from resnetlab.compute.execution import PLAIN, peak_memory_mb
 torch.set_num_threads(1)
 model = create_model("resnet1202")
 loss = F.cross_entropy(model(torch.randn(2, 3, 32, 32)), torch.tensor([1, 2]))
 loss.backward()
 torch.optim.SGD(model.parameters(), 0.1, 0.9).step()
 assert loss.isfinite()
-print(peak_memory_mb(PLAIN))
+print(peak_memory_mb("cpu"))
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(out.stdout) < 1500

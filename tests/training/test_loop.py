@@ -11,8 +11,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from resnetlab import runs
-from resnetlab.evaluation import evaluate
-from resnetlab.training import execution
+from resnetlab.compute.machine import compiler
+from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.training.loop import resume
 
 AVERAGED = {"optimizer": "muon", "ema_decay": 0.8, "accumulate": 2, "cutmix": 1.0, "clip_norm": 5.0}
@@ -230,7 +230,7 @@ def test_a_fraction_ends_within_an_epoch(tiny, epochs, steps):
     assert right == pytest.approx(round(right))
 
 
-@pytest.mark.skipif(execution.compiler() is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(compiler() is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_training(tiny):
     small = {"model_overrides": {"depths": (1,), "widths": (4,)}, "epochs": 0.4, "warmup_epochs": 0}
     training = tiny.train(execution="compile", **small)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import optim
 
 from resnetlab.models.resnet import create_model
+from resnetlab.recipes.record import Recipe
 from resnetlab.training.muon import orthogonalize, step_by_muon
 from resnetlab.training.optimizer import create_optimizer
-from resnetlab.training.recipe import Recipe
 
 
 @given(rows=st.integers(2, 24), columns=st.integers(2, 24), seed=st.integers(0, 100))

@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from resnetlab.models.resnet import create_model
+from resnetlab.recipes.record import Recipe
+from resnetlab.recipes.table import RECIPES
 from resnetlab.training.optimizer import (
     create_optimizer,
     create_schedule,
     lr_factor,
     parameter_groups,
 )
-from resnetlab.training.recipe import RECIPES, Recipe
 
 epochs = st.floats(1, 300)
 shares = st.floats(0, 1)

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from resnetlab.benchmark import random_dataset
+from resnetlab.compute.execution import Execution
 from resnetlab.models.architecture import get_architecture
+from resnetlab.recipes.table import RECIPES, get_recipe
 from resnetlab.training import probe
-from resnetlab.training.execution import Execution
-from resnetlab.training.recipe import RECIPES, get_recipe
 
 SMALL = get_architecture("resnet20", depths=(1,), widths=(16,))
 FACTORS = {"bf16": 2.0, "channels_last": 1.5, "fused": 1.3, "winograd": 1.2, "compile": 1.1}

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from resnetlab.compute.execution import PLAIN
 from resnetlab.models.architecture import get_architecture
-from resnetlab.training.execution import PLAIN
-from resnetlab.training.recipe import RECIPES, get_recipe
+from resnetlab.recipes.table import RECIPES, get_recipe
 from resnetlab.training.state import State
 
 SMALL = get_architecture("resnet20", depths=(1, 1, 1), widths=(4, 8, 8))

@@ -2,10 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from resnetlab.data.datasets import load_dataset
+from resnetlab.compute.execution import PLAIN
+from resnetlab.data.dataset import load_dataset
 from resnetlab.models.architecture import get_architecture
-from resnetlab.training.execution import PLAIN
-from resnetlab.training.recipe import RECIPES, get_recipe
+from resnetlab.recipes.table import RECIPES, get_recipe
 from resnetlab.training.state import State
 from resnetlab.training.step import early_steps, make_batch, train_step
 

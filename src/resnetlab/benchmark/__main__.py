@@ -13,9 +13,9 @@ from resnetlab.benchmark.measure import (
     measure_inference,
     measure_training,
 )
+from resnetlab.compute.execution import Execution
 from resnetlab.models.architecture import Architecture
-from resnetlab.training.execution import Execution
-from resnetlab.training.recipe import Recipe
+from resnetlab.recipes.record import Recipe
 
 
 def _answer(job: str, **arguments: Any) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from torch import Tensor
 from resnetlab.benchmark.records import DataRate
 from resnetlab.benchmark.samples import PHOTO, random_file
 from resnetlab.benchmark.timing import rate_fields, repeat, require_positive
+from resnetlab.compute.execution import Execution
 from resnetlab.data.augment import cutout, random_crop, random_flip
-from resnetlab.data.datasets import Dataset, load_dataset
+from resnetlab.data.dataset import Dataset, load_dataset
 from resnetlab.data.images import normalize, read_image
-from resnetlab.training.execution import Execution
-from resnetlab.training.recipe import Recipe, get_recipe
+from resnetlab.recipes.record import Recipe
+from resnetlab.recipes.table import get_recipe
 from resnetlab.training.step import make_batch
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from resnetlab.benchmark.records import Row
 from resnetlab.benchmark.timing import repeat
-from resnetlab.training.execution import Execution, has_fast_bf16, processor
+from resnetlab.compute.execution import Execution
+from resnetlab.compute.machine import has_fast_bf16, processor
 
 
 def machine() -> dict[str, Any]:

@@ -18,17 +18,18 @@ from resnetlab.benchmark.machine import measure_limits, wait_for
 from resnetlab.benchmark.records import FileRate, NetworkRate
 from resnetlab.benchmark.samples import random_dataset, random_predictor
 from resnetlab.benchmark.timing import rate_fields, repeat, time_once
-from resnetlab.data.datasets import Dataset
-from resnetlab.data.loaders import epoch_batches, steps_per_epoch
-from resnetlab.data.sources import print_to_stderr
-from resnetlab.inference import inference_batch_size
+from resnetlab.compute.distributed import World
+from resnetlab.compute.execution import Execution
+from resnetlab.compute.machine import peak_memory_mb
+from resnetlab.console import print_to_stderr
+from resnetlab.data.dataset import Dataset
+from resnetlab.data.sampling import epoch_batches, steps_per_epoch
+from resnetlab.inference.predictor import Decoded, find_images
+from resnetlab.inference.prepare import inference_batch_size
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.summary import default_image_size, summarize
-from resnetlab.prediction import Decoded, find_images
-from resnetlab.training.distributed import World
-from resnetlab.training.execution import Execution, peak_memory_mb
+from resnetlab.recipes.record import Recipe
 from resnetlab.training.probe import choose_execution
-from resnetlab.training.recipe import Recipe
 from resnetlab.training.state import State
 from resnetlab.training.step import make_batch, train_step
 
@@ -168,7 +169,7 @@ def _network_rate(
     times: list[float],
     batch_size: int,
 ) -> NetworkRate:
-    peak = peak_memory_mb(execution)  # before the limits, whose tensors are large
+    peak = peak_memory_mb(execution.device)  # before the limits, whose tensors are large
     layers = summarize(architecture, image_size)
     multiply_adds = sum(layer.multiply_adds for layer in layers)
     rates = rate_fields(times, batch_size)

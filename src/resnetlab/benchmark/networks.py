@@ -16,11 +16,12 @@ from typing import Any
 from resnetlab.benchmark.records import FileRate, NetworkRate
 from resnetlab.benchmark.samples import write_samples
 from resnetlab.benchmark.timing import require_positive
-from resnetlab.inference import inference_execution
+from resnetlab.compute.execution import Execution
+from resnetlab.inference.prepare import inference_execution
 from resnetlab.models.architecture import get_architecture
 from resnetlab.models.summary import default_image_size
-from resnetlab.training.execution import Execution
-from resnetlab.training.recipe import Recipe, get_recipe
+from resnetlab.recipes.record import Recipe
+from resnetlab.recipes.table import get_recipe
 
 
 def benchmark_training(

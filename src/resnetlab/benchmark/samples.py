@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from resnetlab.data.datasets import Dataset
+from resnetlab.compute.execution import Execution
+from resnetlab.data.dataset import Dataset
+from resnetlab.inference.predictor import Predictor
 from resnetlab.models.architecture import Architecture
 from resnetlab.models.resnet import ResNet
-from resnetlab.prediction import Predictor
 from resnetlab.runs import Checkpoint
-from resnetlab.training.execution import Execution
 
 PHOTO = (500, 375)
 """Width and height in pixels that are usual in ImageNet."""

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from resnetlab.models.architecture import did_you_mean
+from resnetlab.records import did_you_mean
 
 CLASSES = [
     "num_classes",

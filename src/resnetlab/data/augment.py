@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resnetlab.data.images import normalize
-from resnetlab.data.loaders import fold_in, seeded_generator
+from resnetlab.seeding import fold_in, seeded_generator
 
 CropMode = Literal["zero", "reflect"]
 FlipMode = Literal["none", "random", "alternating"]

@@ -8,9 +8,7 @@ test.safetensors, each holding `images` (n, h, w, c) or (n, h, w) and `labels` (
 
 import errno
 import hashlib
-import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -20,12 +18,11 @@ import numpy as np
 import safetensors.numpy
 import torch
 
+from resnetlab.console import Report, print_to_stderr
 from resnetlab.data import download, formats
 from resnetlab.data.formats import Arrays
-from resnetlab.data.loaders import stratified_indices
-from resnetlab.files import locked
-
-Report = Callable[[str], None]
+from resnetlab.data.sampling import stratified_indices
+from resnetlab.files import cache_home, locked
 
 
 class DataUnavailable(ValueError):
@@ -100,18 +97,6 @@ SOURCES = {
         cut_sizes=(300, 100),
     ),
 }
-
-
-def print_to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def cache_home() -> Path:
-    """$RESNETLAB_HOME, or ~/.cache/resnetlab; ValueError for a user without a home."""
-    try:
-        return Path(os.environ.get("RESNETLAB_HOME") or Path.home() / ".cache" / "resnetlab")
-    except RuntimeError:
-        raise ValueError("there is no home folder; name one for data: RESNETLAB_HOME.") from None
 
 
 def fetch(name: str, *, data_dir: Path | None = None, report: Report = print_to_stderr) -> Path:

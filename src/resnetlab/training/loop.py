@@ -15,17 +15,20 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
-from resnetlab import plots, runs
-from resnetlab.data.datasets import Dataset
+from resnetlab import runs
+from resnetlab.compute import distributed
+from resnetlab.compute.distributed import World
+from resnetlab.compute.execution import Execution
+from resnetlab.compute.machine import peak_memory_mb
+from resnetlab.console import print_to_stderr
+from resnetlab.data.dataset import Dataset
 from resnetlab.data.images import normalize
-from resnetlab.data.loaders import epoch_batches, steps_per_epoch
-from resnetlab.data.sources import print_to_stderr
-from resnetlab.evaluation import Evaluation, evaluate, logit_batches
+from resnetlab.data.sampling import epoch_batches, steps_per_epoch
+from resnetlab.evaluation.evaluate import Evaluation, evaluate, logit_batches
 from resnetlab.files import write_json, write_text
-from resnetlab.models.pretrained import Weights
-from resnetlab.training import distributed
-from resnetlab.training.distributed import World
-from resnetlab.training.execution import Execution, peak_memory_mb
+from resnetlab.plots.curves import plot_curves
+from resnetlab.recipes.record import Recipe
+from resnetlab.recipes.table import get_recipe
 from resnetlab.training.interrupt import stop_signal
 from resnetlab.training.preparation import (
     check_fit,
@@ -35,9 +38,9 @@ from resnetlab.training.preparation import (
 )
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.progress import TrainingProgress
-from resnetlab.training.recipe import Recipe, get_recipe
 from resnetlab.training.state import State
 from resnetlab.training.step import early_steps, make_batch, train_step
+from resnetlab.weights.checkpoint import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +209,7 @@ def _train(
         if recipe.tta != "none":
             test_tta = evaluate(run, data_dir=recipe.data_dir, tta=recipe.tta)
             result["with_tta"] = test_tta.to_dict()
-        plots.plot_curves(run)
+        plot_curves(run)
         write_json(run / "test.json", result)  # last: it says that the run is finished
     return Training(run=run, history=state.history, test=test, test_tta=test_tta)
 
@@ -224,7 +227,7 @@ def _train_metrics(state: State, epoch: int, execution: Execution, world: World)
         "val_top1": None,
         "images_per_second": n / state.seconds,
         "seconds": state.seconds,
-        "peak_memory_mb": world.sum(torch.tensor(peak_memory_mb(execution))).item(),
+        "peak_memory_mb": world.sum(torch.tensor(peak_memory_mb(execution.device))).item(),
     }
 
 

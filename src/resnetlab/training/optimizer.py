@@ -7,8 +7,8 @@ import math
 import torch
 from torch import nn, optim
 
+from resnetlab.recipes.record import Recipe
 from resnetlab.training.muon import step_by_muon
-from resnetlab.training.recipe import Recipe
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:

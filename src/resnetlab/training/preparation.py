@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from resnetlab.data.datasets import Dataset, cut, load_dataset
-from resnetlab.data.loaders import epoch_batches
+from resnetlab.compute.distributed import World
+from resnetlab.compute.execution import Execution
+from resnetlab.data.dataset import Dataset, cut, load_dataset
+from resnetlab.data.sampling import epoch_batches
 from resnetlab.models.architecture import Architecture, get_architecture
-from resnetlab.models.pretrained import Weights, read_weights
 from resnetlab.models.summary import on_meta
-from resnetlab.training.distributed import World
-from resnetlab.training.execution import Execution
-from resnetlab.training.recipe import Recipe
+from resnetlab.recipes.record import Recipe
+from resnetlab.weights.checkpoint import Weights, read_weights
 
 
 def load_pretrained(recipe: Recipe) -> Weights | None:

@@ -16,20 +16,14 @@ from pathlib import Path
 
 import torch
 
-from resnetlab.data.datasets import Dataset
-from resnetlab.data.loaders import steps_per_epoch
-from resnetlab.data.sources import cache_home
-from resnetlab.files import write_json
+from resnetlab.compute.compiled import compiled
+from resnetlab.compute.execution import PLAIN, Execution
+from resnetlab.compute.machine import compiler, has_fast_bf16, processor
+from resnetlab.data.dataset import Dataset
+from resnetlab.data.sampling import steps_per_epoch
+from resnetlab.files import cache_home, write_json
 from resnetlab.models.architecture import Architecture
-from resnetlab.training.compiled import compiled
-from resnetlab.training.execution import (
-    PLAIN,
-    Execution,
-    compiler,
-    has_fast_bf16,
-    processor,
-)
-from resnetlab.training.recipe import Recipe
+from resnetlab.recipes.record import Recipe
 from resnetlab.training.state import State
 from resnetlab.training.step import make_batch, train_step
 

@@ -11,16 +11,16 @@ from torch import Tensor, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from resnetlab import runs
-from resnetlab.data.loaders import fold_in
+from resnetlab.compute.execution import Execution
+from resnetlab.compute.kernels.fused import fuse
+from resnetlab.compute.kernels.winograd import use_winograd
 from resnetlab.models.adaptation import adapt
 from resnetlab.models.architecture import Architecture
-from resnetlab.models.pretrained import Weights
 from resnetlab.models.resnet import ResNet
-from resnetlab.training.execution import Execution
-from resnetlab.training.fused import fuse
+from resnetlab.recipes.record import Recipe
+from resnetlab.seeding import fold_in
 from resnetlab.training.optimizer import create_optimizer, create_schedule
-from resnetlab.training.recipe import Recipe
-from resnetlab.training.winograd import use_winograd
+from resnetlab.weights.checkpoint import Weights
 
 
 @dataclass(kw_only=True)

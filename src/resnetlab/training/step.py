@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resnetlab.compute.execution import Execution
 from resnetlab.data.augment import Augmentation
-from resnetlab.data.datasets import Dataset
+from resnetlab.data.dataset import Dataset
 from resnetlab.data.images import resize
-from resnetlab.data.loaders import steps_per_epoch
-from resnetlab.training.execution import Execution
-from resnetlab.training.recipe import Recipe
+from resnetlab.data.sampling import steps_per_epoch
+from resnetlab.recipes.record import Recipe
 from resnetlab.training.state import State
 
 

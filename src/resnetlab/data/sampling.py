@@ -1,0 +1,84 @@
+"""Which samples form a batch: shuffles, batches and the share of each rank.
+
+Everything random is derived from numbers with `fold_in`, so nothing needs saving: step 17 of
+epoch 3 has the same samples in an unbroken run, in a resumed one and on any number of ranks.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from resnetlab.seeding import seeded_generator
+
+
+def shuffled_indices(n: int, *, seed: int, epoch: int) -> Tensor:
+    """The order of an epoch: a permutation of range(n), int64."""
+    return torch.randperm(n, generator=seeded_generator(seed, "shuffle", epoch))
+
+
+def steps_per_epoch(n: int, batch_size: int, drop_last: bool = True) -> int:
+    """Global batches in an epoch. A set smaller than one batch is one smaller batch."""
+    if drop_last:
+        return max(n // batch_size, min(n, 1))
+    return -(-n // batch_size)
+
+
+def epoch_batches(
+    n: int,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    rank: int = 0,
+    world_size: int = 1,
+    start_step: int = 0,
+    drop_last: bool = True,
+) -> Iterator[Tensor]:
+    """This rank's indices, int64 (batch_size / world_size,), step by step from `start_step`.
+
+    `batch_size` counts the samples of all ranks together: the ranks' shares of a step are
+    disjoint and join to the same batch whatever the world size. With drop_last=False the last
+    batch may be shared unevenly. Raises ValueError if the ranks cannot share a batch evenly.
+    """
+    if batch_size < 1 or batch_size % world_size:
+        raise ValueError(
+            f"batch size {batch_size} cannot be shared evenly by {world_size} process(es): "
+            f"choose a multiple of {world_size}"
+        )
+    if n < world_size:
+        raise ValueError(f"{n} samples are too few for {world_size} process(es)")
+    order = shuffled_indices(n, seed=seed, epoch=epoch)
+    if drop_last and n < batch_size:  # a tiny set still trains: one batch, the same on each rank
+        batch_size = n - n % world_size
+    for step in range(start_step, steps_per_epoch(n, batch_size, drop_last)):
+        batch = order[step * batch_size : (step + 1) * batch_size]
+        yield batch.tensor_split(world_size)[rank]
+
+
+def evaluation_batches(
+    n: int, batch_size: int, rank: int = 0, world_size: int = 1
+) -> Iterator[slice]:
+    """Slices of this rank's contiguous share, at most `batch_size` samples each.
+
+    Over all ranks each sample occurs exactly once: none is padded or counted twice, so ranks
+    may have different numbers of batches and results are to be summed, not averaged.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch size {batch_size} is not positive")
+    begin, end = n * rank // world_size, n * (rank + 1) // world_size
+    for start in range(begin, end, batch_size):
+        yield slice(start, min(start + batch_size, end))
+
+
+def stratified_indices(labels: Tensor, n: int) -> Tensor:
+    """The first n samples if the classes took turns: ascending indices, int64 (n,).
+
+    Each class gives its earliest samples, n / classes of them as far as that divides and the
+    class has as many.
+    """
+    by_class = torch.argsort(labels, stable=True)
+    counts = torch.bincount(labels)
+    turn = torch.cat([torch.arange(int(count)) for count in counts])
+    turns = torch.empty_like(labels).index_copy_(0, by_class, turn)
+    return torch.argsort(turns, stable=True)[:n].sort().values

@@ -1,0 +1,106 @@
+"""How a trained network is computed when it is used: chosen, made ready, applied to pixels."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from resnetlab.compute.execution import Execution
+from resnetlab.compute.machine import has_fast_bf16
+from resnetlab.data.images import normalize
+
+Network = TypeVar("Network", bound=nn.Module)
+TTA = Literal["none", "flip", "flip-shift"]
+"""Test-time augmentation: the logits are averaged over the image alone, over it and its mirror
+image, or over these and both of them shifted by a pixel, up and left or down and right (the shifted
+ones together count as much as the others), as airbench does."""
+
+
+def inference_execution(execution: Execution | str = "auto") -> Execution:
+    """The execution that is asked for; for "auto" the fastest that is sound everywhere.
+
+    That is channels_last without a compiler, in bf16 where the CPU has it, else in fp32; on a GPU,
+    of which we have measured none, plain PyTorch. ValueError, one sentence, for a wrong word, or
+    for a mode of training alone.
+    """
+    if execution != "auto":
+        asked = execution if isinstance(execution, Execution) else Execution.parse(execution)
+        if asked.mode in ("fused", "winograd"):
+            raise ValueError(
+                f"execution {asked.mode} is for training; take {asked.precision},channels_last."
+            )
+        return asked
+    if torch.cuda.is_available():
+        return Execution(device="cuda")
+    return Execution(precision="bf16" if has_fast_bf16() else "fp32", layout="channels_last")
+
+
+def inference_batch_size(image_size: int) -> int:
+    """Images at once: 256, of large images as many as have a million pixels (20 at 224).
+
+    Twice as many gained 1 % at either size, and the activations would take twice the memory.
+    """
+    return max(1, min(256, 2**20 // image_size**2))
+
+
+def ready_for_inference(model: Network, execution: Execution) -> Network:
+    """A copy of a network in eval mode, placed, whose answers are the same and come faster.
+
+    Each batch norm that follows a convolution is folded into it (fp32 logits agree to rounding),
+    and bf16 weights are rounded once rather than for every batch. Together that is 1.1 times the
+    speed, of single images 1.2 times.
+    """
+    instead: dict[int, Any] = {}
+    for parent in model.modules():
+        # In a ResNet, of two neighbours of these kinds the second is applied to the first.
+        for layer, norm in itertools.pairwise(parent.children()):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                instead[id(layer)] = fuse_conv_bn_eval(layer, norm).to(execution.dtype)
+                instead[id(norm)] = nn.Identity()
+    # deepcopy takes what it is told to have copied already: no second copy of any weight is made.
+    ready = copy.deepcopy(model, instead)
+    for module in ready.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):  # what autocast computes in this type
+            module.to(execution.dtype)
+    execution.place(ready)
+    if execution.mode == "compile":
+        ready.compile()
+    return ready
+
+
+def compute_logits(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    execution: Execution,
+    tta: TTA = "none",
+) -> Tensor:
+    """uint8 (n, c, h, w) -> fp32 (n, classes) on the execution's device.
+
+    The one way in which pixels become a decision; the model must be placed and in eval mode.
+    """
+    inputs = normalize(images, mean, std, memory_format=execution.memory_format)
+    inputs = inputs.to(execution.device)
+    with torch.inference_mode(), execution.autocast():
+        if tta == "none":
+            return model(inputs).float()
+        logits = _with_mirror_image(model, inputs)
+        if tta == "flip":
+            return logits
+        height, width = inputs.shape[2:]
+        wide = F.pad(inputs, (1, 1, 1, 1), "reflect")
+        shifted = [wide[:, :, :height, :width], wide[:, :, 2:, 2:]]
+        return logits / 2 + sum(_with_mirror_image(model, view) for view in shifted) / 4
+
+
+def _with_mirror_image(model: nn.Module, inputs: Tensor) -> Tensor:
+    return (model(inputs).float() + model(inputs.flip(3)).float()) / 2

@@ -1,0 +1,187 @@
+"""Grids of images: what a data set holds, and what a network made of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from resnetlab.compute.execution import Execution
+from resnetlab.data.dataset import Dataset
+from resnetlab.evaluation.evaluate import REPRODUCIBLE, dataset_of, logit_batches
+from resnetlab.inference.prepare import inference_execution, ready_for_inference
+from resnetlab.plots.style import BLUE, FONT, VERMILLION, new_figure, shorten, write_figure
+from resnetlab.runs import Checkpoint, load_model
+from resnetlab.seeding import seeded_generator
+
+Only = Literal["all", "right", "wrong"]
+
+
+def plot_samples(
+    dataset: Dataset, out: str | Path, *, per_class: int = 8, max_classes: int = 100, seed: int = 0
+) -> Path:
+    """A row of random images for each class, its name before them.
+
+    More than 25 classes stand in several columns, of more than ``max_classes`` the first are
+    shown. Returns the file; ValueError for a ``per_class`` below 1.
+    """
+    if per_class < 1:
+        raise ValueError(f"per_class must be at least 1, not {per_class}.")
+    classes = dataset.classes[:max_classes]
+    columns = math.ceil(len(classes) / 25)
+    rows = math.ceil(len(classes) / columns)
+    order = torch.randperm(len(dataset), generator=seeded_generator(seed, "samples"))
+    labels = dataset.labels[order]
+    strips = [
+        _strip(dataset.subset(order[labels == i][:per_class]).images, per_class)
+        for i in range(len(classes))
+    ]
+    height, width = strips[0].shape[:2]
+    inches = (0.8 if columns == 1 else 0.4) / dataset.image_size  # of a pixel
+    figure = new_figure(max(columns * (width * inches + 1.4), 6), rows * height * inches + 0.7)
+    some = f"{len(classes)} of " if len(classes) < len(dataset.classes) else ""
+    figure.suptitle(
+        f"{dataset.name}, {dataset.split}: {len(dataset):,} images, "
+        f"{some}{len(dataset.classes)} classes"
+    )
+    for column, axes in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
+        names = classes[column * rows : (column + 1) * rows]
+        mosaic = np.full((rows * height, width, 3), 255, np.uint8)
+        for row in range(len(names)):
+            mosaic[row * height : (row + 1) * height] = strips[column * rows + row]
+        _show(axes, mosaic, dataset.image_size)
+        centres = [(row + 0.5) * height for row in range(len(names))]
+        axes.set_yticks(centres, [shorten(name, 18) for name in names], parse_math=False)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    return write_figure(figure, out)
+
+
+def _strip(images: Tensor, length: int) -> np.ndarray:
+    """uint8 (n, c, h, w) side by side on white, room for ``length``: (h + gap, ..., 3)."""
+    h, w = images.shape[-2:]
+    gap = max(1, h // 16)
+    strip = np.full((h + gap, length * (w + gap), 3), 255, np.uint8)
+    for i, image in enumerate(_pixels(images)):
+        strip[:h, i * (w + gap) : i * (w + gap) + w] = image
+    return strip
+
+
+def _pixels(images: Tensor) -> np.ndarray:
+    """uint8 (n, 1 or 3, h, w) -> (n, h, w, 3)."""
+    return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def plot_predictions(
+    images: Tensor,
+    labels: Tensor,
+    logits: Tensor,
+    classes: Sequence[str],
+    out: str | Path,
+    *,
+    title: str = "",
+) -> Path:
+    """A grid of images: above each the prediction, blue and ✓ where right, red and ✗ where wrong.
+
+    Below each stands its true class. images uint8 (n, c, h, w), labels int64 (n,), logits
+    (n, classes). Returns the file.
+    """
+    n = len(images)
+    columns = min(n, math.ceil(math.sqrt(1.5 * n)))
+    rows = math.ceil(n / columns)
+    # Room between rows: a true class must not be taken for the title of the image below.
+    figure = new_figure(max(1.5 * columns, 4.5), 1.8 * rows + 0.4, between_rows=0.1)
+    confidence, predicted = logits.double().softmax(1).max(1)
+    right = (predicted == labels).tolist()
+    tallies = ((sum(right), "✓ right"), (n - sum(right), "✗ wrong"))
+    counts = ", ".join(f"{count} {word}" for count, word in tallies if count)
+    figure.suptitle(f"{title}: {counts}" if title else counts, fontfamily=FONT, parse_math=False)
+    cells = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in cells[n:]:
+        axes.remove()
+    for i, (axes, pixels) in enumerate(zip(cells, _pixels(images), strict=False)):
+        color, mark = (BLUE, "✓") if right[i] else (VERMILLION, "✗")
+        text = {"fontfamily": FONT, "fontsize": 9, "parse_math": False}
+        name = shorten(classes[int(predicted[i])], 12)
+        axes.set_title(f"{mark} {name} {100 * confidence[i]:.0f} %", color=color, pad=4, **text)
+        axes.set_xlabel(f"true: {shorten(classes[int(labels[i])], 16)}", labelpad=3, **text)
+        _show(axes, pixels, size=images.shape[-1])
+        axes.set_yticks([])
+        axes.spines[:].set(color=color, linewidth=2)
+    return write_figure(figure, out)
+
+
+def visualize(
+    run: str | Path,
+    *,
+    n: int = 24,
+    only: Only = "all",
+    split: Literal["test", "val"] = "test",
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+    execution: Execution | str = REPRODUCIBLE,
+) -> Path:
+    """Draw ``n`` images of a run's data set with the network's predictions.
+
+    They come in an order that ``seed`` fixes; ``only`` keeps those that it has right or wrong.
+    ``out`` is predictions.png in the run folder by default; the answers are those that
+    ``evaluate`` counts. Returns the file; ValueError for an n below 1, a wrong word of the
+    execution, or if there is nothing to draw.
+    """
+    if n < 1:
+        raise ValueError(f"--n must be at least 1, not {n}.")
+    if only not in get_args(Only):
+        raise ValueError(f"--only must be one of {', '.join(get_args(Only))}, not {only!r}.")
+    how = inference_execution(execution)
+    checkpoint = load_model(run)
+    folder = Path(run) if Path(run).is_dir() else Path(run).parent
+    dataset = dataset_of(checkpoint, split, data_dir=data_dir)
+    order = torch.randperm(len(dataset), generator=seeded_generator(seed, "visualize"))
+    images, labels, logits = _choose(checkpoint, dataset.subset(order), n, only, how)
+    if not len(images):
+        raise ValueError(
+            f"the network has none of the {len(dataset):,} {split} images {only}; "
+            "draw others with --only all."
+        )
+    title = f"{checkpoint.recipe.get('model', 'network')} on {dataset.name}, {split}"
+    out = out or folder / "predictions.png"
+    return plot_predictions(images, labels, logits, checkpoint.classes, out, title=title)
+
+
+def _choose(
+    checkpoint: Checkpoint, dataset: Dataset, n: int, only: Only, execution: Execution
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The first n that ``only`` admits: images, labels, logits. Later images are not computed."""
+    seen: list[Tensor] = []
+    found = 0
+    for logits, labels in logit_batches(
+        ready_for_inference(checkpoint.model, execution),
+        dataset,
+        image_size=checkpoint.image_size,
+        execution=execution,
+    ):
+        seen.append(logits)
+        found += int(_admitted(logits, labels, only).sum())
+        if found >= n:
+            break
+    logits = torch.cat(seen)
+    chosen = torch.nonzero(_admitted(logits, dataset.labels[: len(logits)], only)).flatten()[:n]
+    return *dataset.batch(chosen), logits[chosen]
+
+
+def _admitted(logits: Tensor, labels: Tensor, only: Only) -> Tensor:
+    right = logits.argmax(1) == labels
+    return {"all": torch.ones_like(right), "right": right, "wrong": ~right}[only]
+
+
+def _show(axes: Axes, pixels: np.ndarray, size: int) -> None:
+    """uint8 (h, w, 3); the pixels of images of a small ``size`` stay visible as squares."""
+    axes.imshow(pixels, interpolation="nearest" if size <= 64 else "antialiased")
+    axes.set_xticks([])

@@ -1,0 +1,40 @@
+"""The one style of all figures.
+
+matplotlib's Figure alone and not pyplot, so no global state is touched. Colours are Okabe and
+Ito's, which colour-blind people can tell apart; what a colour says, a mark or a word says too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from resnetlab.files import atomic_write
+
+BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+FONT = "DejaVu Sans"
+"""comes with matplotlib and has the marks ✓ and ✗, which the user's default font may lack"""
+DPI = 120
+
+
+def new_figure(width: float, height: float, *, between_rows: float = 0.02) -> Figure:
+    """Inches; ``between_rows`` as a share of the height of one of them."""
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06, hspace=between_rows)
+    return Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
+
+
+def shorten(name: str, length: int) -> str:
+    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
+
+
+def write_figure(figure: Figure, out: str | Path) -> Path:
+    """Save atomically in the format of the suffix; ValueError if matplotlib has none such."""
+    out = Path(out)
+    if out.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
+        raise ValueError(f"--out {out}: name a file that ends in .png, .svg or .pdf.")
+    with atomic_write(out) as temporary:
+        figure.savefig(temporary)
+    return out

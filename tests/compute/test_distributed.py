@@ -1,0 +1,167 @@
+"""Two real processes under torchrun, on the CPU."""
+
+import json
+import re
+import sys
+
+import pytest
+import torch
+
+from resnetlab import runs
+from resnetlab.compute.distributed import World, start
+from resnetlab.evaluation.evaluate import evaluate
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2)
+COMMAND = (*TORCHRUN, "--no-python", sys.executable, "-c", "from resnetlab.cli import main; main()")
+
+# What the two ranks see of each other, and of one step on the same twelve images.
+SCRIPT = """
+import json, sys
+from contextlib import contextmanager
+from pathlib import Path
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from resnetlab.data.dataset import load_dataset
+from resnetlab.data.sampling import epoch_batches
+from resnetlab.models.architecture import get_architecture
+from resnetlab.compute.distributed import start
+from resnetlab.compute.execution import PLAIN
+from resnetlab.recipes.record import RECIPES, get_recipe
+from resnetlab.training.state import State
+from resnetlab.training.step import train_step
+
+samples, out = sys.argv[1:]
+
+def fail():
+    raise ValueError("the disk is full")
+
+held = []
+
+@contextmanager
+def hold():
+    held.append(True)
+    yield
+    held.append(False)
+
+def train(network, state, indices, accumulate):
+    recipe = get_recipe(RECIPES["smoke"], batch_size=12, accumulate=accumulate)
+    images, labels = data.batch(indices)
+    train_step(state, network, images.float() / 128 - 1, labels, recipe, PLAIN)
+
+def weights(state):
+    return torch.cat([parameter.detach().flatten() for parameter in state.model.parameters()])
+
+def create():
+    architecture = get_architecture("resnet20", depths=(1, 1, 1), widths=(4, 8, 8))
+    state = State.create(RECIPES["smoke"], architecture, PLAIN, 1)
+    state.model.eval()  # batch norm would see half of the batch
+    return state
+
+with start() as world:
+    box = torch.tensor([world.rank + 1.0])
+    world.copy_from_main([box])
+    seen = {
+        "rank": world.rank, "size": world.size, "local_size": world.local_size,
+        "sum": world.sum(torch.tensor([1.0, world.rank])).tolist(),
+        "any": [world.any(world.rank == 1), world.any(False)],
+        "from_main": world.from_main(lambda: f"rank {world.rank}"),
+        "copied": box.item(),
+    }
+    world.hold(hold())
+    seen["held"] = held[:]
+    try:
+        world.from_main(fail)
+    except ValueError as error:
+        seen["error"] = str(error)
+    data = load_dataset("cifar10-sample", "test", data_dir=Path(samples))
+    batch = {"n": len(data), "batch_size": 12, "seed": 0, "epoch": 0}
+    mine = next(epoch_batches(**batch, rank=world.rank, world_size=world.size))
+    whole = next(epoch_batches(**batch))
+    before = weights(create())
+    one = create()
+    train(one.model, one, whole, 1)
+    for accumulate in (1, 3):
+        both = create()
+        train(DistributedDataParallel(both.model), both, mine, accumulate)
+        difference = (weights(both) - weights(one)).norm() / (weights(one) - before).norm()
+        seen[f"difference {accumulate}"] = difference.item()
+seen["held then"] = held
+open(f"{out}/{world.rank}.json", "w").write(json.dumps(seen))
+"""
+
+
+def test_one_process_is_a_world_of_its_own():
+    with start() as world:
+        assert world == World()
+        assert world.is_main
+        assert world.sum(torch.tensor([2.0])).tolist() == [2.0]
+        assert (world.any(True), world.any(False)) == (True, False)
+        assert world.from_main(max, 1, 2) == 2
+        with pytest.raises(ValueError, match="int"):
+            world.from_main(int, "x")
+
+
+def test_two_processes_share_a_batch_and_agree(start, samples, tmp_path):
+    """``start`` is the fixture of the command line here."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    process = start(script, samples, tmp_path, program=TORCHRUN)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    for rank in range(2):
+        seen = json.loads((tmp_path / f"{rank}.json").read_text())
+        differences = [seen.pop(f"difference {accumulate}") for accumulate in (1, 3)]
+        assert (
+            seen
+            == {
+                "rank": rank,
+                "size": 2,
+                "local_size": 2,
+                "sum": [2.0, 1.0],
+                "any": [True, False],
+                "from_main": "rank 0",
+                "copied": 1.0,
+                "held": [True][rank:],  # by rank 0
+                "held then": [True, False][2 * rank :],
+                "error": "the disk is full",
+            }
+        )
+        assert differences == pytest.approx([0, 0], abs=1e-4)
+
+
+def test_the_same_command_trains_in_two_processes(start, samples, tmp_path):
+    run = tmp_path / "run"
+    words = ["train", "smoke", "--data-dir", samples, "--out", run, "--execution", "plain"]
+    words += ["--epochs", 2, "--warmup-epochs", 1, "--val-size", 99, "--ema-decay", 0.5]
+    process = start(*words, program=COMMAND)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out.count("test accuracy") == 1
+    assert err.count("epoch 2/2") == 1
+    assert "201 images to train on, 99 to choose by" in err
+    assert "2 processes" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    checkpoint = runs.load_model(run)
+    assert all(bool(value.isfinite().all()) for value in checkpoint.model.state_dict().values())
+    metrics = runs.read_metrics(run)
+    assert [line["step"] for line in metrics] == [3, 6]
+    test = json.loads((run / "test.json").read_text())
+    assert test == evaluate(run).to_dict()
+    assert test["n"] == 100
+    # 99 images do not halve: counted once each, with the very network that is kept
+    best = max(metrics, key=lambda line: (line["val_top1"], -line["val_loss"]))
+    val = evaluate(run, split="val")
+    assert val.n == 99
+    assert val.top1 == pytest.approx(best["val_top1"])
+    assert val.loss == pytest.approx(best["val_loss"], rel=1e-5)
+
+
+def test_what_two_processes_cannot_share_is_one_sentence(start, samples, tmp_path):
+    words = ["train", "smoke", "--data-dir", samples, "--out", tmp_path / "run"]
+    process = start(*words, "--execution", "plain", "--batch-size", 63, program=COMMAND)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert re.findall("^resnetlab: .*", err, re.M) == [
+        "resnetlab: batch size 63 cannot be shared evenly by 2 process(es): choose a multiple of 2"
+    ]
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,152 @@
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnetlab.data import sources
+from resnetlab.data.dataset import (
+    DATASETS,
+    cut,
+    dataset_statistics,
+    list_datasets,
+    load_dataset,
+    split_indices,
+)
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+def sample(name="cifar10-sample", split="train+val", **options):
+    return load_dataset(name, split, data_dir=SAMPLES, **options)
+
+
+def full(name, split):
+    """The full set out of the cache; tests fetch nothing."""
+    if not (sources.cache_home() / name / "train.safetensors").exists():
+        pytest.skip(f"{name} is not in {sources.cache_home()}: run `resnetlab data fetch {name}`")
+    return load_dataset(name, split)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("cifar10-sample", (3, 32, 32)), ("fashion-mnist-sample", (1, 28, 28))]
+)
+def test_fields(name, shape):
+    for split, n in (("train", 250), ("val", 50), ("train+val", 300), ("test", 100)):
+        dataset = sample(name, split, val_size=50)
+        assert dataset.images.shape == (n, *shape)
+        assert dataset.images.dtype == torch.uint8
+        assert dataset.labels.dtype == torch.int64
+        assert dataset.labels.bincount().tolist() == [n // 10] * 10
+        assert (len(dataset), dataset.channels, dataset.image_size) == (n, shape[0], shape[2])
+        assert len(dataset.classes) == 10
+        assert len(dataset.mean) == len(dataset.std) == dataset.channels
+        assert (dataset.name, dataset.split) == (name, split)
+
+
+def test_train_and_val_are_disjoint_and_complete():
+    whole = sample()
+    parts = [sample(split=split, val_size=50) for split in ("train", "val")]
+    rows = {row.numpy().tobytes() for part in parts for row in part.images}
+    assert rows == {row.numpy().tobytes() for row in whole.images}
+    assert sum(map(len, parts)) == len(whole)
+    for part in parts:
+        again = cut(whole, part.split, 50, 0)
+        assert torch.equal(again.images, part.images)
+        assert (again.split, again.labels.tolist()) == (part.split, part.labels.tolist())
+
+
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
+    share=st.floats(0, 0.99),
+    seed=st.integers(0, 2**40),
+)
+def test_split_is_a_seeded_partition(labels, share, seed):
+    labels = torch.tensor(labels)
+    size = int(share * len(labels))
+    train, val = split_indices(labels, size, seed)
+    assert len(val) == size
+    assert sorted([*train.tolist(), *val.tolist()]) == list(range(len(labels)))
+    again = split_indices(labels, size, seed)
+    assert torch.equal(train, again[0])
+    assert torch.equal(val, again[1])
+    # Stratified: no class gives fewer than another that it could have matched.
+    given_, owned = labels[val].bincount(minlength=5), labels.bincount(minlength=5)
+    assert all(g >= min(o, given_.max() - 1) for g, o in zip(given_, owned, strict=True))
+
+
+def test_split_depends_on_the_seed():
+    labels = sample().labels
+    splits = [split_indices(labels, 50, seed)[1].tolist() for seed in range(3)]
+    assert len({tuple(split) for split in splits}) == 3
+
+
+def test_take_is_balanced_and_in_order():
+    dataset = sample()
+    few = dataset.take(25)
+    assert len(few) == 25
+    assert set(few.labels.bincount().tolist()) == {2, 3}
+    position = [
+        int((dataset.images == image).flatten(1).all(1).nonzero()[0]) for image in few.images
+    ]
+    assert position == sorted(position)
+
+
+def test_batch_equals_indexing():
+    dataset = sample()
+    indices = torch.tensor([5, 299, 0, 5])
+    images, labels = dataset.batch(indices)
+    assert torch.equal(images, dataset.images[indices])
+    assert torch.equal(labels, dataset.labels[indices])
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("cifar11", "test"), "unknown data set 'cifar11': choose one of cifar10"),
+        (("cifar10-sample", "dev"), "unknown split 'dev': choose one of train"),
+        (("cifar10-sample", "val"), "--val-size 5000 does not fit 300 training images"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load_dataset(*arguments, data_dir=SAMPLES)
+
+
+def test_list_datasets():
+    assert list_datasets() == list(DATASETS) == list(sources.SOURCES)
+
+
+def test_statistics_of_known_pixels():
+    dataset = sample()
+    pixels = dataset.images.double() / 255
+    mean, std = dataset_statistics(dataset)
+    assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-12)
+    assert std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "fashion-mnist"])
+def test_the_full_set_has_the_published_statistics(name):
+    dataset = full(name, "train+val")
+    mean, std = dataset_statistics(dataset)
+    assert mean == pytest.approx(dataset.mean, abs=6e-9)
+    assert std == pytest.approx(dataset.std, abs=6e-9)
+
+
+def test_the_papers_45k_5k_split():
+    train, val = full("cifar10", "train"), full("cifar10", "val")
+    assert (len(train), len(val)) == (45_000, 5_000)
+    assert val.labels.bincount().tolist() == [500] * 10
+    assert train.labels.bincount().tolist() == [4500] * 10
+
+
+@pytest.mark.parametrize("name", ["cifar10", "fashion-mnist"])
+def test_the_committed_sample_is_cut_from_the_full_set(name):
+    full(name, "test")
+    arrays = sources._cut(sources.SOURCES[f"{name}-sample"], sources.cache_home() / name)
+    for split in ("train", "test"):
+        images, labels = sources.read_split(f"{name}-sample", split, SAMPLES / f"{name}-sample")
+        assert (images == arrays[f"{split}_images"]).all()
+        assert (labels == arrays[f"{split}_labels"]).all()

@@ -1,0 +1,176 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from resnetlab.data.dataset import Dataset, load_dataset
+from resnetlab.data.images import normalize
+from resnetlab.evaluation.evaluate import Evaluation, evaluate, evaluate_model, logit_batches
+from resnetlab.runs import Checkpoint, load_model
+
+KEYS = {"top1", "top5", "loss", "n", "per_class"}
+
+
+class Table(nn.Module):
+    """Answers the logits that are written into the pixels."""
+
+    def forward(self, x):
+        return x[:, 0, 0]
+
+
+def dataset(logits, labels):
+    """Images of one channel whose first row holds uint8 logits."""
+    images = torch.zeros(len(labels), 1, logits.size(1), logits.size(1), dtype=torch.uint8)
+    images[:, 0, 0] = logits
+    return Dataset(
+        name="table",
+        split="test",
+        images=images,
+        labels=labels,
+        classes=tuple(f"class {i}" for i in range(logits.size(1))),
+        mean=(0.0,),
+        std=(1.0,),
+    )
+
+
+@given(st.integers(1, 40), st.integers(2, 8), st.integers(0, 1000))
+def test_against_a_plain_computation(n, classes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    # distinct logits in each row, so that no tie is to be broken
+    rows = [torch.randperm(256, generator=generator)[:classes] for _ in range(n)]
+    logits = torch.stack(rows).to(torch.uint8)
+    labels = torch.randint(classes, (n,), generator=generator)
+    result = evaluate_model(Table(), dataset(logits, labels))
+    right = top5 = 0
+    loss = 0.0
+    answers = []
+    for row, label in zip((logits.double() / 255).tolist(), labels.tolist(), strict=True):
+        ranked = sorted(range(classes), key=lambda i: -row[i])
+        answers.append(ranked[0])
+        right += ranked[0] == label
+        top5 += label in ranked[:5]
+        loss -= row[label] - math.log(sum(math.exp(x) for x in row))
+    assert (result.top1, result.top5, result.n) == (100 * right / n, 100 * top5 / n, n)
+    assert result.loss == pytest.approx(loss / n, rel=1e-5)
+    pairs = list(zip(labels.tolist(), answers, strict=True))
+    for i, row in enumerate(result.per_class()):
+        hits, of_class = pairs.count((i, i)), labels.tolist().count(i)
+        taken = answers.count(i)
+        precision = 100 * hits / taken if taken else 0
+        recall = 100 * hits / of_class if of_class else 0
+        f1 = 2 * precision * recall / (precision + recall) if hits else 0
+        assert row == {
+            "class": f"class {i}",
+            "precision": pytest.approx(precision),
+            "recall": pytest.approx(recall),
+            "f1": pytest.approx(f1),
+            "n": of_class,
+        }
+        assert result.confusion[i].tolist() == [pairs.count((i, j)) for j in range(classes)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 33, 99, 100, 500])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_every_image_counts_once(samples, batch_size, world_size):
+    data = load_dataset("cifar10-sample", "test", data_dir=samples)
+
+    class Position(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :5]
+
+    seen = [
+        (logits, labels)
+        for rank in range(world_size)
+        for logits, labels in logit_batches(
+            Position(), data, batch_size=batch_size, rank=rank, world_size=world_size
+        )
+    ]
+    logits = torch.cat([logits for logits, _ in seen])
+    expected = normalize(data.images, data.mean, data.std).flatten(1)[:, :5]
+    torch.testing.assert_close(logits, expected)
+    assert torch.equal(torch.cat([labels for _, labels in seen]), data.labels)
+
+
+def test_json_has_what_is_promised_and_is_json(smoke):
+    values = smoke.test.to_dict()
+    assert values.keys() >= KEYS
+    assert json.loads(json.dumps(values)) == values
+    assert sum(row["n"] for row in values["per_class"]) == values["n"] == 100
+    assert sum(map(sum, values["confusion"])) == 100
+
+
+def test_validation_is_what_the_training_set_aside(smoke):
+    result = evaluate(smoke.run, split="val")
+    best = load_model(smoke.run).metrics
+    assert (result.top1, result.n) == (best["val_top1"], 100)
+    assert result.loss == pytest.approx(best["val_loss"], rel=1e-4)
+
+
+def test_the_number_is_that_of_fp32_unless_asked_otherwise(smoke, monkeypatch):
+    monkeypatch.setattr("resnetlab.inference.prepare.has_fast_bf16", lambda: True)
+    result, plain = evaluate(smoke.run), evaluate(smoke.run, execution="plain")
+    assert result.loss == smoke.test.loss == pytest.approx(plain.loss, rel=1e-5)
+    assert result.top1 == plain.top1
+    fast = evaluate(smoke.run, execution="auto")
+    assert fast.loss != plain.loss
+    assert fast.loss == pytest.approx(plain.loss, rel=0.02)
+
+
+def test_the_networks_own_normalisation_is_used(smoke):
+    one = load_model(smoke.run)
+    other = replace(one, mean=(0.0, 0.0, 0.0))
+    assert evaluate(other).loss != evaluate(one).loss == smoke.test.loss
+
+
+def test_a_data_set_that_does_not_fit_is_a_sentence(smoke, samples):
+    with pytest.raises(ValueError, match="takes 3-channel images and fashion-mnist-sample has 1"):
+        evaluate(smoke.run, dataset="fashion-mnist-sample", data_dir=samples)
+    with pytest.raises(ValueError, match="--split must be val or test, not 'train'"):
+        evaluate(smoke.run, split="train")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="unknown data set 'cifar11'"):
+        evaluate(smoke.run, dataset="cifar11", data_dir=samples)
+
+
+def test_other_classes_are_a_sentence(samples):
+    from resnetlab.models.resnet import create_model
+
+    one = Checkpoint(
+        model=create_model("resnet20", num_classes=7).eval(),
+        classes=tuple("abcdefg"),
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        image_size=32,
+    )
+    with pytest.raises(ValueError, match="has 7 outputs and cifar10-sample has 10 classes"):
+        evaluate(one, dataset="cifar10-sample", data_dir=samples)
+    with pytest.raises(ValueError, match="not known what the network was trained on"):
+        evaluate(one)
+
+
+def test_the_split_of_a_foreign_network_is_not_guessed():
+    foreign = replace(load_model("resnet20-cifar10"), recipe={})
+    with pytest.raises(ValueError, match="not known which images its training set aside"):
+        evaluate(foreign, split="val", dataset="cifar10-sample")
+
+
+def test_undefined_scores_are_zero():
+    result = Evaluation(
+        dataset="d",
+        split="test",
+        top1=50.0,
+        top5=100.0,
+        loss=1.0,
+        n=2,
+        classes=("a", "b", "c"),
+        confusion=torch.tensor([[1, 1, 0], [0, 0, 0], [0, 0, 0]]),
+    )
+    assert [(row["precision"], row["recall"], row["f1"]) for row in result.per_class()] == [
+        (100.0, 50.0, pytest.approx(200 / 3)),
+        (0.0, 0.0, 0.0),
+        (0.0, 0.0, 0.0),
+    ]

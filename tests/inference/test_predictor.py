@@ -1,0 +1,303 @@
+import csv
+import io
+import json
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from resnetlab.compute.execution import Execution
+from resnetlab.data.dataset import load_dataset
+from resnetlab.data.images import normalize
+from resnetlab.inference.predictor import (
+    Prediction,
+    Predictor,
+    find_images,
+    predict,
+    print_predictions,
+    to_csv,
+    to_json,
+)
+from resnetlab.models.resnet import create_model
+from resnetlab.runs import Checkpoint
+
+SAMPLES = Path(__file__).parents[1] / "data" / "samples"
+DATASETS = ("cifar10-sample", "fashion-mnist-sample")
+
+
+def sample(name="cifar10-sample"):
+    return load_dataset(name, "test", data_dir=SAMPLES)
+
+
+def checkpoint(name="cifar10-sample"):
+    """An untrained network whose answers differ between images."""
+    torch.manual_seed(0)
+    dataset = sample(name)
+    model = create_model("resnet20", in_channels=dataset.channels)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1
+    model(normalize(dataset.images, dataset.mean, dataset.std))  # sets the running statistics
+    return Checkpoint(
+        model=model.eval(),
+        classes=dataset.classes,
+        mean=dataset.mean,
+        std=dataset.std,
+        image_size=dataset.image_size,
+        dataset=name,
+    )
+
+
+def save_pngs(images, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{i:03}.png" for i in range(len(images))]
+    for pixels, path in zip(images, paths, strict=True):
+        pixels = pixels.permute(1, 2, 0).squeeze(2).numpy()
+        Image.fromarray(pixels).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_files_give_the_pixels_and_logits_of_what_is_stored(name, tmp_path):
+    dataset, network = sample(name), checkpoint(name)
+    paths = save_pngs(dataset.images[:7], tmp_path)
+    predictor = Predictor(network, execution="plain")
+
+    pixels = torch.stack([predictor.read(path) for path in paths])
+    assert torch.equal(pixels, dataset.images[:7])
+    with torch.no_grad():
+        plain = network.model(normalize(dataset.images[:7], dataset.mean, dataset.std))
+    torch.testing.assert_close(predictor.logits(pixels), plain, rtol=1e-4, atol=1e-5)
+
+    percent = 100 * plain.double().softmax(1)
+    for prediction, row in zip(predictor.predict(paths), percent, strict=True):
+        best = row.topk(5)
+        assert [name for name, _ in prediction.top] == [dataset.classes[i] for i in best.indices]
+        assert [p for _, p in prediction.top] == pytest.approx(best.values.tolist(), rel=1e-4)
+
+
+def test_order_is_kept_whatever_the_batches_and_the_speed_of_decoding(tmp_path, monkeypatch):
+    paths = save_pngs(sample().images[:20], tmp_path)
+    expected = predict(checkpoint(), paths, topk=10, execution="plain")
+    assert [prediction.path for prediction in expected] == [str(path) for path in paths]
+    assert len({prediction.top[0][0] for prediction in expected}) > 1
+
+    later, read = threading.Event(), Predictor.read
+
+    def slow_first(self, image):
+        if image == paths[0]:  # waits until another file is decoded: needs a second thread
+            assert later.wait(10)
+        later.set()
+        return read(self, image)
+
+    monkeypatch.setattr(Predictor, "read", slow_first)
+    monkeypatch.setattr("resnetlab.inference.predictor.os.cpu_count", lambda: 2)
+    for batch_size in (1, 3, 64):
+        later.clear()
+        result = predict(checkpoint(), paths, topk=10, batch_size=batch_size, execution="plain")
+        assert [p.path for p in result] == [p.path for p in expected]
+        for one, other in zip(result, expected, strict=True):
+            assert [p for _, p in one.top] == pytest.approx([p for _, p in other.top], abs=1e-3)
+
+
+def test_decoding_runs_ahead_of_the_network_but_not_far(tmp_path, monkeypatch):
+    paths = save_pngs(sample().images[:40], tmp_path)
+    taken = []
+
+    def source():
+        for path in paths:
+            taken.append(path)
+            yield path
+
+    predictions = Predictor(checkpoint()).predict(source(), batch_size=5)
+    next(predictions)
+    assert 5 < len(taken) <= 10
+    predictions.close()
+
+
+def test_the_next_batch_is_decoded_while_the_network_computes(tmp_path, monkeypatch):
+    paths = save_pngs(sample().images[:6], tmp_path)
+    predictor, decoded = Predictor(checkpoint()), threading.Event()
+    read, logits = predictor.read, predictor.logits
+
+    def note(image):
+        if image == paths[3]:
+            decoded.set()
+        return read(image)
+
+    def wait_for_the_next(images):
+        assert decoded.wait(10)
+        return logits(images)
+
+    monkeypatch.setattr(predictor, "read", note)
+    monkeypatch.setattr(predictor, "logits", wait_for_the_next)
+    assert len(list(predictor.predict(paths, batch_size=3))) == 6
+
+
+def test_unreadable_files_are_named_and_the_others_predicted(tmp_path):
+    paths = save_pngs(sample().images[:3], tmp_path / "images")
+    broken, missing = tmp_path / "notes.png", tmp_path / "nowhere" / "missing.png"
+    broken.write_text("not an image")
+    truncated = tmp_path / "half.png"
+    truncated.write_bytes(paths[0].read_bytes()[:300])
+    result = predict(checkpoint(), [broken, tmp_path / "images", missing, truncated], batch_size=2)
+
+    assert [p.path for p in result] == [str(p) for p in (broken, *paths, missing, truncated)]
+    assert [bool(p.error) for p in result] == [True, False, False, False, True, True]
+    for prediction in result:
+        assert bool(prediction.top) != bool(prediction.error)
+        if prediction.error:
+            assert f"cannot read {prediction.path}: " in prediction.error
+    assert "No such file" in str(result[4].error)
+
+
+def test_a_batch_of_unreadable_files_alone(tmp_path):
+    (tmp_path / "a.png").write_text("")
+    (result,) = predict(checkpoint(), tmp_path)
+    assert result.error
+
+
+def test_folders_are_searched_in_depth_sorted_by_suffix_and_named_files_always_tried(tmp_path):
+    names = ("b.png", "a/z.JPG", "a/a.webp", "c.txt", ".hidden.png", ".cache/x.png", "._b.png")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    found = find_images([tmp_path / "c.txt", tmp_path])
+    assert [str(p.relative_to(tmp_path)) for p in found] == [
+        "c.txt",
+        "a/a.webp",
+        "a/z.JPG",
+        "b.png",
+    ]
+
+    (pixels,) = save_pngs(sample().images[:1], tmp_path / "pixels")
+    image = pixels.rename(tmp_path / "image.dat")
+    assert predict(checkpoint(), image)[0].top
+
+
+def test_images_below_a_hidden_folder_that_is_named_are_found(tmp_path):
+    save_pngs(sample().images[:2], tmp_path / ".hidden")
+    assert len(find_images([tmp_path / ".hidden"])) == 2
+
+
+def test_a_folder_without_images_is_an_error(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"holds no images: .*\.png"):
+        predict(checkpoint(), [tmp_path])
+
+
+@pytest.mark.parametrize("option", ["topk", "batch_size"])
+def test_impossible_numbers_are_errors_at_once(option):
+    with pytest.raises(ValueError, match=f"--{option} must be at least 1, not 0"):
+        Predictor(checkpoint()).predict([], **{option: 0})
+
+
+def test_topk_is_limited_to_the_classes(tmp_path):
+    paths = save_pngs(sample().images[:2], tmp_path)
+    for prediction in predict(checkpoint(), paths, topk=99):
+        assert len({name for name, _ in prediction.top}) == 10
+        assert sum(p for _, p in prediction.top) == pytest.approx(100)
+        probabilities = [p for _, p in prediction.top]
+        assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_bytes_pillow_images_and_a_run_folder(tmp_path):
+    dataset, network = sample(), checkpoint()
+    network.save(tmp_path / "run" / "best.pt")
+    (path,) = save_pngs(dataset.images[:1], tmp_path)
+    predictor = Predictor(tmp_path / "run")
+    with Image.open(path) as image:
+        results = list(predictor.predict([path, path.read_bytes(), image, b"nonsense"]))
+    assert [r.path for r in results] == [str(path), "image 2", "image 3", "image 4"]
+    assert results[0].top == results[1].top == results[2].top
+    assert predictor(path.read_bytes(), topk=2).top[1][0] == results[0].top[1][0]
+    with pytest.raises(ValueError, match="cannot read the image"):
+        predictor(b"nonsense")
+
+
+def test_fast_execution_changes_the_numbers_little(tmp_path):
+    images = sample().images[:8]
+    plain = Predictor(checkpoint(), execution="plain").logits(images)
+    fast = Predictor(checkpoint(), execution="bf16,channels_last")
+    assert fast.execution == Execution(precision="bf16", layout="channels_last")
+    assert fast.logits(images).dtype == torch.float32
+    assert not torch.equal(fast.logits(images), plain)
+    assert torch.allclose(fast.logits(images), plain, atol=0.05 * plain.abs().max().item())
+
+
+def test_the_checkpoint_that_is_given_stays_as_it_is():
+    network = checkpoint()
+    before = {key: value.clone() for key, value in network.model.state_dict().items()}
+    Predictor(network, execution="bf16,channels_last").logits(sample().images[:2])
+    after = network.model.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert network.model.conv1.weight.is_contiguous()
+
+
+RESULTS = [
+    Prediction("folder/[red]cat, 1.png", (("cat", 98.25), ("dog", 1.5), ("T-shirt/top", 0.25))),
+    Prediction("b.png", error="cannot read b.png: not an image"),
+    Prediction("x" * 90 + ".png", (("dog", 60.0), ("cat", 39.0), ("T-shirt/top", 1.0))),
+]
+
+
+def test_json_holds_everything_in_percent():
+    values = json.loads(to_json(RESULTS))
+    assert [value["image"] for value in values] == [r.path for r in RESULTS]
+    assert values[0]["predictions"][1] == {"class": "dog", "probability": 1.5}
+    assert values[0]["error"] is None
+    assert values[1] == {
+        "image": "b.png",
+        "predictions": [],
+        "error": "cannot read b.png: not an image",
+    }
+
+
+def test_csv_has_a_row_for_each_image_and_rank():
+    rows = list(csv.DictReader(io.StringIO(to_csv(RESULTS))))
+    assert list(rows[0]) == ["image", "rank", "class", "probability"]
+    assert len(rows) == 6
+    assert rows[1] == {
+        "image": "folder/[red]cat, 1.png",
+        "rank": "2",
+        "class": "dog",
+        "probability": "1.5",
+    }
+
+
+@pytest.mark.parametrize("format", ["table", "json", "csv"])
+def test_unreadable_images_are_named_on_stderr(format, capsys):
+    print_predictions(RESULTS, format)
+    out, err = capsys.readouterr()
+    assert err == "cannot read b.png: not an image\n"
+    assert "cat" in out
+
+
+def test_a_piped_table_keeps_a_row_to_a_line_and_takes_no_name_for_markup(capsys):
+    print_predictions(RESULTS)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[0] == ["image", "prediction", "confidence", "then", "(%)"]
+    assert " ".join(lines[2]) == "folder/[red]cat, 1.png cat 98.2 % dog 1.5, T-shirt/top 0.2"
+    assert lines[3][:4] == ["x" * 90 + ".png", "dog", "60.0", "%"]
+    assert len(lines) == 4
+
+
+def test_a_table_of_the_first_class_alone_has_no_further_column(capsys):
+    print_predictions([Prediction("a.png", (("cat", 98.25),))])
+    assert "then" not in capsys.readouterr().out
+    print_predictions([RESULTS[1]])
+    assert capsys.readouterr().out == ""
+
+
+def test_file_names_that_are_not_utf8_can_be_printed():
+    name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
+    broken = [Prediction(name, (("cat", 99.0),)), Prediction(name, error=f"cannot read {name}")]
+    for format in ("table", "json", "csv"):
+        streams = [io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2)]
+        print_predictions(broken, format, out=streams[0], err=streams[1])
+        for stream in streams:
+            stream.flush()
+            assert "caf" in stream.buffer.getvalue().decode()
