@@ -162,7 +162,7 @@ def test_new_runs_take_the_first_free_name(tmp_path, monkeypatch):
     (tmp_path / "a/b/recipe.json").touch()
     with pytest.raises(ValueError, match=r"a/b already holds a run.*resnetlab resume a/b"):
         new_run("smoke", "a/b")
-    with pytest.raises(ValueError, match=r"cannot write to --out a/b/recipe\.json/c: Not a dir"):
+    with pytest.raises(ValueError, match=r"cannot write to `out` a/b/recipe\.json/c: Not a dir"):
         new_run("smoke", "a/b/recipe.json/c")
 
 

@@ -24,6 +24,7 @@ from rich.progress import track
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from resnetlab.errors import UserError
 from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import ABOUT, RECIPES
 from resnetlab.records import did_you_mean
@@ -40,7 +41,7 @@ app.command(benchmark, name="benchmark", help="Measure images a second of each p
 def _registered_in(group: tyro.extras.SubcommandApp) -> Callable[..., Any]:
     """A decorator factory: tyro only binds the arguments; ``main`` calls the command after that.
 
-    Otherwise tyro would take a ValueError from within the command for one of its own.
+    Otherwise tyro would take a UserError from within the command for one of its own.
     """
 
     def register(name: str | None = None) -> Callable[[F], F]:
@@ -307,7 +308,7 @@ def predict(
     from resnetlab.runs import load_model
 
     if not images:
-        raise ValueError("predict needs an image or a folder after the run.")
+        raise UserError("predict needs an image or a folder after the run.")
     checkpoint = load_model(run, model=model)
     _say_origin(checkpoint)
     predictions = predict(checkpoint, images, topk=topk, execution=execution)
@@ -519,8 +520,8 @@ def main() -> None:
             _parse(sys.argv[1:])()
         finally:
             sys.stdout.flush()
-    except ValueError as error:
-        _fail(str(error), 2)
+    except UserError as error:
+        _fail(_with_options(str(error)), 2)
     except KeyboardInterrupt as error:
         _fail(str(error) or "stopped.", 130)
     except OSError as error:
@@ -532,7 +533,7 @@ def main() -> None:
 
 
 def _parse(words: list[str]) -> Callable[[], None]:
-    """The command that the words ask for, its arguments bound; ValueError if they ask for none."""
+    """The command that the words ask for, its arguments bound; UserError if they ask for none."""
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -544,7 +545,7 @@ def _parse(words: list[str]) -> Callable[[], None]:
             )
     except SystemExit as stop:
         if stop.code:
-            raise ValueError(_one_sentence(complaint.getvalue(), words)) from None
+            raise UserError(_one_sentence(complaint.getvalue(), words)) from None
         raise
 
 
@@ -570,6 +571,11 @@ def _one_sentence(complaint: str, words: list[str]) -> str:
         names = known[1].replace(" ", "").split(",")
         return f"there is no command {word!r}{did_you_mean(word, names)}"
     return first
+
+
+def _with_options(sentence: str) -> str:
+    """Parameters, which stand in backticks by their Python names, as the options that they are."""
+    return re.sub(r"`([a-z_]+)`", lambda match: "--" + match[1].replace("_", "-"), sentence)
 
 
 def _fail(sentence: str, code: int) -> None:

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from resnetlab.errors import UserError
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` (same suffix), renamed to it if the body succeeds.
 
-    Raises ValueError, one sentence, where the disk is full or the folder cannot be written.
+    Raises UserError, one sentence, where the disk is full or the folder cannot be written.
     """
     temporary = None
     try:
@@ -73,10 +75,10 @@ def check_zip(path: Path) -> None:
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
 
 
-def cannot_write(path: Path, error: OSError) -> ValueError:
+def cannot_write(path: Path, error: OSError) -> UserError:
     """The sentence for a user whose disk is full or whose folder is closed to them."""
     reason = error.strerror or str(error)
-    return ValueError(f"cannot write {path}: {reason}; free some space or name another folder.")
+    return UserError(f"cannot write {path}: {reason}; free some space or name another folder.")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -91,8 +93,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def cache_home() -> Path:
-    """$RESNETLAB_HOME, or ~/.cache/resnetlab; ValueError for a user without a home."""
+    """$RESNETLAB_HOME, or ~/.cache/resnetlab; UserError for a user without a home."""
     try:
         return Path(os.environ.get("RESNETLAB_HOME") or Path.home() / ".cache" / "resnetlab")
     except RuntimeError:
-        raise ValueError("there is no home folder; name one for data: RESNETLAB_HOME.") from None
+        raise UserError("there is no home folder; name one for data: RESNETLAB_HOME.") from None

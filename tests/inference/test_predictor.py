@@ -191,7 +191,7 @@ def test_a_folder_without_images_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("option", ["topk", "batch_size"])
 def test_impossible_numbers_are_errors_at_once(option):
-    with pytest.raises(ValueError, match=f"--{option} must be at least 1, not 0"):
+    with pytest.raises(ValueError, match=f"`{option}` must be at least 1, not 0"):
         Predictor(checkpoint()).predict([], **{option: 0})
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from resnetlab.inference import prepare
 from resnetlab.compute.execution import PLAIN, Execution
+from resnetlab.inference import prepare
 from resnetlab.inference.prepare import (
     compute_logits,
     inference_batch_size,

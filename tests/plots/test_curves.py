@@ -73,7 +73,7 @@ def test_curves_of_nothing_are_an_error(tmp_path):
 
 @pytest.mark.parametrize("name", ["picture.gif.txt", "picture"])
 def test_a_file_that_is_no_picture_is_refused(name, tmp_path):
-    with pytest.raises(ValueError, match=r"--out .*: name a file that ends in \.png"):
+    with pytest.raises(ValueError, match=r"`out` .*: name a file that ends in \.png"):
         plot_curves(metrics(2), tmp_path / name)
     assert not list(tmp_path.iterdir())
 

@@ -168,8 +168,8 @@ def test_visualize_can_draw_the_validation_set(run, drawn):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 0}, "--n must be at least 1, not 0"),
-        ({"only": "best"}, "--only must be one of all, right, wrong, not 'best'"),
+        ({"n": 0}, "`n` must be at least 1, not 0"),
+        ({"only": "best"}, "`only` must be one of all, right, wrong, not 'best'"),
     ],
 )
 def test_visualize_refuses_the_impossible(options, message, run):

@@ -14,6 +14,7 @@ from resnetlab.benchmark.measure import (
     measure_training,
 )
 from resnetlab.compute.execution import Execution
+from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture
 from resnetlab.recipes.record import Recipe
 
@@ -34,6 +35,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # after Ctrl-C the parent says all there is to say
     try:
         answer = _answer(**json.load(sys.stdin))
-    except ValueError as error:
+    except UserError as error:
         answer = {"error": str(error)}
     print(json.dumps(answer))

@@ -37,7 +37,7 @@ def benchmark_data(
     """Loading a data set from the cache, making training batches of it, decoding JPEG files.
 
     Each row takes ``repeats`` repetitions, fewer (but three) if they last longer than ``seconds``.
-    Raises ValueError, one sentence, for a name or value that cannot work.
+    Raises UserError, one sentence, for a name or value that cannot work.
     """
     require_positive(repeats=repeats, seconds=seconds)
     recipe = replace(get_recipe(recipe), early_size=None)  # images of full size

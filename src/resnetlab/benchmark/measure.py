@@ -24,6 +24,7 @@ from resnetlab.compute.machine import peak_memory_mb
 from resnetlab.console import print_to_stderr
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.sampling import epoch_batches, steps_per_epoch
+from resnetlab.errors import UserError
 from resnetlab.inference.predictor import Decoded, find_images
 from resnetlab.inference.prepare import inference_batch_size
 from resnetlab.models.architecture import Architecture, get_architecture
@@ -151,10 +152,10 @@ def measure_files(
 
 
 def _pixels(batch: Sequence[Decoded]) -> Tensor:
-    """uint8 (n, c, size, size); the ValueError of a file that cannot be read is raised."""
+    """uint8 (n, c, size, size); the UserError of a file that cannot be read is raised."""
     images = []
     for _, image in batch:
-        if isinstance(image, ValueError):
+        if isinstance(image, UserError):
             raise image
         images.append(image)
     return torch.stack(images)

@@ -17,6 +17,7 @@ from resnetlab.benchmark.records import FileRate, NetworkRate
 from resnetlab.benchmark.samples import write_samples
 from resnetlab.benchmark.timing import require_positive
 from resnetlab.compute.execution import Execution
+from resnetlab.errors import UserError
 from resnetlab.inference.prepare import inference_execution
 from resnetlab.models.architecture import get_architecture
 from resnetlab.models.summary import default_image_size
@@ -38,7 +39,7 @@ def benchmark_training(
 
     ``overrides`` are fields of every architecture to change, ``recipe`` gives optimizer and
     augmentation. Each row takes ``steps`` steps, fewer (but three) if they last longer than
-    ``seconds``. Raises ValueError, one sentence, for a name or value that cannot work.
+    ``seconds``. Raises UserError, one sentence, for a name or value that cannot work.
     """
     require_positive(steps=steps, seconds=seconds)
     work = {"repeats": steps, "seconds": seconds}
@@ -71,7 +72,7 @@ def benchmark_inference(
     """``Predictor`` from decoded pixels to logits, for each network and batch size.
 
     ``image_size`` is the paper's unless given. Each row takes ``repeats`` batches, fewer (but
-    three) if they last longer than ``seconds``. Raises ValueError, one sentence, for what cannot
+    three) if they last longer than ``seconds``. Raises UserError, one sentence, for what cannot
     work.
     """
     require_positive(repeats=repeats, seconds=seconds)
@@ -98,12 +99,12 @@ def benchmark_files(
 
     The files are those of ``folder``, or JPEG of a photograph's size and PNG of the network's own;
     four batches of them, three times, or once if that lasts longer than ``seconds``.
-    ``image_size`` is the paper's unless given. Raises ValueError, one sentence, for what cannot
+    ``image_size`` is the paper's unless given. Raises UserError, one sentence, for what cannot
     work.
     """
     require_positive(seconds=seconds)
     if folder is not None and not Path(folder).is_dir():
-        raise ValueError(f"there is no folder {folder}.")
+        raise UserError(f"there is no folder {folder}.")
     tasks = [_inference_task(model, execution, overrides, image_size) for model in models]
     rows = []
     for task in tasks:
@@ -133,16 +134,16 @@ def _inference_task(
 
 
 def _in_own_process(job: str, **arguments: Any) -> dict[str, Any]:
-    """What ``__main__`` answers in a new process; its ValueError is raised here."""
+    """What ``__main__`` answers in a new process; its UserError is raised here."""
     command = [sys.executable, "-m", "resnetlab.benchmark"]
     task = json.dumps({"job": job, **arguments})
     process = subprocess.run(command, input=task, stdout=subprocess.PIPE, text=True)
     if process.returncode == -signal.SIGKILL:
-        raise ValueError("the measurement was killed, so memory is short; take a smaller batch.")
+        raise UserError("the measurement was killed, so memory is short; take a smaller batch.")
     process.check_returncode()
     answer = json.loads(process.stdout.splitlines()[-1])
     if "error" in answer:
-        raise ValueError(answer["error"])
+        raise UserError(answer["error"])
     return answer
 
 

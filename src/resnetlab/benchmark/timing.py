@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from resnetlab.errors import UserError
+
 
 def time_once(work: Callable[[], Any]) -> float:
     began = time.perf_counter()
@@ -45,4 +47,4 @@ def _quartiles(values: Sequence[float]) -> list[float]:
 def require_positive(**values: float | None) -> None:
     for name, value in values.items():
         if value is not None and value <= 0:
-            raise ValueError(f"{name} must be greater than 0, not {value}.")
+            raise UserError(f"{name} must be greater than 0, not {value}.")

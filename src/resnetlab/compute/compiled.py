@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from resnetlab.compute.machine import compiler, processor
+from resnetlab.errors import UserError
 from resnetlab.files import atomic_write, cache_home
 
 _FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi"]
@@ -24,12 +25,12 @@ _FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", 
 def compiled(name: str) -> ctypes.CDLL:
     """The library made from ``name``.cpp in this folder, for the execution of that name.
 
-    ValueError, one sentence, if this machine cannot compile it.
+    UserError, one sentence, if this machine cannot compile it.
     """
     source = Path(__file__).parent / "kernels" / f"{name}.cpp"
     program = compiler()
     if program is None:
-        raise ValueError(f"execution {name} needs a C++ compiler (Debian: apt install g++).")
+        raise UserError(f"execution {name} needs a C++ compiler (Debian: apt install g++).")
     # OpenMP's threads must be torch's own: two pools would wait for each other's cores.
     openmp = [str(path) for path in (Path(torch.__file__).parent / "lib").glob("libgomp*")]
     command = [program, *_FLAGS, str(source), "-Wl,--as-needed", *openmp]
@@ -45,9 +46,9 @@ def compiled(name: str) -> ctypes.CDLL:
         return ctypes.CDLL(str(path))
     except subprocess.CalledProcessError as error:
         reason = next((x for x in error.stderr.splitlines() if "error" in x), error.stderr[:200])
-        raise ValueError(f"execution {name}: {program} failed ({reason}); take eager.") from error
+        raise UserError(f"execution {name}: {program} failed ({reason}); take eager.") from error
     except OSError as error:
-        raise ValueError(f"execution {name}: {error}; take eager.") from error
+        raise UserError(f"execution {name}: {error}; take eager.") from error
 
 
 def address(tensor: Tensor | None) -> int | None:

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from resnetlab.errors import UserError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -45,13 +47,13 @@ class World:
     def from_main(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the function returns on rank 0, where alone it is called, on every rank.
 
-        Its ValueError is raised on every rank too: none is left waiting for the others.
+        Its UserError is raised on every rank too: none is left waiting for the others.
         """
         box: list[Any] = [None, None]
         if self.is_main:
             try:
                 box[0] = function(*args, **kwargs)
-            except ValueError as error:
+            except UserError as error:
                 box[1] = error
         if self.size > 1:
             dist.broadcast_object_list(box, src=0)
@@ -60,7 +62,7 @@ class World:
         return cast(T, box[0])
 
     def hold(self, context: AbstractContextManager[None]) -> None:
-        """Enter the context on rank 0, until the world ends; its ValueError is every rank's."""
+        """Enter the context on rank 0, until the world ends; its UserError is every rank's."""
         self.from_main(self.held.enter_context, context)
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:

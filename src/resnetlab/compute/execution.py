@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from resnetlab.compute.machine import keep_memory
+from resnetlab.errors import UserError
 from resnetlab.records import Record, did_you_mean
 
 
@@ -31,16 +32,16 @@ class Execution(Record):
     def __post_init__(self) -> None:
         self.check_choices()
         if self.precision == "fp16" and self.device == "cpu":
-            raise ValueError("execution fp16 needs a GPU; take bf16 on the CPU.")
+            raise UserError("execution fp16 needs a GPU; take bf16 on the CPU.")
         if self.mode == "winograd" and self.precision != "bf16":
-            raise ValueError(
+            raise UserError(
                 "execution winograd multiplies in bf16; take bf16,channels_last,winograd."
             )
         if self.mode in ("fused", "winograd"):
             if self.device != "cpu":
-                raise ValueError(f"execution {self.mode} is for the CPU; take compile on a GPU.")
+                raise UserError(f"execution {self.mode} is for the CPU; take compile on a GPU.")
             if self.layout != "channels_last":
-                raise ValueError(
+                raise UserError(
                     f"execution {self.mode} needs channels_last; "
                     f"take {self.precision},channels_last,{self.mode}."
                 )
@@ -61,17 +62,17 @@ class Execution(Record):
         for word in filter(None, text.replace(" ", "").split(",")):
             if word in words:
                 if values.setdefault(words[word], word) != word:
-                    raise ValueError(
-                        f"--execution has two of {words[word]}, {values[words[word]]} and {word}; "
+                    raise UserError(
+                        f"`execution` has two of {words[word]}, {values[words[word]]} and {word}; "
                         "take one."
                     )
             elif word.startswith("threads=") and word[8:].isdigit():
                 values["threads"] = int(word[8:])
             elif word in ("auto", "plain"):
-                raise ValueError(f"--execution {word} stands alone, without further words.")
+                raise UserError(f"`execution` {word} stands alone, without further words.")
             else:
                 near = did_you_mean(word, ["auto", "plain", *words, "threads=N"])
-                raise ValueError(f"--execution has no word {word!r}{near}")
+                raise UserError(f"`execution` has no word {word!r}{near}")
         return cls(**values)  # type: ignore[arg-type]
 
     @property
@@ -94,10 +95,10 @@ class Execution(Record):
     def place(self, model: nn.Module) -> None:
         """Move the network, in place, to its device and layout; set this process up for it.
 
-        ValueError if torch finds no such device.
+        UserError if torch finds no such device.
         """
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("execution cuda: torch finds no GPU here; take cpu or auto.")
+            raise UserError("execution cuda: torch finds no GPU here; take cpu or auto.")
         if self.threads:
             torch.set_num_threads(self.threads)
         if self.device == "cpu":

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resnetlab.data.images import normalize
+from resnetlab.errors import UserError
 from resnetlab.seeding import fold_in, seeded_generator
 
 CropMode = Literal["zero", "reflect"]
@@ -25,7 +26,7 @@ def random_crop(
     """A window of the old size out of each image padded on all sides, by black or by reflection."""
     n, c, h, w = images.shape
     if mode == "reflect" and padding >= min(h, w):
-        raise ValueError(f"reflecting {padding} pixels needs images larger than {h} x {w}")
+        raise UserError(f"reflecting {padding} pixels needs images larger than {h} x {w}")
     padded = _pad(_pixels_last(images), padding, mode)
     y, x = torch.randint(2 * padding + 1, (2, n, 1), generator=generator).to(images.device)
     # All runs of w * c bytes as a view; whole rows are then copied, ten times as fast as pixels.

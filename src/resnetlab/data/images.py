@@ -15,6 +15,8 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
+from resnetlab.errors import UserError
+
 _opening = threading.Lock()
 
 ImageSource = str | Path | bytes | Image.Image
@@ -28,22 +30,22 @@ def read_image(source: ImageSource, *, channels: int, size: int) -> Tensor:
     rotation is applied, transparency is laid over white, of an animation the first frame is
     taken, 16-bit values are scaled to 8 bits, and floats are read as 0..1 or 0..255.
 
-    Raises ValueError that names the file if it cannot be read.
+    Raises UserError that names the file if it cannot be read.
     """
     if channels not in (1, 3):
-        raise ValueError(f"images have 1 or 3 channels, but the network expects {channels}")
+        raise UserError(f"images have 1 or 3 channels, but the network expects {channels}")
     name = str(source) if isinstance(source, str | Path) else "the image"
     try:
         image = _cut(_to_mode(_decode(source), "L" if channels == 1 else "RGB"), size)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(
+        raise UserError(
             f"cannot read {name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller"
         ) from error
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"cannot read {name}: not an image, or of an unknown format") from error
+        raise UserError(f"cannot read {name}: not an image, or of an unknown format") from error
     except Exception as error:  # decoders raise whatever a broken file provokes
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ValueError(f"cannot read {name}: {reason or type(error).__name__}") from error
+        raise UserError(f"cannot read {name}: {reason or type(error).__name__}") from error
     pixels = np.array(image).reshape(size, size, channels)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 

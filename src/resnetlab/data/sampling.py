@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from resnetlab.errors import UserError
 from resnetlab.seeding import seeded_generator
 
 
@@ -39,15 +40,15 @@ def epoch_batches(
 
     `batch_size` counts the samples of all ranks together: the ranks' shares of a step are
     disjoint and join to the same batch whatever the world size. With drop_last=False the last
-    batch may be shared unevenly. Raises ValueError if the ranks cannot share a batch evenly.
+    batch may be shared unevenly. Raises UserError if the ranks cannot share a batch evenly.
     """
     if batch_size < 1 or batch_size % world_size:
-        raise ValueError(
+        raise UserError(
             f"batch size {batch_size} cannot be shared evenly by {world_size} process(es): "
             f"choose a multiple of {world_size}"
         )
     if n < world_size:
-        raise ValueError(f"{n} samples are too few for {world_size} process(es)")
+        raise UserError(f"{n} samples are too few for {world_size} process(es)")
     order = shuffled_indices(n, seed=seed, epoch=epoch)
     if drop_last and n < batch_size:  # a tiny set still trains: one batch, the same on each rank
         batch_size = n - n % world_size
@@ -65,7 +66,7 @@ def evaluation_batches(
     may have different numbers of batches and results are to be summed, not averaged.
     """
     if batch_size < 1:
-        raise ValueError(f"batch size {batch_size} is not positive")
+        raise UserError(f"batch size {batch_size} is not positive")
     begin, end = n * rank // world_size, n * (rank + 1) // world_size
     for start in range(begin, end, batch_size):
         yield slice(start, min(start + batch_size, end))

@@ -22,10 +22,11 @@ from resnetlab.console import Report, print_to_stderr
 from resnetlab.data import download, formats
 from resnetlab.data.formats import Arrays
 from resnetlab.data.sampling import stratified_indices
+from resnetlab.errors import UserError
 from resnetlab.files import cache_home, locked
 
 
-class DataUnavailable(ValueError):
+class DataUnavailable(UserError):
     """No source has the data set; the message says what was tried and how to place it by hand."""
 
 
@@ -104,7 +105,7 @@ def fetch(name: str, *, data_dir: Path | None = None, report: Report = print_to_
 
     A `data_dir` must hold the files, in torchvision's layout or in the cache's; without one the
     official host and then the mirrors are tried. Safe to repeat, to interrupt and to run twice
-    at once. Raises ValueError for an unknown name, damaged files, no permission or no space, and
+    at once. Raises UserError for an unknown name, damaged files, no permission or no space, and
     DataUnavailable where no source has the files.
     """
     source = _source(name)
@@ -133,13 +134,13 @@ def load_split(
     if data_dir is None:
         try:
             return read_split(name, split, cache_home() / name)
-        except ValueError:
+        except UserError:
             pass  # absent or damaged: fetch knows what to do about it
     return read_split(name, split, fetch(name, data_dir=data_dir, report=report))
 
 
 def read_split(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels out of a folder of the cache's layout; ValueError unless they verify."""
+    """Images and labels out of a folder of the cache's layout; UserError unless they verify."""
     path = folder / f"{split}.safetensors"
     with formats.naming(path):
         arrays = safetensors.numpy.load_file(path)
@@ -149,12 +150,12 @@ def read_split(name: str, split: str, folder: Path) -> tuple[np.ndarray, np.ndar
 
 def _source(name: str) -> Source:
     if name not in SOURCES:
-        raise ValueError(f"unknown data set {name!r}: choose one of {', '.join(SOURCES)}")
+        raise UserError(f"unknown data set {name!r}: choose one of {', '.join(SOURCES)}")
     return SOURCES[name]
 
 
 def _check(name: str, arrays: Arrays, split: str, origin: str) -> None:
-    """ValueError unless the arrays of a split are byte for byte those of the digests."""
+    """UserError unless the arrays of a split are byte for byte those of the digests."""
     for key, digest in _source(name).digests.items():
         if key.startswith(split):
             found = arrays.get(key)
@@ -162,7 +163,7 @@ def _check(name: str, arrays: Arrays, split: str, origin: str) -> None:
                 found is None
                 or hashlib.sha256(np.ascontiguousarray(found).data).hexdigest() != digest
             ):
-                raise ValueError(
+                raise UserError(
                     f"{origin}: {key} of {name} differ from the published ones (wrong SHA-256)"
                 )
 
@@ -175,7 +176,7 @@ def _read_both(name: str, folder: Path) -> None:
 def _is_verified(name: str, folder: Path) -> bool:
     try:
         _read_both(name, folder)
-    except ValueError:
+    except UserError:
         return False
     return True
 
@@ -220,7 +221,7 @@ def _from_network(name: str, partial: Path, report: Report) -> Arrays:
             for split in ("train", "test"):
                 _check(name, arrays, split, label)
             return arrays
-        except (OSError, ValueError, HTTPException) as error:
+        except (OSError, UserError, HTTPException) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise  # no other source would fit either
             reason = (isinstance(error, OSError) and error.strerror) or str(error)
@@ -229,7 +230,7 @@ def _from_network(name: str, partial: Path, report: Report) -> Arrays:
     raise DataUnavailable(
         f"no source of {name} could be used:\n  " + "\n  ".join(failures) + "\n"
         f"To place the files by hand, download {' '.join(source.urls)} on any machine "
-        "and run the command with --data-dir FOLDER, the folder that holds them."
+        "and run the command with `data_dir` FOLDER, the folder that holds them."
     )
 
 
@@ -257,7 +258,7 @@ def _store(name: str, folder: Path, get: Callable[[Path], Arrays], report: Repor
                 for temporary in folder.glob("*.partial"):
                     temporary.unlink()
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"cannot write to {folder}: {error.strerror or error}; make room or set "
             "RESNETLAB_HOME to another folder"
         ) from error

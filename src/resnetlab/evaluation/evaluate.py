@@ -16,6 +16,7 @@ from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.data.dataset import Dataset, load_dataset
 from resnetlab.data.images import resize
 from resnetlab.data.sampling import evaluation_batches
+from resnetlab.errors import UserError
 from resnetlab.inference.prepare import (
     TTA,
     compute_logits,
@@ -117,7 +118,7 @@ def evaluate_model(
     labels = torch.cat([labels for _, labels in batches]).cpu()
     classes = len(dataset.classes)
     if logits.size(1) != classes:
-        raise ValueError(
+        raise UserError(
             f"the network has {logits.size(1)} outputs and {dataset.name} has {classes} classes."
         )
     answers = logits.argmax(1)
@@ -145,17 +146,17 @@ def dataset_of(
     """The images to judge a network by, with the network's own normalisation if it is known.
 
     The data set is that of its training unless named, out of the same ``data_dir`` if that is
-    still there; "val" is the part that its training set aside. Raises ValueError for a split or
+    still there; "val" is the part that its training set aside. Raises UserError for a split or
     data set that there is not, or does not fit.
     """
     if split not in ("val", "test"):
-        raise ValueError(f"--split must be val or test, not {split!r}.")
+        raise UserError(f"`split` must be val or test, not {split!r}.")
     name = dataset or checkpoint.dataset
     if name is None:
-        raise ValueError("it is not known what the network was trained on; name it: --dataset.")
+        raise UserError("it is not known what the network was trained on; name it: `dataset`.")
     recipe = checkpoint.recipe
     if split == "val" and "val_size" not in recipe:
-        raise ValueError("it is not known which images its training set aside; take --split test.")
+        raise UserError("it is not known which images its training set aside; take `split` test.")
     own = recipe.get("data_dir")
     if not data_dir and not dataset and own and Path(own).is_dir():
         data_dir = own
@@ -167,14 +168,14 @@ def dataset_of(
         split_seed=recipe.get("split_seed", 0),
     )
     if not len(data):
-        raise ValueError(f"its training set no images of {name} aside; take --split test.")
+        raise UserError(f"its training set no images of {name} aside; take `split` test.")
     channels, outputs = checkpoint.architecture.in_channels, checkpoint.architecture.num_classes
     if data.channels != channels:
-        raise ValueError(
+        raise UserError(
             f"the network takes {channels}-channel images and {data.name} has {data.channels}."
         )
     if len(data.classes) != outputs:
-        raise ValueError(
+        raise UserError(
             f"the network has {outputs} outputs and {data.name} has {len(data.classes)} classes."
         )
     if checkpoint.guessed:  # then the data set's own are the better guess
@@ -196,11 +197,11 @@ def evaluate(
 
     ``model`` names the architecture of a foreign file that cannot tell it; ``execution`` is in
     fp32 by default, see ``REPRODUCIBLE``; ``tta`` is test-time augmentation, see
-    ``inference.TTA``. Raises ValueError, one sentence, for a path, a split, a data set, a word of
+    ``inference.TTA``. Raises UserError, one sentence, for a path, a split, a data set, a word of
     the execution or a tta that there is not.
     """
     if tta not in get_args(TTA):
-        raise ValueError(f"--tta must be none, flip or flip-shift, not {tta!r}.")
+        raise UserError(f"`tta` must be none, flip or flip-shift, not {tta!r}.")
     how = inference_execution(execution)
     checkpoint = run if isinstance(run, Checkpoint) else load_model(run, model=model)
     data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from resnetlab.compute.execution import Execution
 from resnetlab.data.images import ImageSource, read_image
+from resnetlab.errors import UserError
 from resnetlab.inference.prepare import (
     compute_logits,
     inference_batch_size,
@@ -38,7 +39,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 """What is looked for in folders; a file that is named is tried whatever its suffix."""
 
-Decoded = tuple[str, Tensor | ValueError]
+Decoded = tuple[str, Tensor | UserError]
 """An image's name, and its pixels or why it could not be read."""
 
 
@@ -60,7 +61,7 @@ class Predictor:
     ``checkpoint`` is a Checkpoint, which is left as it is, or the path of a run folder or of a
     file of weights. ``execution`` is how to compute: "auto", the default, takes bf16 where the CPU
     has it, which changes probabilities a little. ``execution`` and ``model`` are then what was
-    chosen, and the network as ``ready_for_inference`` makes it. ValueError, one sentence, if there
+    chosen, and the network as ``ready_for_inference`` makes it. UserError, one sentence, if there
     is no network or no such execution.
     """
 
@@ -80,15 +81,15 @@ class Predictor:
         return logits.cpu()
 
     def read(self, image: ImageSource) -> Tensor:
-        """A path, encoded bytes or Pillow image as uint8 (c, size, size); ValueError names it."""
+        """A path, encoded bytes or Pillow image as uint8 (c, size, size); UserError names it."""
         channels, size = self.checkpoint.architecture.in_channels, self.checkpoint.image_size
         return read_image(image, channels=channels, size=size)
 
     def __call__(self, image: ImageSource, *, topk: int = 5) -> Prediction:
-        """The prediction for one image; ValueError if it cannot be read."""
+        """The prediction for one image; UserError if it cannot be read."""
         (prediction,) = self.predict([image], topk=topk)
         if prediction.error:
-            raise ValueError(prediction.error)
+            raise UserError(prediction.error)
         return prediction
 
     def predict_files(
@@ -104,11 +105,11 @@ class Predictor:
 
         An image that cannot be read gives a Prediction with ``error``. ``topk`` may exceed the
         number of classes; ``batch_size`` is that of ``inference_batch_size`` unless given.
-        ValueError if one of them is less than 1.
+        UserError if one of them is less than 1.
         """
         for name, value in (("topk", topk), ("batch_size", batch_size)):
             if value is not None and value < 1:
-                raise ValueError(f"--{name} must be at least 1, not {value}.")
+                raise UserError(f"`{name}` must be at least 1, not {value}.")
         return self._predict(images, topk, batch_size)
 
     def _predict(
@@ -148,7 +149,7 @@ class Predictor:
             name = str(image) if isinstance(image, str | Path) else f"image {number}"
             try:
                 decoded.append((name, self.read(image)))
-            except ValueError as error:
+            except UserError as error:
                 decoded.append((name, error))
         return decoded
 
@@ -179,7 +180,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """Files as they are, folders replaced by the images at any depth in them, sorted.
 
     In folders only names with one of IMAGE_SUFFIXES count, and hidden ones do not. A path that
-    does not exist is kept, for its reader to complain of. ValueError for a folder without images.
+    does not exist is kept, for its reader to complain of. UserError for a folder without images.
     """
     found = []
     for path in map(Path, paths):
@@ -189,7 +190,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
         inside = [file for file in sorted(path.rglob("*")) if _is_image(file.relative_to(path))]
         inside = [file for file in inside if not file.is_dir()]
         if not inside:
-            raise ValueError(
+            raise UserError(
                 f"{path} holds no images: looked below it for {', '.join(sorted(IMAGE_SUFFIXES))}; "
                 "name files of other kinds one by one."
             )
@@ -213,7 +214,7 @@ def predict(
     """The likeliest classes of image files and of all images in folders, in order.
 
     An unreadable image gives an entry with ``error``, and the others are still predicted. For
-    ``batch_size`` and ``execution`` see ``Predictor``. Raises ValueError for a run without a
+    ``batch_size`` and ``execution`` see ``Predictor``. Raises UserError for a run without a
     network, a folder without images, a topk below 1, or a wrong word of the execution.
     """
     paths = [images] if isinstance(images, str | Path) else images

@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import has_fast_bf16
 from resnetlab.data.images import normalize
+from resnetlab.errors import UserError
 
 Network = TypeVar("Network", bound=nn.Module)
 TTA = Literal["none", "flip", "flip-shift"]
@@ -27,13 +28,13 @@ def inference_execution(execution: Execution | str = "auto") -> Execution:
     """The execution that is asked for; for "auto" the fastest that is sound everywhere.
 
     That is channels_last without a compiler, in bf16 where the CPU has it, else in fp32; on a GPU,
-    of which we have measured none, plain PyTorch. ValueError, one sentence, for a wrong word, or
+    of which we have measured none, plain PyTorch. UserError, one sentence, for a wrong word, or
     for a mode of training alone.
     """
     if execution != "auto":
         asked = execution if isinstance(execution, Execution) else Execution.parse(execution)
         if asked.mode in ("fused", "winograd"):
-            raise ValueError(
+            raise UserError(
                 f"execution {asked.mode} is for training; take {asked.precision},channels_last."
             )
         return asked

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from resnetlab.errors import UserError
 from resnetlab.models.resnet import ResNet
 
 
@@ -31,12 +32,12 @@ def replace_input(
     each new channel is the mean of the old ones; by "repeat", the old ones in turn (R, G, B, R,
     ...). Both are scaled by old / new, so that the sums stay of one size; from three channels to
     one, "average" makes of a grey image what the old network made of it in three equal channels.
-    ValueError for the stem "whitening": its filters are those of images of the old channels.
+    UserError for the stem "whitening": its filters are those of images of the old channels.
     """
     if mode not in ("average", "repeat"):
-        raise ValueError(f"input_mode must be average or repeat, not {mode!r}.")
+        raise UserError(f"input_mode must be average or repeat, not {mode!r}.")
     if model.architecture.stem == "whitening":
-        raise ValueError(
+        raise UserError(
             f"a network with a whitening stem keeps its {model.architecture.in_channels} input "
             "channels, whose patches its filters whiten; train one for these images from scratch."
         )

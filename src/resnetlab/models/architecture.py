@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from resnetlab.errors import UserError
 from resnetlab.records import Record, check_fields, did_you_mean
 
 EXPANSION = {"single": 1, "basic": 1, "bottleneck": 4}
@@ -21,7 +22,7 @@ CONVOLUTIONS = {"single": 1, "basic": 2, "bottleneck": 3}
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Record):
-    """A residual (or plain) network as data. Raises ValueError, one sentence, where it is none."""
+    """A residual (or plain) network as data. Raises UserError, one sentence, where it is none."""
 
     block: Literal["basic", "bottleneck", "single"]
     """basic: two 3x3 convolutions; bottleneck: 1x1, 3x3, 1x1, four times wider at its end;
@@ -66,42 +67,42 @@ class Architecture(Record):
         if self.stem_width is not None:
             _positive_integers("stem_width", [self.stem_width])
         if len(self.depths) != len(self.widths):
-            raise ValueError(
+            raise UserError(
                 f"depths has {len(self.depths)} stages and widths has {len(self.widths)}; "
                 "give one width for each stage."
             )
         if self.block != "bottleneck" and (self.groups, self.width_per_group) != (1, 64):
-            raise ValueError("groups and width_per_group need block 'bottleneck'.")
+            raise UserError("groups and width_per_group need block 'bottleneck'.")
         if self.block != "bottleneck" and self.stride_on == "1x1":
-            raise ValueError("stride_on '1x1' needs block 'bottleneck': the others have no 1x1.")
+            raise UserError("stride_on '1x1' needs block 'bottleneck': the others have no 1x1.")
         if self.transition == "pool":
             self._check_pooled()
         elif self.block == "single" or self.stem == "whitening":
-            raise ValueError("block 'single' and stem 'whitening' need transition 'pool'.")
+            raise UserError("block 'single' and stem 'whitening' need transition 'pool'.")
         if self.stem == "deep" and self.channels_after_stem % 2:
-            raise ValueError("stem 'deep' needs an even stem width; it starts with half of it.")
+            raise UserError("stem 'deep' needs an even stem width; it starts with half of it.")
         for width in self.widths:
             if not self.inner_width(width):
-                raise ValueError(
+                raise UserError(
                     f"width_per_group={self.width_per_group} leaves no channel in a stage of width "
                     f"{width}; it must be at least {-(-64 // width)}."
                 )
         if self.shortcut == "A":
             for before, after in zip(self.stage_inputs, self.stage_outputs, strict=True):
                 if after < before:
-                    raise ValueError(
+                    raise UserError(
                         f"shortcut 'A' can only pad channels, and a stage goes from {before} to "
                         f"{after}; take shortcut 'B' or wider stages."
                     )
 
     def _check_pooled(self) -> None:
         if self.block == "bottleneck" or self.activation == "pre" or self.shortcut != "B":
-            raise ValueError(
+            raise UserError(
                 "transition 'pool' goes with block 'single' or 'basic', activation 'post' and "
                 "shortcut 'B'."
             )
         if self.stem == "whitening" and self.stem_width not in (None, 8 * self.in_channels):
-            raise ValueError(
+            raise UserError(
                 "stem 'whitening' has 8 channels for each input channel; leave out stem_width."
             )
 
@@ -171,10 +172,10 @@ def _positive_integers(name: str, values: Any) -> tuple[int, ...]:
     if isinstance(values, str):  # "2,2,2", as a command line gives them
         values = [int(part) if part.isdecimal() else part for part in values.split(",")]
     if not isinstance(values, (tuple, list)) or not values:
-        raise ValueError(f"{name} must be one or more whole numbers, not {values!r}.")
+        raise UserError(f"{name} must be one or more whole numbers, not {values!r}.")
     for value in values:
         if type(value) is not int or value < 1:
-            raise ValueError(f"{name} must be a positive whole number, not {value!r}.")
+            raise UserError(f"{name} must be a positive whole number, not {value!r}.")
     return tuple(values)
 
 
@@ -237,10 +238,10 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def get_architecture(name: str, **overrides: Any) -> Architecture:
-    """The named record with some fields changed; ValueError with the nearest name if none."""
+    """The named record with some fields changed; UserError with the nearest name if none."""
     if name not in ARCHITECTURES:
         near = did_you_mean(name, ARCHITECTURES)
-        raise ValueError(f"there is no model {name!r}{near}")
+        raise UserError(f"there is no model {name!r}{near}")
     check_fields(Architecture, overrides)
     return replace(ARCHITECTURES[name], **overrides)
 

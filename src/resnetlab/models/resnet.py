@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture, get_architecture
 
 
@@ -246,7 +247,7 @@ class ResNet(nn.Sequential):
 
     A sequence: stem (``conv1``, ...), stages (``layer1``, ``layer2``, ...), head (``avgpool``,
     ``flatten``, ``fc``). Any height and width of at least ``architecture.minimum_size`` pixels;
-    a smaller image raises ValueError. Initialised after He et al. 2015 (arXiv:1502.01852), fan out.
+    a smaller image raises UserError. Initialised after He et al. 2015 (arXiv:1502.01852), fan out.
 
     ``zero_init_residual`` starts each residual branch at zero (arXiv:1706.02677).
     """
@@ -304,12 +305,12 @@ class ResNet(nn.Sequential):
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != 4 or x.size(1) != self.in_channels:
-            raise ValueError(
+            raise UserError(
                 f"this network takes images of shape (n, {self.in_channels}, height, width), "
                 f"not {list(x.shape)}."
             )
         if min(x.size(2), x.size(3)) < self.minimum_size:
-            raise ValueError(
+            raise UserError(
                 f"images of {x.size(2)} x {x.size(3)} pixels are too small: this network halves "
                 f"them to nothing; give at least {self.minimum_size} x {self.minimum_size}, or "
                 "take the stem 'cifar'."
@@ -397,7 +398,7 @@ def create_model(
     """A network by its name, freshly initialised: ``create_model("resnet20", in_channels=1)``.
 
     ``overrides`` are fields of ``Architecture``, e.g. ``stem="cifar"`` or ``shortcut="B"``. Raises
-    ValueError, one sentence, for an unknown name (with the nearest) or an impossible record.
+    UserError, one sentence, for an unknown name (with the nearest) or an impossible record.
     """
     if num_classes is not None:
         overrides["num_classes"] = num_classes

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from resnetlab.errors import UserError
 from resnetlab.models.architecture import PUBLISHED, Architecture, get_architecture, list_models
 from resnetlab.models.resnet import ResNet
 
@@ -46,7 +47,7 @@ def count_parameters(module: nn.Module) -> int:
 def summarize(architecture: Architecture, image_size: int | None = None) -> list[Layer]:
     """The network part by part for one square image of ``image_size`` pixels.
 
-    Raises ValueError if the image is too small for the network.
+    Raises UserError if the image is too small for the network.
     """
     size = default_image_size(architecture) if image_size is None else image_size
     model = on_meta(architecture)
@@ -86,11 +87,11 @@ def describe_models(pattern: str = "*") -> list[dict[str, Any]]:
 
     parameters; multiply_adds at image_size pixels; layers; paper_error in %: on the CIFAR-10 test
     set, or of ten crops on ImageNet's validation set; None where the papers print none.
-    Raises ValueError if no name matches the pattern.
+    Raises UserError if no name matches the pattern.
     """
     names = list_models(pattern)
     if not names:
-        raise ValueError(f"no model matches {pattern!r}; `resnetlab models` lists all.")
+        raise UserError(f"no model matches {pattern!r}; `resnetlab models` lists all.")
     rows = []
     for name in names:
         architecture = get_architecture(name)

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from resnetlab.errors import UserError
 from resnetlab.plots.style import BLUE, GREEN, GREY, VERMILLION, new_figure, write_figure
 from resnetlab.runs import best_epoch, read_metrics
 
@@ -22,7 +23,7 @@ def plot_curves(
 
     ``run`` is a run folder, or the lines of its metrics.jsonl, which need ``out``; its default is
     curves.png in the folder. Values may be None, as without a validation set. Returns the file;
-    ValueError if there is no epoch to draw.
+    UserError if there is no epoch to draw.
     """
     if isinstance(run, str | Path):
         name, metrics = Path(run).resolve().name, read_metrics(run)
@@ -30,9 +31,9 @@ def plot_curves(
     else:
         name, metrics = "", run
     if out is None:
-        raise ValueError("metrics without a run folder need out, the file to draw to.")
+        raise UserError("metrics without a run folder need out, the file to draw to.")
     if not metrics:
-        raise ValueError(f"{name or 'the run'} has no finished epoch to draw yet.")
+        raise UserError(f"{name or 'the run'} has no finished epoch to draw yet.")
     figure = new_figure(12, 4)
     if name:
         figure.suptitle(name)

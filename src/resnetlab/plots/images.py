@@ -14,6 +14,7 @@ from torch import Tensor
 
 from resnetlab.compute.execution import Execution
 from resnetlab.data.dataset import Dataset
+from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import REPRODUCIBLE, dataset_of, logit_batches
 from resnetlab.inference.prepare import inference_execution, ready_for_inference
 from resnetlab.plots.style import BLUE, FONT, VERMILLION, new_figure, shorten, write_figure
@@ -29,10 +30,10 @@ def plot_samples(
     """A row of random images for each class, its name before them.
 
     More than 25 classes stand in several columns, of more than ``max_classes`` the first are
-    shown. Returns the file; ValueError for a ``per_class`` below 1.
+    shown. Returns the file; UserError for a ``per_class`` below 1.
     """
     if per_class < 1:
-        raise ValueError(f"per_class must be at least 1, not {per_class}.")
+        raise UserError(f"per_class must be at least 1, not {per_class}.")
     classes = dataset.classes[:max_classes]
     columns = math.ceil(len(classes) / 25)
     rows = math.ceil(len(classes) / columns)
@@ -132,13 +133,13 @@ def visualize(
 
     They come in an order that ``seed`` fixes; ``only`` keeps those that it has right or wrong.
     ``out`` is predictions.png in the run folder by default; the answers are those that
-    ``evaluate`` counts. Returns the file; ValueError for an n below 1, a wrong word of the
+    ``evaluate`` counts. Returns the file; UserError for an n below 1, a wrong word of the
     execution, or if there is nothing to draw.
     """
     if n < 1:
-        raise ValueError(f"--n must be at least 1, not {n}.")
+        raise UserError(f"`n` must be at least 1, not {n}.")
     if only not in get_args(Only):
-        raise ValueError(f"--only must be one of {', '.join(get_args(Only))}, not {only!r}.")
+        raise UserError(f"`only` must be one of {', '.join(get_args(Only))}, not {only!r}.")
     how = inference_execution(execution)
     checkpoint = load_model(run)
     folder = Path(run) if Path(run).is_dir() else Path(run).parent
@@ -146,9 +147,9 @@ def visualize(
     order = torch.randperm(len(dataset), generator=seeded_generator(seed, "visualize"))
     images, labels, logits = _choose(checkpoint, dataset.subset(order), n, only, how)
     if not len(images):
-        raise ValueError(
+        raise UserError(
             f"the network has none of the {len(dataset):,} {split} images {only}; "
-            "draw others with --only all."
+            "draw others with `only` all."
         )
     title = f"{checkpoint.recipe.get('model', 'network')} on {dataset.name}, {split}"
     out = out or folder / "predictions.png"

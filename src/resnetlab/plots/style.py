@@ -12,6 +12,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from resnetlab.errors import UserError
 from resnetlab.files import atomic_write
 
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
@@ -31,10 +32,10 @@ def shorten(name: str, length: int) -> str:
 
 
 def write_figure(figure: Figure, out: str | Path) -> Path:
-    """Save atomically in the format of the suffix; ValueError if matplotlib has none such."""
+    """Save atomically in the format of the suffix; UserError if matplotlib has none such."""
     out = Path(out)
     if out.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
-        raise ValueError(f"--out {out}: name a file that ends in .png, .svg or .pdf.")
+        raise UserError(f"`out` {out}: name a file that ends in .png, .svg or .pdf.")
     with atomic_write(out) as temporary:
         figure.savefig(temporary)
     return out

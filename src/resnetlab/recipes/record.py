@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from resnetlab.errors import UserError
 from resnetlab.models.architecture import get_architecture
 from resnetlab.records import Record
 
@@ -20,7 +21,7 @@ _POSITIVE = ("epochs", "batch_size", "accumulate", "lr", "norm_lr", "image_size"
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Record):
-    """How to train a network. Raises ValueError, one sentence, for an impossible value."""
+    """How to train a network. Raises UserError, one sentence, for an impossible value."""
 
     name: str = "custom"
     """what the run is called"""
@@ -122,38 +123,38 @@ class Recipe(Record):
         for name, value in self.to_dict().items():
             numbers = value if isinstance(value, list) else [value]
             if any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
-                raise ValueError(f"{name} must be finite, not {value}.")
+                raise UserError(f"{name} must be finite, not {value}.")
         for name in _POSITIVE:
             if not (getattr(self, name) is None or getattr(self, name) > 0):
-                raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)}.")
+                raise UserError(f"{name} must be greater than 0, not {getattr(self, name)}.")
         for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}.")
+                raise UserError(f"{name} must not be negative, not {getattr(self, name)}.")
         for name in ("momentum", "muon_momentum", "ema_decay", "label_smoothing", "early_share"):
             if not getattr(self, name) < 1:
-                raise ValueError(f"{name} must be less than 1, not {getattr(self, name)}.")
+                raise UserError(f"{name} must be less than 1, not {getattr(self, name)}.")
         if self.optimizer != "sgd" and not self.momentum:
-            raise ValueError(
+            raise UserError(
                 f"optimizer {self.optimizer} needs a momentum; take optimizer sgd without one."
             )
         if self.batch_size % self.accumulate:
-            raise ValueError(
+            raise UserError(
                 f"batch_size {self.batch_size} cannot be computed in {self.accumulate} equal "
                 "parts; choose accumulate so that it divides it."
             )
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(
+            raise UserError(
                 f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs:g}; "
                 "change one of them."
             )
         if not all(0 < share < 1 for share in self.milestones):
-            raise ValueError(
+            raise UserError(
                 f"milestones are shares of the training between 0 and 1, not {self.milestones}."
             )
         if len(self.mean or ()) != len(self.std or ()):
-            raise ValueError("mean and std go together: give each a number for every channel.")
+            raise UserError("mean and std go together: give each a number for every channel.")
         if not all(deviation > 0 for deviation in self.std or ()):
-            raise ValueError(f"std must be greater than 0, not {self.std}.")
+            raise UserError(f"std must be greater than 0, not {self.std}.")
         for name in ("milestones", "mean", "std"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))

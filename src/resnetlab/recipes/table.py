@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from resnetlab.errors import UserError
 from resnetlab.recipes.record import Recipe
 from resnetlab.records import check_fields, did_you_mean
 
@@ -141,12 +142,12 @@ _add(
 def get_recipe(recipe: str | Recipe, **changes: Any) -> Recipe:
     """The named recipe with some fields changed.
 
-    Raises ValueError, with the nearest name, for a recipe or a field that there is not.
+    Raises UserError, with the nearest name, for a recipe or a field that there is not.
     """
     if isinstance(recipe, str):
         if recipe not in RECIPES:
             near = did_you_mean(recipe, RECIPES)
-            raise ValueError(f"there is no recipe {recipe!r}{near}")
+            raise UserError(f"there is no recipe {recipe!r}{near}")
         recipe = RECIPES[recipe]
     check_fields(Recipe, changes)
     return replace(recipe, **changes)

@@ -24,6 +24,7 @@ from resnetlab.console import print_to_stderr
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.images import normalize
 from resnetlab.data.sampling import epoch_batches, steps_per_epoch
+from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import Evaluation, evaluate, logit_batches
 from resnetlab.files import write_json, write_text
 from resnetlab.plots.curves import plot_curves
@@ -62,7 +63,7 @@ def train(
     """Train a network: ``train("cifar10-quick", epochs=5, out="runs/short")``.
 
     ``changes`` are fields of ``Recipe``; ``out`` is the run folder (default: runs/NAME). The
-    test set is evaluated once, at the end. Raises ValueError, one sentence, for input that cannot
+    test set is evaluated once, at the end. Raises UserError, one sentence, for input that cannot
     work; KeyboardInterrupt after Ctrl-C, when the state has been saved for ``resume``.
     """
     recipe = get_recipe(recipe, **changes)
@@ -92,12 +93,12 @@ def train(
 def resume(run: str | Path) -> Training:
     """Go on with a run that was interrupted, to the bit as if it had not been.
 
-    Raises ValueError if ``run`` is no run folder or is finished.
+    Raises UserError if ``run`` is no run folder or is finished.
     """
     run = Path(run)
     recipe = runs.read_recipe(run)
     if (run / "test.json").exists():
-        raise ValueError(f"{run} is finished; its result is in {run / 'test.json'}.")
+        raise UserError(f"{run} is finished; its result is in {run / 'test.json'}.")
     with distributed.start() as world:
         world.hold(runs.to_train(run))
         weights = None if (run / "last.pt").exists() else load_pretrained(recipe)
@@ -233,10 +234,10 @@ def _train_metrics(state: State, epoch: int, execution: Execution, world: World)
 
 def _check_finite(line: dict[str, Any], run: Path) -> None:
     if not all(math.isfinite(line[key] or 0.0) for key in ("train_loss", "val_loss")):
-        raise ValueError(
+        raise UserError(
             f"the loss is not finite in epoch {line['epoch']} (train {line['train_loss']}, "
-            f"validation {line['val_loss']}); train again with a lower --lr (of muon also "
-            f"--muon-lr), a longer --warmup-epochs or --clip-norm 1. {run} keeps the epochs before."
+            f"validation {line['val_loss']}); train again with a lower `lr` (of muon also "
+            f"`muon_lr`), a longer `warmup_epochs` or `clip_norm` 1. {run} keeps the epochs before."
         )
 
 

@@ -11,6 +11,7 @@ from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import Execution
 from resnetlab.data.dataset import Dataset, cut, load_dataset
 from resnetlab.data.sampling import epoch_batches
+from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.summary import on_meta
 from resnetlab.recipes.record import Recipe
@@ -32,12 +33,12 @@ def fitting_architecture(recipe: Recipe, data: Dataset) -> Architecture:
 
 
 def check_fit(recipe: Recipe, data: Dataset, world: World) -> None:
-    """ValueError, before anything is written, for a first batch that could not be trained on."""
+    """UserError, before anything is written, for a first batch that could not be trained on."""
     architecture = fitting_architecture(recipe, data)
     if recipe.execution != "auto":
         Execution.parse(recipe.execution)
     if architecture.num_classes != len(data.classes):
-        raise ValueError(
+        raise UserError(
             f"model_overrides ask for num_classes {architecture.num_classes} and {data.name} has "
             f"{len(data.classes)} classes; leave num_classes out."
         )
@@ -48,7 +49,7 @@ def check_fit(recipe: Recipe, data: Dataset, world: World) -> None:
     )
     size = recipe.image_size or data.image_size
     if recipe.crop_mode == "reflect" and recipe.crop_padding >= size:
-        raise ValueError(
+        raise UserError(
             f"crop_padding {recipe.crop_padding} cannot be reflected by images of {size} pixels; "
             "choose a smaller one, or crop_mode zero."
         )
@@ -57,8 +58,8 @@ def check_fit(recipe: Recipe, data: Dataset, world: World) -> None:
         early = torch.empty(1, data.channels, recipe.early_size, recipe.early_size, device="meta")
         try:
             on_meta(architecture)(early)
-        except ValueError as error:
-            raise ValueError(f"early_size {recipe.early_size}: {error}") from None
+        except UserError as error:
+            raise UserError(f"early_size {recipe.early_size}: {error}") from None
 
 
 def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
@@ -68,7 +69,7 @@ def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     if recipe.mean and recipe.std and len(recipe.mean) == whole.channels:
         whole = replace(whole, mean=recipe.mean, std=recipe.std)
     elif recipe.mean and not recipe.pretrained:  # weights of other channels bring means of others
-        raise ValueError(
+        raise UserError(
             f"mean and std have {len(recipe.mean)} channels and {recipe.dataset} has "
             f"{whole.channels}; give a number for each."
         )

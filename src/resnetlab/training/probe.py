@@ -21,6 +21,7 @@ from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.compute.machine import compiler, has_fast_bf16, processor
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.sampling import steps_per_epoch
+from resnetlab.errors import UserError
 from resnetlab.files import cache_home, write_json
 from resnetlab.models.architecture import Architecture
 from resnetlab.recipes.record import Recipe
@@ -92,7 +93,7 @@ def choose_execution(
     for candidate in candidates:
         try:
             measure(candidate)
-        except ValueError as error:  # this machine cannot compile
+        except UserError as error:  # this machine cannot compile
             lost.append(str(error).rstrip("."))
         except RuntimeError as error:  # torch.compile, or memory that does not suffice
             reason, *_ = str(error).splitlines() or [type(error).__name__]
@@ -103,7 +104,7 @@ def choose_execution(
             if candidate in possible:
                 again = _measure(candidate, recipe, architecture, data, batch_size)
                 rates[str(candidate)] = max(rate(candidate), again)
-        with contextlib.suppress(ValueError):  # a cache that cannot be written is measured again
+        with contextlib.suppress(UserError):  # a cache that cannot be written is measured again
             write_json(memory, known)
     best, slowest = max(possible, key=rate), min(possible, key=rate)
     report(

@@ -14,6 +14,7 @@ from resnetlab import runs
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.kernels.fused import fuse
 from resnetlab.compute.kernels.winograd import use_winograd
+from resnetlab.errors import UserError
 from resnetlab.models.adaptation import adapt
 from resnetlab.models.architecture import Architecture
 from resnetlab.models.resnet import ResNet
@@ -108,7 +109,7 @@ class State:
         runs.save(values | {"history": self.history, "sums": self.sums}, path)
 
     def load(self, path: Path) -> None:
-        """Take over what ``save`` wrote; ValueError if it is of another training."""
+        """Take over what ``save`` wrote; UserError if it is of another training."""
         values = runs.load(path)
         try:
             for name, part in self._parts().items():
@@ -117,7 +118,7 @@ class State:
             self.history = values["history"]
             self.sums.copy_(values["sums"])
         except (LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{path} does not fit the recipe.json beside it; put back the recipe that the run "
                 "was started with, or remove last.pt to train from scratch."
             ) from error

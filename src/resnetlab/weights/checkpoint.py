@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from resnetlab.errors import UserError
 from resnetlab.files import atomic_write
 from resnetlab.models.adaptation import adapt
 from resnetlab.models.architecture import Architecture, get_architecture
@@ -67,7 +68,7 @@ class Weights:
 def read_weights(
     source: str | Path, *, architecture: Architecture | None = None, allow_mismatch: bool = False
 ) -> Weights:
-    """What ``source`` holds, completely, or ValueError with one sentence.
+    """What ``source`` holds, completely, or UserError with one sentence.
 
     ``source``: a bundled name; a run folder or its best.pt; a local file of any layout in
     ``foreign`` (.safetensors, PyTorch's formats since 2018, MindSpore's .ckpt; the content counts,
@@ -96,11 +97,11 @@ def read_weights(
         state, completions = foreign.complete(state, chosen, allow_mismatch=allow_mismatch)
         classes = card.get("classes")
         if classes and len(classes) != chosen.num_classes:
-            raise ValueError(
+            raise UserError(
                 f"there are {len(classes)} names of classes and {chosen.num_classes} outputs."
             )
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{source}: {error}") from error
+    except (UserError, TypeError) as error:
+        raise UserError(f"{source}: {error}") from error
     notes = [*notes, *renames, *completions]
     if not (recorded or architecture):
         notes += recognition.assumptions(chosen)
@@ -132,12 +133,12 @@ def read_weights(
 
 
 def _check_same(found: Architecture, wanted: Architecture, *, exactly: bool) -> None:
-    """ValueError if a file has not the wanted network; ``exactly``: more is known than shapes."""
+    """UserError if a file has not the wanted network; ``exactly``: more is known than shapes."""
     if found == wanted:
         return
     if not exactly and foreign.expected_shapes(found) == foreign.expected_shapes(wanted):
         return
-    raise ValueError(
+    raise UserError(
         f"it is {recognition.describe(found)}, not the network asked for, which differs in "
         f"{', '.join(_differences(found, wanted))}; name the right architecture."
     )
@@ -188,7 +189,7 @@ def load_weights(
     A name makes a new network; a network is filled in place, and must then have the classes and
     input channels of the source or those asked for here. ``num_classes`` unlike the source's gives
     a fresh classifier, ``in_channels`` unlike the source's other input channels (see ``adapt``).
-    ValueError, with nothing changed, if the two do not belong together.
+    UserError, with nothing changed, if the two do not belong together.
     """
     if isinstance(model_or_name, str):
         architecture = get_architecture(model_or_name)
@@ -208,7 +209,7 @@ def load_weights(
     for name in sizes:
         has, gets = getattr(architecture, name), getattr(model.architecture, name)
         if has != gets:
-            raise ValueError(
+            raise UserError(
                 f"the weights have {name} {gets} and the network {has}; pass {name}={has} to adapt "
                 "the weights, or make the network with the other number."
             )
@@ -220,7 +221,7 @@ def export_state_dict(model: ResNet, layout: Literal["torchvision", "timm"]) -> 
     """The tensors as that library's ``load_state_dict(strict=True)`` takes them, on the CPU.
 
     The names are ours already; what is checked is that the library computes the same with them.
-    ValueError if it has no such network.
+    UserError if it has no such network.
     """
     a = model.architecture
     stem, shortcut = "imagenet", "B"
@@ -228,7 +229,7 @@ def export_state_dict(model: ResNet, layout: Literal["torchvision", "timm"]) -> 
         stem = "deep" if a.stem == "deep" else stem
         shortcut = "D" if a.shortcut == "D" else shortcut
     elif layout != "torchvision":
-        raise ValueError(f"layout must be torchvision or timm, not {layout!r}.")
+        raise UserError(f"layout must be torchvision or timm, not {layout!r}.")
     depths = a.depths if len(a.depths) == 4 else (1, 1, 1, 1)
     theirs = Architecture(
         block=a.block,
@@ -241,7 +242,7 @@ def export_state_dict(model: ResNet, layout: Literal["torchvision", "timm"]) -> 
         num_classes=a.num_classes,
     )
     if differences := _differences(theirs, a):
-        raise ValueError(f"{layout} has no ResNet of {', '.join(differences)}; leave layout out.")
+        raise UserError(f"{layout} has no ResNet of {', '.join(differences)}; leave layout out.")
     return _tensors(model)
 
 
@@ -261,9 +262,9 @@ def save_weights(
     path = Path(path)
     if unknown := [name for name in card if name not in locate.CARD[1:]]:
         has = ", ".join(locate.CARD[1:])
-        raise ValueError(f"a weights file has no field {unknown[0]!r}; it may have {has}.")
+        raise UserError(f"a weights file has no field {unknown[0]!r}; it may have {has}.")
     if path.suffix not in (".safetensors", ".pt", ".pth"):
-        raise ValueError(f"{path}: weights are written as .safetensors, .pt or .pth.")
+        raise UserError(f"{path}: weights are written as .safetensors, .pt or .pth.")
     tensors = export_state_dict(model, layout) if layout else _tensors(model)
     card = {"architecture": model.architecture.to_dict(), **card}
     with atomic_write(path) as temporary:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture
 from resnetlab.models.resnet import ResNet
 from resnetlab.weights.recognition import describe, some
@@ -60,7 +61,7 @@ def is_mindspore(names: Iterable[str]) -> bool:
 def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Tensors by our names in fp32, and notes on what was renamed.
 
-    ValueError if two tensors would get one name, or the file holds several networks.
+    UserError if two tensors would get one name, or the file holds several networks.
     """
     notes = []
     if is_mindspore(state):
@@ -81,7 +82,7 @@ def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]
     sources: dict[str, str] = {}
     for old, new in names.items():
         if new in sources:
-            raise ValueError(f"tensors {sources[new]} and {old} both claim to be {new}.")
+            raise UserError(f"tensors {sources[new]} and {old} both claim to be {new}.")
         sources[new] = old
     renamed = {old: new for old, new in names.items() if old != new}
     if renamed:
@@ -108,7 +109,7 @@ def _rename(name: str) -> str:
 
 
 def _prefix(names: Iterable[str]) -> str:
-    """What stands before the network's names; ValueError if there are several networks."""
+    """What stands before the network's names; UserError if there are several networks."""
     prefixes = sorted(
         {
             name.removesuffix(_ANCHOR)
@@ -117,7 +118,7 @@ def _prefix(names: Iterable[str]) -> str:
         }
     )
     if len(prefixes) > 1:
-        raise ValueError(
+        raise UserError(
             f"there are {len(prefixes)} networks in it, named {', '.join(map(repr, prefixes))}; "
             "save the one that is wanted by itself."
         )
@@ -136,7 +137,7 @@ def complete(
     """All tensors of the architecture in its order, and notes; nothing is ever half-loaded.
 
     ``num_batches_tracked``, which old files and other frameworks lack, is filled in with 0. Any
-    other missing, unexpected or misshapen tensor raises ValueError that lists them, unless
+    other missing, unexpected or misshapen tensor raises UserError that lists them, unless
     ``allow_mismatch``: then fresh values take the place of the missing and misshapen ones, the
     unexpected are left out, and the notes list all.
     """
@@ -158,7 +159,7 @@ def complete(
         if names
     ]
     if faults and not allow_mismatch:
-        raise ValueError(
+        raise UserError(
             f"as {describe(architecture)} it has tensors {', '.join(faults)}; nothing was loaded. "
             "Name the right architecture, or allow the mismatch to load what fits."
         )

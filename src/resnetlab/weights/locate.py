@@ -25,12 +25,13 @@ import safetensors
 import torch
 from torch import Tensor
 
+from resnetlab.errors import UserError
 from resnetlab.files import check_zip
 from resnetlab.models.architecture import ARCHITECTURES
 from resnetlab.records import did_you_mean
 from resnetlab.weights import mindspore
 
-BUNDLED = Path(__file__).parent / "weights"
+BUNDLED = Path(__file__).parent / "bundled"
 """Holds NAME.safetensors, each with its model card NAME.json (``CARD`` and more)."""
 
 CARD = ("architecture", "classes", "mean", "std", "image_size", "dataset", "metrics", "recipe")
@@ -47,13 +48,13 @@ _TIMEOUT = 8.0
 def locate(source: str | Path) -> tuple[Path, dict[str, Any], str]:
     """The file of a source (fetched if need be), what is known of it, and its kind in plain words.
 
-    See ``pretrained.read_weights`` for what a source may be. ValueError if there is none such, or
+    See ``pretrained.read_weights`` for what a source may be. UserError if there is none such, or
     if it lies online and cannot be reached.
     """
     path, text = Path(source), str(source)
     if path.is_dir():
         if not (path / "best.pt").is_file():
-            raise ValueError(f"{path} is a folder without a best.pt; give a run or a file.")
+            raise UserError(f"{path} is a folder without a best.pt; give a run or a file.")
         return path / "best.pt", {}, f"run {path.resolve().name}"
     if path.is_file():
         return path, {}, ""
@@ -68,7 +69,7 @@ def locate(source: str | Path) -> tuple[Path, dict[str, Any], str]:
         return _from_torchvision(match[1] or match[3], match[2] or match[4])
     hint = f"; do you mean {text}:DEFAULT, torchvision's?" if text in ARCHITECTURES else "."
     bundled = ", ".join(bundled_names()) or "none in this version"
-    raise ValueError(
+    raise UserError(
         f"there is no file, run or bundled network {text!r} (bundled: {bundled}), and it is "
         "neither a torchvision weight (ResNet50_Weights.DEFAULT), nor a hub name (timm/NAME, "
         f"hf-hub:USER/REPO), nor an https address{hint}"
@@ -83,7 +84,7 @@ def bundled_names() -> list[str]:
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str], str]:
     """Tensors of a file by its own names, its ``CARD``, notes, and its kind in plain words.
 
-    The content decides how it is read, not the ending. ValueError if it is damaged, of no kind
+    The content decides how it is read, not the ending. UserError if it is damaged, of no kind
     known here, or wants to run code.
     """
     with path.open("rb") as file:
@@ -95,10 +96,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[st
     if head[:1] == b"\n":
         return mindspore.read_checkpoint(path), {}, [], "MindSpore checkpoint"
     if head.startswith(b"version https://"):
-        raise ValueError(f"{path} is only Git LFS's pointer to the weights; run git lfs pull.")
+        raise UserError(f"{path} is only Git LFS's pointer to the weights; run git lfs pull.")
     page = head.lstrip()[:1] == b"<"
     what = "empty" if not head else "a web page" if page else "of another kind"
-    raise ValueError(
+    raise UserError(
         f"{path} is {what}, not a weights file (.safetensors, PyTorch's .pth or .pt, MindSpore's "
         ".ckpt); fetch it again."
     )
@@ -110,7 +111,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], li
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is a damaged safetensors file ({error}).") from error
+        raise UserError(f"{path} is a damaged safetensors file ({error}).") from error
     card = json.loads(metadata["resnetlab"]) if "resnetlab" in metadata else {}
     return tensors, card, [], "resnetlab file" if card else "safetensors file"
 
@@ -124,7 +125,7 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = re.search(r"GLOBAL (\S+)", str(error))
-        raise ValueError(
+        raise UserError(
             f"{path} is refused: beside tensors it holds pickled objects "
             f"({reason[1] if reason else 'of an unknown kind'}), and unpickling them can run code; "
             "if you trust its author, convert it where it was made, or with: import torch; "
@@ -135,7 +136,7 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str
         *(RuntimeError, EOFError, LookupError, UnicodeDecodeError),
         *(struct.error, zipfile.BadZipFile),
     ) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} cannot be read as PyTorch weights ({str(error)[:100]}): it is damaged or not "
             "a state dict; save one anew with torch.save(model.state_dict(), file)."
         ) from error
@@ -158,7 +159,7 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str
                 return tensors, card, notes, "resnetlab file" if card else "PyTorch checkpoint"
             break
         content = content[names[0]]
-    raise ValueError(f"{path} holds no tensors by name; save a model's state_dict().")
+    raise UserError(f"{path} holds no tensors by name; save a model's state_dict().")
 
 
 def _download(url: str) -> Path:
@@ -178,7 +179,7 @@ def _download(url: str) -> Path:
             url, str(path), digest[1] if digest else None, progress=sys.stderr.isatty()
         )
     except (OSError, RuntimeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{url} cannot be fetched ({error}); without internet, give a local file instead."
         ) from error
     finally:
@@ -194,9 +195,9 @@ def _from_torchvision(model: str, member: str) -> tuple[Path, dict[str, Any], st
         weights = get_model_weights(model.lower())
     except ValueError as error:
         near = did_you_mean(model.lower(), list_models(include="*resne*"))
-        raise ValueError(f"torchvision has no model {model.lower()!r}{near}") from error
+        raise UserError(f"torchvision has no model {model.lower()!r}{near}") from error
     if member not in weights.__members__:
-        raise ValueError(f"{weights.__name__} are: {', '.join(weights.__members__)}, not {member}.")
+        raise UserError(f"{weights.__name__} are: {', '.join(weights.__members__)}, not {member}.")
     weight = weights[member]
     transforms = weight.transforms()
     card = {
@@ -230,23 +231,23 @@ def _from_hub(name: str) -> tuple[Path, dict[str, Any], str]:
             lost = isinstance(error, LocalEntryNotFoundError)  # not in the cache, and no answer
             if isinstance(error, EntryNotFoundError) and (offline or not lost):
                 return None
-            raise ValueError(f"{name} cannot be fetched: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{name} cannot be fetched: {str(error).splitlines()[0]}") from error
 
     path = get("model.safetensors") or get("pytorch_model.bin")
     if path is None and offline:
-        raise ValueError(
+        raise UserError(
             f"{name} cannot be fetched: {constants.ENDPOINT} is out of reach and the cache does "
             "not hold it; without internet, give a local file instead."
         )
     if path is None:
-        raise ValueError(f"{name} has neither model.safetensors nor pytorch_model.bin.")
+        raise UserError(f"{name} has neither model.safetensors nor pytorch_model.bin.")
     config = get("config.json")
     values = json.loads(config.read_text()) if config else {}
     architecture = str(values.get("architecture", ""))
     if re.match("resnet(aa|blur)", architecture):
-        raise ValueError(f"{name} is a {architecture}, whose anti-aliased strides we do not have.")
+        raise UserError(f"{name} is a {architecture}, whose anti-aliased strides we do not have.")
     if values.get("downsample_in_bottleneck") or values.get("downsample_in_first_stage"):
-        raise ValueError(f"{name} has its strides where its tensors do not tell and we do not.")
+        raise UserError(f"{name} has its strides where its tensors do not tell and we do not.")
     trained = values.get("pretrained_cfg", {})
     card = {field: trained[field] for field in ("mean", "std") if field in trained}
     if "input_size" in trained:

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture
 
 _DTYPES = {
@@ -34,12 +35,12 @@ _DTYPES = {
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Tensors by MindSpore's names; ValueError if the file is damaged, encrypted or another's."""
+    """Tensors by MindSpore's names; UserError if the file is damaged, encrypted or another's."""
     content = memoryview(path.read_bytes())
     if content[-17:-10] == b"crc_num":
         content, crc = content[:-17], int.from_bytes(content[-10:])
         if binascii.crc32(content) != crc:
-            raise ValueError(
+            raise UserError(
                 f"{path}: the checksum is wrong, so the file is damaged; copy it again."
             )
     tensors: dict[str, tuple[list[int], str, bytearray]] = {}
@@ -55,7 +56,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             if kind != "str"
         }
     except (ValueError, IndexError, KeyError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} cannot be read as a MindSpore checkpoint ({error}): it is damaged, encrypted "
             "or of another kind; save it anew with mindspore.save_checkpoint(network, file)."
         ) from error

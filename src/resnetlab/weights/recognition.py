@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from resnetlab.errors import UserError
 from resnetlab.models.architecture import ARCHITECTURES, EXPANSION, Architecture
 
 
@@ -16,12 +17,12 @@ def read_architecture(state: Mapping[str, Tensor]) -> Architecture:
     """The architecture that tensors belong to, by their names, which are ours, and their shapes.
 
     Tensors cannot tell option A from a plain net, v1 from v1.5, nor a stride or a pooling; see
-    ``assumptions``. Without ``fc.weight``: 1000 classes. ValueError if they are no ResNet.
+    ``assumptions``. Without ``fc.weight``: 1000 classes. UserError if they are no ResNet.
     """
     try:
         return _read_architecture(state)
     except (KeyError, IndexError) as error:
-        raise ValueError(
+        raise UserError(
             "these tensors are no ResNet in a layout known here (torchvision's, timm's resnet*, "
             "CIFAR projects', transformers', MindSpore's): "
             f"{error} is not among {some(list(state))}."

@@ -185,7 +185,7 @@ def fuse(model: resnet.ResNet) -> None:
     """Let ``model``, in place, use the fused operation in training; its weights stay what they are.
 
     In evaluation, and in blocks of 2016, whose norms stand before the convolutions, nothing
-    changes. ValueError, one sentence, where ``fused.cpp`` cannot be compiled.
+    changes. UserError, one sentence, where ``fused.cpp`` cannot be compiled.
     """
     _library()
     stem = dict(model.named_children())

@@ -150,7 +150,7 @@ def use_winograd(model: nn.Module) -> None:
     """Let the 3x3 convolutions of ``model``, in place, compute so in training; weights stay.
 
     Those of few channels, of stride 2 and many, of a larger stride, or whose outputs are not a
-    multiple of 16 stay as they are. ValueError, one sentence, where ``winograd.cpp`` cannot be
+    multiple of 16 stay as they are. UserError, one sentence, where ``winograd.cpp`` cannot be
     compiled.
     """
     _library()
