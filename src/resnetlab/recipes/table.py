@@ -99,12 +99,12 @@ _fast = _add(
         early_size=17,
         tta="flip-shift",
     ),
-    "A wide residual network of 8 layers",
+    "Our fast_resnet8, a wide residual network",
     "Trains on all images; its choices were made on a validation split of 5,000",
 )
 _add(
     replace(_fast, name="cifar10-95", model="fast_resnet11", epochs=48, crop_padding=3, cutout=8),
-    "A wide residual network of 11 layers",
+    "Our fast_resnet11, a deeper one",
     "Trains on all images; all but its epochs were chosen on a validation split of 5,000",
 )
 _add(
@@ -122,7 +122,7 @@ _add(
 )
 _add(
     replace(_fast, name="fashion-mnist-quick", dataset="fashion-mnist", epochs=10, early_size=20),
-    "The network of cifar10-94 on Fashion-MNIST",
+    "Our fast_resnet8 on Fashion-MNIST",
     "Trains on all images",
 )
 _add(
