@@ -33,7 +33,7 @@ class Limit:
 
     def check(self, name: str, number: float) -> None:
         """Raise UserError if the number lies outside, or is not finite."""
-        if not math.isfinite(number):
+        if isinstance(number, float) and not math.isfinite(number):
             raise UserError(f"{name} must be finite, not {number}.")
         if not number > self.above:
             raise UserError(f"{name} must be greater than {self.above:g}, not {number}.")

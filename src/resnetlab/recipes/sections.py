@@ -78,9 +78,10 @@ class Data(Section):
     split_seed: Annotated[int, NOT_NEGATIVE] = 0
     """seed of that split; of its own, so that runs of several seeds share the split"""
     mean: tuple[float, ...] | None = None
-    """mean of each channel, pixels from 0 to 1; default: of the pretrained weights or the data"""
+    """mean of the pixels, from 0 to 1, a number for each channel;
+    default: that of the pretrained weights or of the data"""
     std: Annotated[tuple[float, ...] | None, POSITIVE] = None
-    """standard deviation of each channel; default: likewise"""
+    """standard deviation of the pixels, a number for each channel; default: likewise"""
     image_size: Annotated[int | None, POSITIVE] = None
     """side in pixels that images are resized to; otherwise their own"""
 
@@ -101,7 +102,7 @@ class Schedule(Section):
     cosine: to zero along a cosine;
     one-cycle: linearly to zero"""
     milestones: Annotated[tuple[float, ...], Limit(above=0, below=1)] = (0.5, 0.75)
-    """of schedule step, as shares of the training"""
+    """when schedule step divides the rate, as shares of the training"""
     warmup_share: Annotated[float, SHARE] = 0.0
     """share of the training, from its start, in which the learning rate rises to its peak"""
     warmup_epochs: Annotated[float | None, NOT_NEGATIVE] = None
