@@ -11,9 +11,9 @@ import torch
 
 from resnetlab.recipes import sections
 from resnetlab.recipes.record import Recipe
-from resnetlab.recipes.sections import Augmentation, Data, Network, Optimizer, Run, Schedule
+from resnetlab.recipes.sections import Augmentation, Data, General, Network, Optimizer, Schedule
 
-SECTIONS = (Run, Network, Data, Schedule, Optimizer, Augmentation)
+SECTIONS = (General, Network, Data, Schedule, Optimizer, Augmentation)
 WRONG = {
     "norm_lr": [0, -1.0, math.nan],
     "tta": ["mirror", None],

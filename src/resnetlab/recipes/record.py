@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resnetlab.recipes.sections import Augmentation, Data, Network, Optimizer, Run, Schedule
+from resnetlab.recipes.sections import Augmentation, Data, General, Network, Optimizer, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Augmentation, Optimizer, Schedule, Data, Network, Run):
+class Recipe(Augmentation, Optimizer, Schedule, Data, Network, General):
     """How to train a network: the fields of all sections side by side, in one flat record.
 
     Raises UserError, one sentence, for an impossible value.

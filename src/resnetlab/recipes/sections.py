@@ -30,7 +30,7 @@ class Section(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(Section):
+class General(Section):
     """What the run is called, what makes it repeatable, how it is computed and tested."""
 
     name: str = "custom"
@@ -111,7 +111,8 @@ class Schedule(Section):
     """linear: rise from a tenth of the peak;
     constant: stay at a tenth (the paper's resnet110)"""
     early_size: Annotated[int | None, POSITIVE] = None
-    """side in pixels of the images early in the training, which makes those steps cheaper"""
+    """side in pixels of the images early in the training, which makes those steps cheaper;
+    never less than the network can take"""
     early_share: Annotated[float, SHARE] = 0.0
     """share of the training, from its start, with images of that size"""
 
