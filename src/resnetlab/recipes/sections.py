@@ -73,7 +73,8 @@ class Data(Section):
     data_dir: str | None = None
     """folder that already holds the data set, in torchvision's layout"""
     val_size: Annotated[float, NOT_NEGATIVE] = 5000
-    """validation images, split off the training set to select best.pt: a number, or below 1 a share;
+    """validation images, split off the training set to select best.pt;
+    a number or, below 1, a share of it;
     0: train on all images and keep the last weights"""
     split_seed: Annotated[int, NOT_NEGATIVE] = 0
     """seed of that split; of its own, so that runs of several seeds share the split"""
