@@ -50,7 +50,7 @@ def replace_input(
     if mode == "average":
         new = old.mean(1, keepdim=True).expand_as(new)
     first.weight = nn.Parameter(new * (old.shape[1] / in_channels))
-    first.in_channels = model.in_channels = in_channels
+    first.in_channels = in_channels
     model.architecture = architecture
     return model
 

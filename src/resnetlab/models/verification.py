@@ -20,8 +20,12 @@ from resnetlab.models.summary import count_parameters, on_meta
 TOLERANCE = 1e-5
 """Largest difference of outputs, relative to the largest output (at least 1), in fp32."""
 
-_DEPTHS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]} | {
-    152: [3, 8, 36, 3]
+_DEPTHS = {
+    18: [2, 2, 2, 2],
+    34: [3, 4, 6, 3],
+    50: [3, 4, 6, 3],
+    101: [3, 4, 23, 3],
+    152: [3, 8, 36, 3],
 }
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from resnetlab.compute.compiled import address, compiled, compute_in_training
-from resnetlab.models.resnet import Transition
+from resnetlab.models.fast import Transition
 
 _LANES = 16
 """Channels that the compiled code handles at a time."""
