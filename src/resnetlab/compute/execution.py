@@ -10,7 +10,7 @@ from typing import Literal, get_args, get_type_hints
 import torch
 from torch import nn
 
-from resnetlab.compute.machine import keep_memory
+from resnetlab.compute.machine import default_threads, keep_memory
 from resnetlab.errors import UserError
 from resnetlab.records import Record, did_you_mean
 
@@ -24,10 +24,10 @@ class Execution(Record):
     """bf16, fp16: autocast; weights, sums and norms stay in fp32"""
     layout: Literal["contiguous", "channels_last"] = "contiguous"
     mode: Literal["eager", "fused", "winograd", "compile"] = "eager"
-    """fused: batch norm, addition and ReLU as one operation (training/fused.py); winograd: that,
-    and 3x3 convolutions in fewer products (training/winograd.py); compile: torch.compile"""
+    """fused: batch norm, addition and ReLU as one operation (kernels/fused.py); winograd: that, and
+    3x3 convolutions in fewer products (kernels/winograd.py); compile: torch.compile"""
     threads: int = 0
-    """of one process on the CPU; 0: torch's own choice"""
+    """of one process on the CPU; 0: ``default_threads``"""
 
     def __post_init__(self) -> None:
         self.check_choices()
@@ -101,6 +101,8 @@ class Execution(Record):
             raise UserError("execution cuda: torch finds no GPU here; take cpu or auto.")
         if self.threads:
             torch.set_num_threads(self.threads)
+        elif default_threads() < torch.get_num_threads():
+            torch.set_num_threads(default_threads())
         if self.device == "cpu":
             keep_memory()
         model.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
