@@ -1,4 +1,4 @@
-"""C++ that is compiled once on the user's machine and kept, and how a network comes to use it."""
+"""C++ compiled on the user's machine and cached, and how a network comes to use it."""
 
 from __future__ import annotations
 
@@ -109,14 +109,14 @@ def _flush(path: Path) -> None:
 
 
 def address(tensor: Tensor | None) -> int | None:
-    """Where a tensor's values are, for the library; None is C++'s null."""
+    """The address of a tensor's values, for the library; None becomes a null pointer."""
     return None if tensor is None else tensor.data_ptr()
 
 
 def compute_in_training(module: nn.Module, forward: Callable[[Any, Tensor], Tensor]) -> None:
-    """Let ``module``, in place, compute ``forward(module, x)`` in training and only there.
+    """Make ``module``, in place, compute ``forward(module, x)`` in training mode only.
 
-    It can be copied, but is saved by its state dict only.
+    It can still be copied, but only its state dict can be saved.
     """
 
     def choose(module: Any, x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class World:
     local_size: int = 1
     """processes on this machine"""
     held: ExitStack = field(default_factory=ExitStack, compare=False, repr=False)
-    """what ends with the world"""
+    """contexts to leave when the world ends"""
 
     @property
     def is_main(self) -> bool:
@@ -43,13 +43,13 @@ class World:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether it is true on any process."""
+        """Whether ``flag`` is true in any process."""
         return (self.size > 1 and self.sum(torch.tensor(float(flag))).item() > 0) or flag
 
     def from_main(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the function returns on rank 0, where alone it is called, on every rank.
+        """Call ``function`` on rank 0 only; return its result on every rank.
 
-        Its UserError is raised on every rank too: none is left waiting for the others.
+        A UserError is raised on every rank, so that none is left waiting for the others.
         """
         box: list[Any] = [None, None]
         if self.is_main:
@@ -64,7 +64,7 @@ class World:
         return cast(T, box[0])
 
     def hold(self, context: AbstractContextManager[None]) -> None:
-        """Enter the context on rank 0, until the world ends; its UserError is every rank's."""
+        """Enter ``context`` on rank 0 until the world ends; its UserError is raised everywhere."""
         self.from_main(self.held.enter_context, context)
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
@@ -109,7 +109,7 @@ def start() -> Iterator[World]:
         with world.held:
             yield world
     finally:
-        # DDP's cycles would keep the group, and its threads abort a process that ends with them.
+        # DDP holds the group in reference cycles, and its threads abort a process that exits.
         gc.collect()
         dist.destroy_process_group()
 

@@ -1,4 +1,4 @@
-"""What this computer has, what of it this process may use, and how it is set up for it."""
+"""This computer: processor, memory, compiler, and the cores that this process may use."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import torch
 
 
 def keep_memory() -> None:
-    """Tell glibc to keep freed memory: activations are freed and allocated again at every step.
+    """Tell glibc to keep freed memory; without glibc, do nothing.
 
-    Returned to the system, each of their pages would be faulted in anew, which costs as much as
-    the arithmetic on it. Elsewhere than on glibc this does nothing.
+    Activations are freed and allocated again at every step. If their memory went back to the
+    system, every page would fault again, which costs as much as the arithmetic on it.
     """
     m_trim_threshold, m_mmap_max = -1, -4
     try:
@@ -101,12 +101,12 @@ def _cpu_quota(folder: Path) -> float | None:
 
 
 def compiler() -> str | None:
-    """The C++ compiler of this machine, if there is one: all modes but eager need it."""
+    """The C++ compiler of this machine, or None; every mode but eager needs one."""
     return next(filter(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++")), None)
 
 
 def peak_memory_mb(device: str) -> float:
-    """The most memory that this process has held so far, in MiB; on a GPU, its tensors' alone.
+    """The most memory that this process has used so far, in MiB; on a GPU, for tensors.
 
     0 on Windows, which has no ``resource``.
     """
@@ -125,7 +125,7 @@ def peak_memory_mb(device: str) -> float:
 
 
 def processor(what: str = "model name") -> str:
-    """The processor's model or, with "flags", its instructions where Linux tells them."""
+    """The processor's model; with "flags", its instruction sets (on Linux)."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     found = (line.split(":", 1)[1].strip() for line in lines if line.startswith(what))

@@ -1,7 +1,8 @@
 """Batch norm, addition and ReLU as one operation of a training step on the CPU.
 
-Between its convolutions a residual network moves memory: eager PyTorch goes over each activation
-once or twice for every one of these, ``fused.cpp`` twice for all, forward and backward.
+Between its convolutions a residual network is bound by memory: eager PyTorch passes over each
+activation once or twice for each of these operations, ``fused.cpp`` twice for all of them, forward
+and backward.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def norm_relu(
 
 
 class _Subsample(torch.autograd.Function):
-    """``ShortcutA``, whose gradient PyTorch would write in the other layout and copy over."""
+    """``ShortcutA``; PyTorch would write its gradient in the other layout and then copy it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, shortcut: ShortcutA) -> Tensor:
@@ -143,7 +144,7 @@ class _Subsample(torch.autograd.Function):
 
 
 def _shortcut(block: BasicBlock | Bottleneck, x: Tensor) -> Tensor | None:
-    """What is added to a block's branch; None in a plain net."""
+    """What is added to a block's branch; None in a plain network."""
     if block.downsample is None:
         return None
     if isinstance(block.downsample, nn.Sequential):
@@ -205,9 +206,9 @@ def _forward(model: ResNet, images: Tensor) -> Tensor:
 
 
 def fuse(model: ResNet) -> None:
-    """Let ``model``, in place, use the fused operation in training; its weights stay what they are.
+    """Make ``model``, in place, use the fused operation in training; its weights do not change.
 
-    In evaluation nothing changes, nor in networks of 2016, whose norms stand before the
+    Evaluation does not change, nor do pre-activation networks, whose norms come before the
     convolutions.
 
     Raises:
