@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from resnetlab import cli
-from resnetlab.data.dataset import load_dataset
+from resnetlab.data.catalogue import load_dataset
 from resnetlab.recipes.table import RECIPES
-from resnetlab.runs import load_model
+from resnetlab.weights.checkpoint import load_checkpoint
 
 COMMANDS = ["data", "models", "show", "train", "resume", "evaluate", "predict", "plot"]
 COMMANDS += ["visualize", *(f"train {name}" for name in RECIPES)]
@@ -73,7 +73,7 @@ WRONG = {
     "train smoke --model-overrides depthz 3": "no field 'depthz'; did you mean 'depths'",
     "train smoke --model-overrides in_channels 1 {data}": r"\(n, 1, height, width\)",
     "train smoke --model resnet50 --image-size 16 {data}": "16 x 16 pixels are too small",
-    "train smoke --dataset cifar11": "unknown data set 'cifar11'",
+    "train smoke --dataset cifar11": "no data set 'cifar11'",
     "train smoke --val-size 300 {data}": "--val-size 300 does not fit 300 training images",
     "train smoke --data-dir {tmp}": "{tmp} holds no CIFAR-10",
     "train smoke --execution bf61 {data}": "no word 'bf61'; did you mean 'bf16'",
@@ -273,7 +273,7 @@ def test_train_reports_and_resume_goes_on(resnetlab, smoke, samples, tmp_path):
     for name in ("best.pt", "test.json", "metrics.jsonl", "curves.png", "last.pt"):
         assert f"{run / name}" in answer.out
         assert (run / name).exists()
-    assert load_model(run).architecture.widths == (4, 4, 8)
+    assert load_checkpoint(run).architecture.widths == (4, 4, 8)
     (run / "test.json").unlink()  # as if it had been killed at the very end
     again = resnetlab("resume", run)
     assert (again.code, again.out) == (0, answer.out)

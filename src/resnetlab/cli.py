@@ -217,7 +217,7 @@ def train(
     Args:
         recipe: what to train
     """
-    from resnetlab.training.loop import train
+    from resnetlab.training.job import train
 
     _report(train(recipe, out=out))
 
@@ -225,7 +225,7 @@ def train(
 @command()
 def resume(run: Positional[Run]) -> None:
     """Go on with a run that was interrupted, as if it had not been."""
-    from resnetlab.training.loop import resume
+    from resnetlab.training.job import resume
 
     _report(resume(run))
 
@@ -266,9 +266,9 @@ def evaluate(
 ) -> None:
     """Judge a trained network: accuracy, loss, and a table of the classes."""
     from resnetlab.evaluation.evaluate import evaluate
-    from resnetlab.runs import load_model
+    from resnetlab.weights.checkpoint import load_checkpoint
 
-    checkpoint = load_model(run, model=model)
+    checkpoint = load_checkpoint(run, model=model)
     _say_origin(checkpoint)
     result = evaluate(
         checkpoint, split=split, dataset=dataset, data_dir=data_dir, execution=execution, tta=tta
@@ -305,11 +305,11 @@ def predict(
 ) -> None:
     """Name what is in image files, or in all images of folders."""
     from resnetlab.inference.predictor import predict, print_predictions
-    from resnetlab.runs import load_model
+    from resnetlab.weights.checkpoint import load_checkpoint
 
     if not images:
         raise UserError("predict needs an image or a folder after the run.")
-    checkpoint = load_model(run, model=model)
+    checkpoint = load_checkpoint(run, model=model)
     _say_origin(checkpoint)
     predictions = predict(checkpoint, images, topk=topk, execution=execution)
     print_predictions(predictions, format)
@@ -383,7 +383,7 @@ DatasetName = Positional[Annotated[str, arg(metavar="NAME", help="cifar10 or fas
 @data_command()
 def fetch(name: DatasetName, data_dir: DataDir = None) -> None:
     """Bring a data set into the cache, from the first source that answers, and check it."""
-    from resnetlab.data.sources import fetch
+    from resnetlab.data.catalogue import fetch
 
     print(fetch(name, data_dir=data_dir))
 
@@ -391,7 +391,8 @@ def fetch(name: DatasetName, data_dir: DataDir = None) -> None:
 @data_command()
 def stats(name: DatasetName, data_dir: DataDir = None, json: Json = False) -> None:
     """Compute mean and standard deviation of each channel from the training pixels."""
-    from resnetlab.data.dataset import dataset_statistics, load_dataset
+    from resnetlab.data.catalogue import load_dataset
+    from resnetlab.data.dataset import dataset_statistics
 
     dataset = load_dataset(name, "train+val", data_dir=data_dir)
     mean, std = dataset_statistics(dataset)
@@ -411,7 +412,7 @@ def show_data(
     data_dir: DataDir = None,
 ) -> None:
     """Draw a labelled grid of images, a row for each class."""
-    from resnetlab.data.dataset import load_dataset
+    from resnetlab.data.catalogue import load_dataset
     from resnetlab.plots.images import plot_samples
 
     whole = "train+val" if split == "train" else split
