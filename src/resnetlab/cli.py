@@ -26,7 +26,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from resnetlab.errors import UserError
 from resnetlab.recipes.record import Recipe
-from resnetlab.recipes.table import ABOUT, RECIPES
+from resnetlab.recipes.table import ABOUT, RECIPES, resolve
 from resnetlab.records import did_you_mean
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -535,6 +535,8 @@ def main() -> None:
 
 def _parse(words: list[str]) -> Callable[[], None]:
     """The command that the words ask for, its arguments bound; UserError if they ask for none."""
+    if words[:1] == ["train"]:
+        words = [resolve(word) for word in words]  # a recipe's former name
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
