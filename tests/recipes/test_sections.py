@@ -26,7 +26,7 @@ WRONG = {
     "clip_norm": [-1],
     "ema_decay": [-0.5, 1],
     "label_smoothing": [-0.1, 1],
-    "val_size": [-1, 100.0, None],
+    "val_size": [-1, 100.5, None],
     "warmup_share": [-0.1, 1, math.nan],
     "warmup_epochs": [-1, 16, 17],
     "crop_padding": [-1],

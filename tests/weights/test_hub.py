@@ -34,8 +34,6 @@ def test_a_file_is_fetched_once(online):
 def test_the_digest_in_a_name_is_checked(online, tmp_path):
     digest = hashlib.sha256(b"weights").hexdigest()[:8]
     assert hub.download(f"https://example.org/net-{digest}.pth").name == f"net-{digest}.pth"
-    with pytest.raises(
-        UserError, match=r"cannot be fetched \(its SHA-256 is not the one"
-    ):
+    with pytest.raises(UserError, match=r"cannot be fetched \(its SHA-256 is not the one"):
         hub.download("https://example.org/net-0123456789.pth")
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1

@@ -72,8 +72,9 @@ class Data(Section):
     """cifar10, fashion-mnist, cifar10-sample or fashion-mnist-sample"""
     data_dir: str | None = None
     """folder that already holds the data set, in torchvision's layout"""
-    val_size: Annotated[int, NOT_NEGATIVE] = 5000
+    val_size: Annotated[float, NOT_NEGATIVE] = 5000
     """validation images, split off the training set to select best.pt;
+    a number or, below 1, a share of it;
     0: train on all images and keep the last weights"""
     split_seed: Annotated[int, NOT_NEGATIVE] = 0
     """seed of that split; of its own, so that runs of several seeds share the split"""
@@ -86,6 +87,11 @@ class Data(Section):
     """side in pixels that images are resized to; otherwise their own"""
 
     def check_together(self) -> None:
+        if self.val_size >= 1 and self.val_size % 1:
+            raise UserError(
+                f"`val_size` must be a whole number of images, or below 1 a share of them, not "
+                f"{self.val_size}."
+            )
         if len(self.mean or ()) != len(self.std or ()):
             raise UserError("`mean` and `std` go together: give each a number for every channel.")
 
