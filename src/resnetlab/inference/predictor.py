@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from rich.text import Text
 from torch import Tensor
 
 from resnetlab.compute.execution import Execution
+from resnetlab.compute.machine import available_cores
 from resnetlab.data.images import ImageSource, read_image
 from resnetlab.errors import UserError
 from resnetlab.inference.prepare import (
@@ -124,7 +124,7 @@ class Predictor:
         While the caller works on a batch, the next is being decoded, and no more than that.
         """
         batch_size = batch_size or inference_batch_size(self.checkpoint.preprocessing.size)
-        threads = os.cpu_count() or 1
+        threads = available_cores()
         # Handing over a small image on its own costs twice its decoding.
         together = max(1, min(8, batch_size // (2 * threads)))
         numbered = enumerate(images, 1)
