@@ -32,6 +32,7 @@ from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
 from .runs import Checkpoint, load_model, read_metrics, read_recipe
 from .training.loop import Training, resume, train
+from .version import __version__
 from .weights.checkpoint import (
     Weights,
     export_state_dict,
@@ -63,6 +64,7 @@ __all__ = [
     "ResNet",
     "Training",
     "Weights",
+    "__version__",
     "adapt",
     "benchmark_data",
     "benchmark_files",
