@@ -84,7 +84,9 @@ class Command:
                 if given:
                     values[option.parameter] = option.read(given)
                 elif option.default is REQUIRED:
-                    raise UserError(f"{self.name} needs {option.help}: {self.usage}")
+                    raise UserError(
+                        f"{self.name.split(' ', 1)[1]} needs {option.help}: {self.usage}"
+                    )
         if words:
             raise UserError(f"{words[0]!r} is one word too many; usage: {self.usage}")
         return values
@@ -142,5 +144,5 @@ def _take(option: Option, value: str | bool, queue: deque[str]) -> list[str]:
     while queue and not _is_flag(queue[0]) and (option.takes == "several" or not words):
         words.append(queue.popleft())
     if not words:
-        raise UserError(f"{option.flag} needs a value, {option.value_name}: {option.help}.")
+        raise UserError(f"{option.flag} needs {option.wanted}: {option.help}.")
     return words

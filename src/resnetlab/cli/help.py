@@ -11,8 +11,6 @@ from pathlib import Path
 from resnetlab.cli.commands import Command, Group
 from resnetlab.cli.options import Option
 
-_WIDEST_NAME = 24
-"""columns; a longer name has a line of its own"""
 _KEPT = "\N{NO-BREAK SPACE}"
 """stands for a space at which no line ends"""
 
@@ -60,7 +58,8 @@ def _described(option: Option) -> str:
 
 def _columns(rows: dict[str, str], width: int) -> Iterator[str]:
     """Names on the left, texts on the right."""
-    left = max([len(name) for name in rows if len(name) <= _WIDEST_NAME], default=8) + 4
+    widest = min(width // 3, 24)  # a longer name has a line of its own
+    left = max([len(name) for name in rows if len(name) <= widest], default=8) + 4
     for name, text in rows.items():
         first, *rest = _wrap(text, width - left)
         if len(name) + 4 > left:
@@ -75,7 +74,7 @@ def _wrap(text: str, width: int, indent: str = "") -> list[str]:
     """Lines of whole words; a number keeps its per cent sign."""
     lines = textwrap.wrap(
         re.sub(r"(?<=\d) %", f"{_KEPT}%", text),
-        max(width, 30),
+        max(width, 20),
         subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,

@@ -65,6 +65,15 @@ class Option:
         name = _KINDS[base][0] if base in _KINDS else self.parameter.rpartition("_")[2].upper()
         return f"{name} ..." if self.takes == "several" else name
 
+    @property
+    def wanted(self) -> str:
+        """What it takes, in words: "a whole number", "test or val"."""
+        base = get_args(self.hint)[0] if get_origin(self.hint) is tuple else self.hint
+        if get_origin(base) is Literal:
+            *choices, last = get_args(base)
+            return f"{', '.join(choices)} or {last}"
+        return _KINDS[base][1] if base in _KINDS else f"a value ({self.value_name})"
+
     def read(self, words: list[str]) -> Any:
         """The value that the words stand for; UserError if they do not."""
         origin = get_origin(self.hint)
@@ -91,7 +100,7 @@ class Option:
         try:
             return hint(word)
         except ValueError:
-            raise UserError(f"{self.flag} takes {_KINDS[hint][1]}, not {word!r}.") from None
+            raise UserError(f"{self.flag} takes {self.wanted}, not {word!r}.") from None
 
 
 def options_of(function: Callable[..., Any]) -> Iterator[Option]:

@@ -17,7 +17,6 @@ from resnetlab.cli.commands import Command, Group
 from resnetlab.cli.help import help_text
 from resnetlab.errors import UserError
 
-
 _OUTPUT_FAILS = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 """What writing to a full disk or to a reader that is gone raises, without a file's name."""
 
