@@ -184,11 +184,11 @@ def test_a_table_of_nothing():
         (lambda: benchmark_training(["resnet21"]), "no model 'resnet21'"),
         (lambda: benchmark_training(batch_sizes=[0]), "batch_size must be greater than 0"),
         (lambda: benchmark_training(steps=0), "steps must be greater than 0"),
-        (lambda: benchmark_training(execution="fast"), "--execution has no word 'fast'"),
+        (lambda: benchmark_training(execution="fast"), "`execution` has no word 'fast'"),
         (lambda: benchmark_inference(["resnet21"]), "no model 'resnet21'"),
         (lambda: benchmark_inference(batch_sizes=[0]), "batch_size must be greater than 0"),
         (lambda: benchmark_inference(image_size=0), "image_size must be greater than 0"),
-        (lambda: benchmark_inference(execution="fast"), "--execution has no word 'fast'"),
+        (lambda: benchmark_inference(execution="fast"), "`execution` has no word 'fast'"),
         (lambda: benchmark_files(["resnet21"]), "no model 'resnet21'"),
         (lambda: benchmark_inference(execution="bf16,channels_last,winograd"), "is for training"),
         (lambda: benchmark_files(folder="nowhere"), "there is no folder nowhere"),
@@ -240,7 +240,7 @@ def test_the_command_line_says_which_is_the_limit(monkeypatch, capsys, measured_
     words = "inference --batch-sizes 2 --execution plain --folder photos --image-size 32"
     out = run(monkeypatch, capsys, *words.split())
     assert re.search(r"network .*images/s .*of a convolution", out)
-    assert re.search(r"files .*decoder alone .*network alone .*limit", out)
+    assert re.search(r"limit .*decoder alone .*network alone .*files", out)
     assert "resnet20, JPEG of 500 x 375: limit: decoder (decoder alone 900 images/s, " in out
     how = {"execution": "plain", "overrides": {}, "image_size": 32}
     assert measured_inference == {

@@ -65,32 +65,32 @@ def print_table(table: Table) -> None:
     fitted, left_out = _fit(table, console.width)
     console.print(fitted)
     if left_out:
-        print(f"Left out for want of width: {', '.join(left_out)}. A pipe gets all.")
+        names = ", ".join(left_out)
+        console.print(f"Hidden for lack of space: {names}. A wider terminal or a pipe shows them.")
 
 
 def _fit(whole: Table, room: int) -> tuple[Table, list[str]]:
     """The table in ``room`` columns of text, and the names of those that found no place."""
-    columns = [[str(column.header), *map(str, column.cells)] for column in whole.columns]
-    least = [max(cell_len(piece) for cell in cells for piece in _pieces(cell)) for cells in columns]
-    kept = len(columns)
+    cells = [[str(column.header), *map(str, column.cells)] for column in whole.columns]
+    least = [
+        max(cell_len(part.rstrip()) for text in texts for part in _parts(text)) for texts in cells
+    ]
+    kept = len(cells)
     while kept > 1 and _width(least[:kept]) > room:
         kept -= 1
     widths = least[:kept]
-    wanted = [max(map(cell_len, cells)) for cells in columns[:kept]]
-    for i in sorted(range(kept), key=lambda i: wanted[i] - least[i]):  # those that want least first
-        widths[i] += min(wanted[i] - least[i], max(room - _width(widths), 0))
-    wrapped = [
-        [_wrap(cell, width) for cell in cells]
-        for cells, width in zip(columns, widths, strict=False)
+    missing = [
+        max(map(cell_len, texts)) - width for texts, width in zip(cells, widths, strict=False)
     ]
+    for i in sorted(range(kept), key=missing.__getitem__):  # first those that want least
+        widths[i] += min(missing[i], max(room - _width(widths), 0))
     fitted = Table(box=box.SIMPLE_HEAD)
-    for column, (header, *_), width in zip(whole.columns, wrapped, widths, strict=False):
+    for column, width in zip(whole.columns, widths, strict=False):
+        header = _wrap(str(column.header), width)
         fitted.add_column(header, justify=column.justify, min_width=width, overflow="fold")
-    for row, cells in zip(
-        whole.rows, zip(*(cells[1:] for cells in wrapped), strict=True), strict=True
-    ):
-        fitted.add_row(*cells, end_section=row.end_section)
-    return fitted, [str(column.header) for column in whole.columns[kept:]]
+    for row, texts in zip(whole.rows, list(zip(*cells, strict=True))[1:], strict=True):
+        fitted.add_row(*map(_wrap, texts, widths), end_section=row.end_section)
+    return fitted, [texts[0] for texts in cells[kept:]]
 
 
 def _width(columns: Sequence[int]) -> int:
@@ -98,16 +98,16 @@ def _width(columns: Sequence[int]) -> int:
     return sum(columns) + 3 * len(columns) + 1
 
 
-def _pieces(text: str) -> list[str]:
+def _parts(text: str) -> list[str]:
     """A text cut where it may wrap: after spaces, and after commas that stand in no number."""
-    return [piece.rstrip() for piece in re.split(r"(?<= )|(?<=,)(?=\D)", text)]
+    return re.split(r"(?<= )|(?<=,)(?=\D)", text)
 
 
 def _wrap(text: str, width: int) -> str:
     """The text with line breaks, so that its lines are as long as ``width`` allows."""
     lines = [""]
-    for piece in re.split(r"(?<= )|(?<=,)(?=\D)", text):
-        if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > width:
+    for part in _parts(text):
+        if lines[-1] and cell_len(lines[-1] + part.rstrip()) > width:
             lines.append("")
-        lines[-1] += piece
+        lines[-1] += part
     return "\n".join(line.rstrip() for line in lines)
