@@ -17,11 +17,11 @@ from resnetlab.benchmark import fitting_execution, random_dataset, training_step
 from resnetlab.compute import distributed, execution
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.kernels.winograd import use_winograd
-from resnetlab.data.sampling import steps_per_epoch
 from resnetlab.models.architecture import get_architecture
 from resnetlab.models.resnet import ResNet
 from resnetlab.recipes.record import Recipe
 from resnetlab.training.optimizer import create_optimizer, create_schedule
+from resnetlab.training.plan import Plan, make_plan
 from resnetlab.training.state import State
 
 CIFAR_STEM = {"stem": "cifar", "num_classes": 10}
@@ -135,7 +135,7 @@ def ours(
     data = random_dataset(architecture, image_size, 50_000 if image_size == 32 else 500)
     state = None
     if source != "resnetlab":
-        state = foreign_state(other_network(source, model), recipe, len(data))
+        state = foreign_state(other_network(source, model), make_plan(recipe, data))
     with distributed.start() as world:
         yield from training_steps(recipe, data, state=state, world=world)
 
@@ -172,14 +172,12 @@ def other_network(source: str, name: str) -> nn.Module:
     return ResNet(get_architecture(name))
 
 
-def foreign_state(model: nn.Module, recipe: Recipe, images: int) -> State:
+def foreign_state(model: nn.Module, plan: Plan) -> State:
     """The state of a training whose network is not ours."""
-    execution = Execution.parse(recipe.execution)
-    steps = steps_per_epoch(images, recipe.batch_size)
-    state = State.create(recipe, get_architecture(recipe.model), execution, steps)
-    execution.place(model)
-    optimizer = create_optimizer(model, recipe)
-    schedule = create_schedule(optimizer, recipe, steps)
+    state = State.create(plan)
+    plan.execution.place(model)
+    optimizer = create_optimizer(model, plan.recipe)
+    schedule = create_schedule(optimizer, plan.recipe, plan.steps_per_epoch)
     return replace(state, model=model, optimizer=optimizer, schedule=schedule)
 
 

@@ -21,9 +21,10 @@ from PIL import Image
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from resnetlab import cli, runs
+from resnetlab import cli
 from resnetlab.plots import confusion, curves, images, style
-from resnetlab.training.loop import Training, train
+from resnetlab.runs import Run
+from resnetlab.training.job import Training, train
 
 # Several threads wait for each other in a busy loop when the cores are taken.
 torch.set_num_threads(1)
@@ -172,10 +173,10 @@ def comparable(value):
 def contents(run: Path) -> dict:
     """All that a run folder says, but for times and memory."""
     return {
-        "last": comparable(runs.load(run / "last.pt")),
-        "best": comparable(runs.load(run / "best.pt")["model"]),
-        "best line": comparable(runs.load(run / "best.pt")["metrics"]),
-        "metrics": comparable(runs.read_metrics(run)),
+        "last": comparable(Run(run).last),
+        "best": comparable(torch.load(run / "best.pt", weights_only=True)["model"]),
+        "best line": comparable(torch.load(run / "best.pt", weights_only=True)["metrics"]),
+        "metrics": comparable(Run(run).metrics),
         "test": (run / "test.json").read_text(),
     }
 

@@ -164,7 +164,7 @@ def test_the_steps_are_those_of_the_loop():
 def test_the_steps_see_images_of_full_size(monkeypatch):
     shapes = []
 
-    def step(state, network, inputs, *_):
+    def step(plan, state, network, inputs, *_):
         shapes.append(tuple(inputs.shape))
         return torch.zeros(3)
 
@@ -192,7 +192,7 @@ def test_a_table_of_nothing():
         (lambda: benchmark_files(["resnet21"]), "no model 'resnet21'"),
         (lambda: benchmark_inference(execution="bf16,channels_last,winograd"), "is for training"),
         (lambda: benchmark_files(folder="nowhere"), "there is no folder nowhere"),
-        (lambda: benchmark_data("cifar11"), "unknown data set 'cifar11'"),
+        (lambda: benchmark_data("cifar11"), "no data set 'cifar11'"),
     ],
 )
 def test_what_cannot_be_measured_is_named(call, sentence):

@@ -126,7 +126,14 @@ def test_public_names_are_listed_sorted_and_all_there_is():
     assert resnetlab.__all__ == dir(resnetlab) == names
     (listed,) = re.findall(r"__all__ = (\[.*?\])", STUB.read_text(encoding="utf-8"), re.S)
     assert sorted(ast.literal_eval(listed)) == names
-    assert set(names) >= {"train", "resume", "evaluate", "predict", "create_model", "load_model"}
+    assert set(names) >= {
+        "train",
+        "resume",
+        "evaluate",
+        "predict",
+        "create_model",
+        "load_checkpoint",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(stub()))

@@ -11,14 +11,23 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from resnetlab import runs
+from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.models.resnet import create_model
+from resnetlab.preprocessing import Preprocessing
 from resnetlab.recipes.table import get_recipe
-from resnetlab.runs import Checkpoint, load_model, new_run, read_metrics, read_recipe, to_train
+from resnetlab.runs import Run
+from resnetlab.weights.card import FIELDS
+from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
 FILES = {"recipe.json", "metrics.jsonl", "last.pt", "best.pt", "test.json", "curves.png"}
 COLUMNS = {"epoch", "step", "lr", "train_loss", "train_top1", "val_loss", "val_top1"}
 COLUMNS |= {"images_per_second", "seconds", "peak_memory_mb"}
+READERS = (
+    lambda folder: Run(folder).best,
+    lambda folder: Run(folder).metrics,
+    lambda folder: Run(folder).recipe,
+)
 
 
 def test_a_run_folder_holds_what_is_promised_and_no_litter(smoke):
@@ -26,7 +35,7 @@ def test_a_run_folder_holds_what_is_promised_and_no_litter(smoke):
 
 
 def test_metrics_have_a_line_for_each_epoch(smoke):
-    lines = read_metrics(smoke.run)
+    lines = Run(smoke.run).metrics
     assert lines == smoke.history
     assert [(line["epoch"], line["step"]) for line in lines] == [(i, 3 * i) for i in range(1, 7)]
     for line in lines:
@@ -55,7 +64,7 @@ def test_curves_are_a_picture(smoke):
 
 
 def test_the_recipe_comes_back(smoke, samples):
-    recipe = read_recipe(smoke.run)
+    recipe = Run(smoke.run).recipe
     changes = {"epochs": 6, "ema_decay": 0.8, "execution": recipe.execution}
     assert recipe == get_recipe("smoke", data_dir=str(samples), **changes)
 
@@ -81,11 +90,11 @@ def test_the_best_epoch_is_that_of_accuracy_then_loss_then_the_latest(lines, bes
 
 def test_best_is_the_best_epoch_by_validation(smoke):
     best = max(smoke.history, key=lambda line: (line["val_top1"], -line["val_loss"]))
-    checkpoint = load_model(smoke.run)
+    checkpoint = Run(smoke.run).best
     assert checkpoint.metrics == best
-    assert not checkpoint.model.training
-    assert (checkpoint.dataset, checkpoint.image_size) == ("cifar10-sample", 32)
-    assert checkpoint.recipe == read_recipe(smoke.run).to_dict()
+    assert not checkpoint.build().training
+    assert (checkpoint.dataset, checkpoint.preprocessing.size) == ("cifar10-sample", 32)
+    assert checkpoint.recipe == Run(smoke.run).recipe.to_dict()
     assert len(checkpoint.classes) == checkpoint.architecture.num_classes == 10
 
 
@@ -101,19 +110,24 @@ def test_the_test_result_is_the_same_again_and_in_another_place(smoke, tmp_path)
 def checkpoint(**changes):
     torch.manual_seed(0)
     model = create_model("resnet20", num_classes=3, in_channels=1).eval()
-    values = {"classes": ("a", "b", "ç"), "mean": (0.5,), "std": (0.25,), "image_size": 28}
-    return Checkpoint(model=model, dataset="mine", **values | changes)
+    values = {"architecture": model.architecture, "weights": model.state_dict()}
+    values["classes"] = ("a", "b", "ç")
+    values["preprocessing"] = Preprocessing(
+        mean=(0.5,), std=(0.25,), size=28, resize=32, crop="squash", interpolation="bicubic"
+    )
+    return Checkpoint(dataset="mine", temperature=1.5, **values | changes)
 
 
 def test_a_checkpoint_comes_back_to_the_bit(tmp_path):
     one = checkpoint(metrics={"val_top1": 12.5, "val_loss": None}, recipe={"lr": 0.1})
     one.save(tmp_path / "best.pt")
-    two = load_model(tmp_path / "best.pt")
-    for name in ("architecture", "classes", "mean", "std", "image_size", "metrics", "recipe"):
+    two = load_checkpoint(tmp_path / "best.pt")
+    for name in FIELDS:
         assert getattr(two, name) == getattr(one, name)
+    assert not two.guessed
     images = torch.randn(2, 1, 28, 28)
     with torch.inference_mode():
-        assert torch.equal(one.model(images), two.model(images))
+        assert torch.equal(one.build()(images), two.build()(images))
 
 
 @pytest.mark.parametrize("content", [b"", b"text", None])
@@ -123,18 +137,18 @@ def test_a_damaged_best_is_named(tmp_path, content):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content is None else content)
     with pytest.raises(ValueError, match=re.escape(str(path))) as error:
-        load_model(tmp_path)
+        load_checkpoint(tmp_path)
     assert "\n" not in str(error.value)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    for read in (load_model, read_metrics, read_recipe):
+    for read in READERS:
         with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
             read(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "read"), [("metrics.jsonl", read_metrics), ("recipe.json", read_recipe)]
+    ("name", "read"), list(zip(("metrics.jsonl", "recipe.json"), READERS[1:], strict=True))
 )
 @pytest.mark.parametrize("content", [b'{"epoch": 1}\n{"epo', b"\xff\xfe", b"{'lr': 1}"])
 def test_damaged_text_is_named(tmp_path, name, read, content):
@@ -147,23 +161,23 @@ def test_damaged_text_is_named(tmp_path, name, read, content):
 def test_a_recipe_that_is_none_is_named(tmp_path, content):
     (tmp_path / "recipe.json").write_text(content)
     with pytest.raises(ValueError, match=r"recipe\.json is damaged"):
-        read_recipe(tmp_path)
+        _ = Run(tmp_path).recipe
 
 
 def test_new_runs_take_the_first_free_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert [str(new_run("smoke", None)) for _ in range(3)] == [
+    assert [str(Run.create("smoke").path) for _ in range(3)] == [
         "runs/smoke",
         "runs/smoke-2",
         "runs/smoke-3",
     ]
-    assert new_run("smoke", "a/b") == Path("a/b")
-    assert new_run("smoke", "a/b") == Path("a/b")  # an empty folder is free
+    assert Run.create("smoke", "a/b").path == Path("a/b")
+    assert Run.create("smoke", "a/b").path == Path("a/b")  # an empty folder is free
     (tmp_path / "a/b/recipe.json").touch()
     with pytest.raises(ValueError, match=r"a/b already holds a run.*resnetlab resume a/b"):
-        new_run("smoke", "a/b")
+        Run.create("smoke", "a/b")
     with pytest.raises(ValueError, match=r"cannot write to `out` a/b/recipe\.json/c: Not a dir"):
-        new_run("smoke", "a/b/recipe.json/c")
+        Run.create("smoke", "a/b/recipe.json/c")
 
 
 @pytest.mark.parametrize("command", ["resume {run}", "train smoke --data-dir {data} --out {run}"])
@@ -172,7 +186,7 @@ def test_a_run_that_is_being_trained_is_left_alone(resnetlab, smoke, samples, tm
     if command.startswith("resume"):  # in the other case no recipe is written yet
         shutil.copy(smoke.run / "recipe.json", run)
     before = list(run.iterdir())
-    with to_train(run):
+    with Run(run).training():
         answer = resnetlab(*command.format(run=run, data=samples).split())
     said = f"resnetlab: {run} is being trained by another process; wait for its end or stop it "
     assert (answer.code, answer.out, answer.err) == (2, "", f"{said}first.\n")
@@ -191,10 +205,47 @@ def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr("resnetlab.files.tempfile.mkstemp", make)
     for path, write in (
-        (tmp_path / "last.pt", lambda path: runs.save({"x": torch.zeros(100_000)}, path)),
+        (tmp_path / "last.pt", lambda _: Run(tmp_path).write_last({"x": torch.zeros(100_000)})),
         (tmp_path / "best.pt", checkpoint().save),
     ):
         with pytest.raises(ValueError, match=f"cannot write {path}.*free some space"):
             write(path)
         assert not path.exists()
     os.close(handle)
+
+
+def test_files_of_a_later_version_are_refused_in_a_sentence(smoke, tmp_path):
+    run = Run(shutil.copytree(smoke.run, tmp_path / "run"))
+    for name, read in (("recipe.json", lambda: run.recipe), ("last.pt", lambda: run.last)):
+        path = run.path / name
+        if name == "last.pt":
+            torch.save({**torch.load(path, weights_only=True), "format": 99}, path)
+        else:
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+        with pytest.raises(UserError, match="later version"):
+            read()
+    best = torch.load(run.best_file, weights_only=True)
+    torch.save(best | {"format": 99}, run.best_file)
+    with pytest.raises(UserError, match="format 99"):
+        _ = run.best
+
+
+def test_a_folder_of_the_first_version_is_read(smoke, tmp_path):
+    """Before formats had numbers: no "format", and three fields for the preprocessing."""
+    run = Run(shutil.copytree(smoke.run, tmp_path / "run"))
+    now = run.best
+    for path in (run.best_file, run.last_file):
+        values = torch.load(path, weights_only=True)
+        del values["format"]
+        if old := values.pop("preprocessing", None):
+            values |= {"mean": old["mean"], "std": old["std"], "image_size": old["size"]}
+            del values["temperature"]
+        torch.save(values, path)
+    recipe = json.loads((run.path / "recipe.json").read_text())
+    del recipe["format"]
+    (run.path / "recipe.json").write_text(json.dumps(recipe))
+    assert run.best.preprocessing == now.preprocessing
+    assert run.best.temperature == 1
+    assert run.recipe == Run(smoke.run).recipe
+    assert run.last.keys() == Run(smoke.run).last.keys()
+    assert evaluate(run.path).to_dict() == smoke.test.to_dict()

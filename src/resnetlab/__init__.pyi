@@ -9,8 +9,8 @@ from .benchmark import (
 )
 from .comparison import Comparison, compare_models, load_target
 from .compute.execution import Execution
-from .data.dataset import Dataset, dataset_statistics, list_datasets, load_dataset
-from .data.sources import fetch
+from .data.catalogue import fetch, list_datasets, load_dataset
+from .data.dataset import Dataset, dataset_statistics
 from .evaluation.evaluate import Evaluation, evaluate, evaluate_model
 from .inference.predictor import Prediction, Predictor, predict
 from .models.adaptation import adapt
@@ -28,18 +28,14 @@ from .models.verification import Proof, verify_model, verify_models
 from .plots.confusion import plot_confusion
 from .plots.curves import plot_curves
 from .plots.images import plot_predictions, plot_samples, visualize
+from .preprocessing import Preprocessing
 from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
-from .runs import Checkpoint, load_model, read_metrics, read_recipe
-from .training.loop import Training, resume, train
+from .runs import Run
+from .training.job import Training, resume, train
 from .version import __version__
-from .weights.checkpoint import (
-    Weights,
-    export_state_dict,
-    load_weights,
-    read_weights,
-    save_weights,
-)
+from .weights.checkpoint import Checkpoint, load_checkpoint, load_weights
+from .weights.save import export_state_dict, save_weights
 
 __all__ = [
     "ARCHITECTURES",
@@ -59,11 +55,12 @@ __all__ = [
     "PreBottleneck",
     "Prediction",
     "Predictor",
+    "Preprocessing",
     "Proof",
     "Recipe",
     "ResNet",
+    "Run",
     "Training",
-    "Weights",
     "__version__",
     "adapt",
     "benchmark_data",
@@ -82,8 +79,8 @@ __all__ = [
     "get_recipe",
     "list_datasets",
     "list_models",
+    "load_checkpoint",
     "load_dataset",
-    "load_model",
     "load_target",
     "load_weights",
     "plot_confusion",
@@ -91,9 +88,6 @@ __all__ = [
     "plot_predictions",
     "plot_samples",
     "predict",
-    "read_metrics",
-    "read_recipe",
-    "read_weights",
     "resume",
     "save_weights",
     "summarize",

@@ -4,7 +4,7 @@ import json
 
 from PIL import Image
 
-from resnetlab.data.dataset import load_dataset
+from resnetlab.data.catalogue import load_dataset
 
 
 def test_predict(resnetlab, smoke, samples, tmp_path):

@@ -33,7 +33,7 @@ WRONG = {
     "train smoke --model-overrides depthz 3": "no field 'depthz'; did you mean 'depths'",
     "train smoke --model-overrides in_channels 1 {data}": r"\(n, 1, height, width\)",
     "train smoke --model resnet50 --image-size 16 {data}": "16 x 16 pixels are too small",
-    "train smoke --dataset cifar11": "unknown data set 'cifar11'",
+    "train smoke --dataset cifar11": "no data set 'cifar11'",
     "train smoke --val-size 300 {data}": "--val-size 300 does not fit 300 training images",
     "train smoke --data-dir {tmp}": "{tmp} holds no CIFAR-10",
     "train smoke --execution bf61 {data}": "no word 'bf61'; did you mean 'bf16'",

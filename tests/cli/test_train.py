@@ -2,7 +2,7 @@
 
 import json
 
-from resnetlab.runs import load_model
+from resnetlab.weights.checkpoint import load_checkpoint
 
 
 def test_train_reports_and_resume_goes_on(resnetlab, smoke, samples, tmp_path):
@@ -16,7 +16,7 @@ def test_train_reports_and_resume_goes_on(resnetlab, smoke, samples, tmp_path):
     for name in ("best.pt", "test.json", "metrics.jsonl", "curves.png", "last.pt"):
         assert f"{run / name}" in answer.out
         assert (run / name).exists()
-    assert load_model(run).architecture.widths == (4, 4, 8)
+    assert load_checkpoint(run).architecture.widths == (4, 4, 8)
     (run / "test.json").unlink()  # as if it had been killed at the very end
     again = resnetlab("resume", run)
     assert (again.code, again.out) == (0, answer.out)

@@ -2,7 +2,7 @@ import subprocess
 
 import pytest
 
-from resnetlab.compute.compiled import compiled
+from resnetlab.compute import compiled
 from resnetlab.compute.machine import compiler
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="needs a C++ compiler")

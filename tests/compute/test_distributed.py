@@ -7,9 +7,10 @@ import sys
 import pytest
 import torch
 
-from resnetlab import runs
 from resnetlab.compute.distributed import World, start
 from resnetlab.evaluation.evaluate import evaluate
+from resnetlab.runs import Run
+from resnetlab.weights.checkpoint import load_checkpoint
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2)
 COMMAND = (*TORCHRUN, "--no-python", sys.executable, "-c", "from resnetlab.cli import main; main()")
@@ -21,19 +22,19 @@ from contextlib import contextmanager
 from pathlib import Path
 import torch
 from torch.nn.parallel import DistributedDataParallel
-from resnetlab.data.dataset import load_dataset
+from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.sampling import epoch_batches
-from resnetlab.models.architecture import get_architecture
 from resnetlab.compute.distributed import start
-from resnetlab.compute.execution import PLAIN
-from resnetlab.recipes.record import RECIPES, get_recipe
+from resnetlab.errors import UserError
+from resnetlab.recipes.table import get_recipe
+from resnetlab.training.plan import make_plan
 from resnetlab.training.state import State
 from resnetlab.training.step import train_step
 
 samples, out = sys.argv[1:]
 
 def fail():
-    raise ValueError("the disk is full")
+    raise UserError("the disk is full")
 
 held = []
 
@@ -44,16 +45,19 @@ def hold():
     held.append(False)
 
 def train(network, state, indices, accumulate):
-    recipe = get_recipe(RECIPES["smoke"], batch_size=12, accumulate=accumulate)
     images, labels = data.batch(indices)
-    train_step(state, network, images.float() / 128 - 1, labels, recipe, PLAIN)
+    train_step(plan(accumulate), state, network, images.float() / 128 - 1, labels)
 
 def weights(state):
     return torch.cat([parameter.detach().flatten() for parameter in state.model.parameters()])
 
+def plan(accumulate):
+    overrides = {"depths": (1, 1, 1), "widths": (4, 8, 8)}
+    common = {"model_overrides": overrides, "execution": "plain", "batch_size": 12}
+    return make_plan(get_recipe("smoke", accumulate=accumulate, **common), data)
+
 def create():
-    architecture = get_architecture("resnet20", depths=(1, 1, 1), widths=(4, 8, 8))
-    state = State.create(RECIPES["smoke"], architecture, PLAIN, 1)
+    state = State.create(plan(1))
     state.model.eval()  # batch norm would see half of the batch
     return state
 
@@ -138,12 +142,12 @@ def test_the_same_command_trains_in_two_processes(start, samples, tmp_path):
     assert process.returncode == 0, err
     assert out.count("test accuracy") == 1
     assert err.count("epoch 2/2") == 1
-    assert "201 images to train on, 99 to choose by" in err
+    assert "201 training images, 99 validation images" in err
     assert "2 processes" in err
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    checkpoint = runs.load_model(run)
-    assert all(bool(value.isfinite().all()) for value in checkpoint.model.state_dict().values())
-    metrics = runs.read_metrics(run)
+    checkpoint = load_checkpoint(run)
+    assert all(bool(value.isfinite().all()) for value in checkpoint.weights.values())
+    metrics = Run(run).metrics
     assert [line["step"] for line in metrics] == [3, 6]
     test = json.loads((run / "test.json").read_text())
     assert test == evaluate(run).to_dict()

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnetlab.data.catalogue import CATALOGUE
 from resnetlab.data.sources import read_split
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -26,7 +27,7 @@ NAMES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-lab
 def sample_arrays(name):
     arrays = {}
     for split in SPLITS:
-        images, labels = read_split(name, split, SAMPLES / name)
+        images, labels = read_split(CATALOGUE[name].source, split, SAMPLES / name)
         arrays |= {f"{split}_images": images, f"{split}_labels": labels}
     return arrays
 

@@ -17,10 +17,13 @@ from resnetlab.data.augment import (
     random_flip,
 )
 from resnetlab.data.images import normalize
+from resnetlab.preprocessing import Preprocessing
 
 LAYOUTS = st.sampled_from([torch.contiguous_format, torch.channels_last])
 SHAPES = st.tuples(st.integers(1, 6), st.sampled_from([1, 3]), st.integers(3, 9), st.integers(3, 9))
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+PREPROCESSING = Preprocessing(mean=MEAN, std=STD, size=32)
+NOTHING = Augmentation(preprocessing=PREPROCESSING, num_classes=10, seed=4)
 
 
 def generator(seed=0):
@@ -129,7 +132,7 @@ def test_cutout_in_a_colour():
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.2, 0.0), (0.0, 1.0), (0.2, 1.0)])
 def test_mix(mixup, cutmix):
-    images = normalize(random_images(), MEAN, STD)
+    images = normalize(random_images(), PREPROCESSING)
     labels = torch.arange(6)
     state = torch.get_rng_state()
     options = {"mixup": mixup, "cutmix": cutmix, "num_classes": 10}
@@ -144,14 +147,14 @@ def test_mix(mixup, cutmix):
     assert any(not torch.equal(soft, mix(images, labels, seed=s, **options)[1]) for s in range(9))
 
 
-PLAN = Augmentation(crop_padding=2, flip="random", cutout=3, mixup=0.2, cutmix=1.0)
-PLACE = {"epoch": 1, "step": 2, "rank": 3, "seed": 4, "mean": MEAN, "std": STD, "num_classes": 10}
+PLAN = replace(NOTHING, crop_padding=2, flip="random", cutout=3, mixup=0.2, cutmix=1.0)
+PLACE = {"epoch": 1, "step": 2, "rank": 3}
 
 
 def test_nothing_is_the_evaluation_path():
     images, labels = random_images(), torch.arange(6)
-    pixels, same = Augmentation()(images, labels, labels, **PLACE)
-    assert torch.equal(pixels, normalize(images, MEAN, STD))
+    pixels, same = NOTHING(images, labels, labels, **PLACE)
+    assert torch.equal(pixels, normalize(images, PREPROCESSING))
     assert same is labels
 
 
@@ -159,8 +162,8 @@ def test_nothing_is_the_evaluation_path():
 def test_a_smaller_size_is_pillows(channels):
     """Within one of 255 counts: both round after each of two passes."""
     images, indices = random_images(4, channels, 32, 32), torch.arange(4)
-    place = PLACE | {"mean": [0.0] * channels, "std": [1.0] * channels}
-    pixels, _ = Augmentation()(images, indices, indices, **place, size=17)
+    raw = Preprocessing(mean=(0.0,) * channels, std=(1.0,) * channels, size=32)
+    pixels, _ = Augmentation(preprocessing=raw)(images, indices, indices, **PLACE, size=17)
     small = [to_pil_image(image).resize((17, 17), Resampling.BILINEAR) for image in images]
     wanted = torch.stack([pil_to_tensor(image) for image in small])
     counts = (255 * pixels).round()
@@ -178,20 +181,21 @@ def test_everything_follows_from_seed_epoch_step_and_rank():
         assert torch.equal(found[0], wanted[0])
         assert torch.equal(found[1], wanted[1])
         assert found[0].is_contiguous(memory_format=layout)
-    for key in ("epoch", "step", "rank", "seed"):
+    for key in PLACE:
         other = PLAN(images, labels, labels, **(PLACE | {key: 9}))
         assert not torch.equal(other[0], wanted[0])
+    assert not torch.equal(replace(PLAN, seed=9)(images, labels, labels, **PLACE)[0], wanted[0])
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_cutout_of_the_whole_recipe_is_zero_after_normalisation():
     images = torch.full((4, 3, 8, 8), 255, dtype=torch.uint8)
-    pixels, _ = Augmentation(cutout=16)(images, torch.arange(4), torch.arange(4), **PLACE)
+    pixels, _ = replace(NOTHING, cutout=16)(images, torch.arange(4), torch.arange(4), **PLACE)
     assert pixels.abs().min() < 0.01
 
 
 def test_alternating_plan_uses_indices():
-    plan = replace(Augmentation(), flip="alternating")
+    plan = replace(NOTHING, flip="alternating")
     images, labels = random_images(50), torch.arange(50)
     first, second = (plan(images, labels, labels, **(PLACE | {"epoch": e}))[0] for e in (0, 1))
     assert torch.equal(first, second.flip(-1))

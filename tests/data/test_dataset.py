@@ -6,14 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnetlab.data import sources
-from resnetlab.data.dataset import (
-    DATASETS,
-    cut,
-    dataset_statistics,
-    list_datasets,
-    load_dataset,
-    split_indices,
-)
+from resnetlab.data.catalogue import CATALOGUE, list_datasets, load_dataset
+from resnetlab.data.dataset import cut, dataset_statistics, split_indices
+from resnetlab.files import cache_home
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -22,10 +17,15 @@ def sample(name="cifar10-sample", split="train+val", **options):
     return load_dataset(name, split, data_dir=SAMPLES, **options)
 
 
+def everything(dataset):
+    """All images and labels."""
+    return dataset.batch(torch.arange(len(dataset)))
+
+
 def full(name, split):
     """The full set out of the cache; tests fetch nothing."""
-    if not (sources.cache_home() / name / "train.safetensors").exists():
-        pytest.skip(f"{name} is not in {sources.cache_home()}: run `resnetlab data fetch {name}`")
+    if not (cache_home() / name / "train.safetensors").exists():
+        pytest.skip(f"{name} is not in {cache_home()}: run `resnetlab data fetch {name}`")
     return load_dataset(name, split)
 
 
@@ -35,25 +35,28 @@ def full(name, split):
 def test_fields(name, shape):
     for split, n in (("train", 250), ("val", 50), ("train+val", 300), ("test", 100)):
         dataset = sample(name, split, val_size=50)
-        assert dataset.images.shape == (n, *shape)
-        assert dataset.images.dtype == torch.uint8
+        images, labels = everything(dataset)
+        assert images.shape == (n, *shape)
+        assert images.dtype == torch.uint8
+        assert torch.equal(labels, dataset.labels)
         assert dataset.labels.dtype == torch.int64
         assert dataset.labels.bincount().tolist() == [n // 10] * 10
-        assert (len(dataset), dataset.channels, dataset.image_size) == (n, shape[0], shape[2])
+        assert len(dataset) == n
+        assert dataset.preprocessing.size == shape[2]
         assert len(dataset.classes) == 10
-        assert len(dataset.mean) == len(dataset.std) == dataset.channels
+        assert dataset.preprocessing.channels == shape[0]
         assert (dataset.name, dataset.split) == (name, split)
 
 
 def test_train_and_val_are_disjoint_and_complete():
     whole = sample()
     parts = [sample(split=split, val_size=50) for split in ("train", "val")]
-    rows = {row.numpy().tobytes() for part in parts for row in part.images}
-    assert rows == {row.numpy().tobytes() for row in whole.images}
+    rows = {row.numpy().tobytes() for part in parts for row in everything(part)[0]}
+    assert rows == {row.numpy().tobytes() for row in everything(whole)[0]}
     assert sum(map(len, parts)) == len(whole)
     for part in parts:
         again = cut(whole, part.split, 50, 0)
-        assert torch.equal(again.images, part.images)
+        assert torch.equal(everything(again)[0], everything(part)[0])
         assert (again.split, again.labels.tolist()) == (part.split, part.labels.tolist())
 
 
@@ -82,17 +85,6 @@ def test_split_depends_on_the_seed():
     assert len({tuple(split) for split in splits}) == 3
 
 
-def test_take_is_balanced_and_in_order():
-    dataset = sample()
-    few = dataset.take(25)
-    assert len(few) == 25
-    assert set(few.labels.bincount().tolist()) == {2, 3}
-    position = [
-        int((dataset.images == image).flatten(1).all(1).nonzero()[0]) for image in few.images
-    ]
-    assert position == sorted(position)
-
-
 def test_batch_equals_indexing():
     dataset = sample()
     indices = torch.tensor([5, 299, 0, 5])
@@ -105,8 +97,11 @@ def test_batch_equals_indexing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("cifar11", "test"), "unknown data set 'cifar11': choose one of cifar10"),
-        (("cifar10-sample", "dev"), "unknown split 'dev': choose one of train"),
+        (("cifar11", "test"), "no data set 'cifar11'; did you mean 'cifar10'"),
+        (
+            ("cifar10-sample", "dev"),
+            "`split` must be one of train, val, test, train.val, not 'dev'",
+        ),
         (("cifar10-sample", "val"), "`val_size` 5000 does not fit 300 training images"),
     ],
 )
@@ -116,7 +111,7 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_list_datasets():
-    assert list_datasets() == list(DATASETS) == list(sources.SOURCES)
+    assert list_datasets() == list(CATALOGUE) == [entry.source.name for entry in CATALOGUE.values()]
 
 
 def test_statistics_of_known_pixels():
@@ -131,8 +126,8 @@ def test_statistics_of_known_pixels():
 def test_the_full_set_has_the_published_statistics(name):
     dataset = full(name, "train+val")
     mean, std = dataset_statistics(dataset)
-    assert mean == pytest.approx(dataset.mean, abs=6e-9)
-    assert std == pytest.approx(dataset.std, abs=6e-9)
+    assert mean == pytest.approx(dataset.preprocessing.mean, abs=6e-9)
+    assert std == pytest.approx(dataset.preprocessing.std, abs=6e-9)
 
 
 def test_the_papers_45k_5k_split():
@@ -145,8 +140,10 @@ def test_the_papers_45k_5k_split():
 @pytest.mark.parametrize("name", ["cifar10", "fashion-mnist"])
 def test_the_committed_sample_is_cut_from_the_full_set(name):
     full(name, "test")
-    arrays = sources._cut(sources.SOURCES[f"{name}-sample"], sources.cache_home() / name)
+    arrays = sources._cut(CATALOGUE[f"{name}-sample"].source, cache_home() / name)
     for split in ("train", "test"):
-        images, labels = sources.read_split(f"{name}-sample", split, SAMPLES / f"{name}-sample")
+        images, labels = sources.read_split(
+            CATALOGUE[f"{name}-sample"].source, split, SAMPLES / f"{name}-sample"
+        )
         assert (images == arrays[f"{split}_images"]).all()
         assert (labels == arrays[f"{split}_labels"]).all()

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from resnetlab.data.images import normalize, read_image, resize
+from resnetlab.data.images import arrange, normalize, read_image
+from resnetlab.preprocessing import Preprocessing
+
+
+def plain(channels, size):
+    """The shorter side to the size, the centre, numbers around zero."""
+    return Preprocessing(mean=(0.5,) * channels, std=(0.2,) * channels, size=size)
 
 
 def gradient(width=40, height=32):
@@ -35,7 +41,7 @@ def test_the_right_size_passes_bit_for_bit(channels, shape, tmp_path):
     Image.fromarray(pixels).save(path)
     wanted = torch.from_numpy(pixels.reshape(*shape[:2], channels)).permute(2, 0, 1)
     for source in (path, str(path), path.read_bytes(), Image.open(path)):
-        image = read_image(source, channels=channels, size=shape[0])
+        image = read_image(source, plain(channels, shape[0]))
         assert image.dtype == torch.uint8
         assert torch.equal(image, wanted)
 
@@ -44,7 +50,7 @@ def test_the_right_size_passes_bit_for_bit(channels, shape, tmp_path):
 def test_equals_torchvisions_resize_and_centre_crop(size):
     image = Image.fromarray(gradient(*size))
     standard = v2.Compose([v2.Resize(32), v2.CenterCrop(32), v2.PILToTensor()])
-    assert torch.equal(read_image(image, channels=3, size=32), standard(image))
+    assert torch.equal(read_image(image, plain(3, 32)), standard(image))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +65,7 @@ def test_modes(mode, channels):
         image = Image.merge("LAB", [Image.fromarray(c) for c in (grey, neutral, neutral)])
     else:  # from grey, as Pillow dithers colours to a palette
         image = (Image.fromarray(grey) if mode == "P" else rgb).convert(mode)
-    found = read_image(image, channels=channels, size=32)
+    found = read_image(image, plain(channels, 32))
     assert found.shape == (channels, 32, 32)
     if mode == "1":
         assert set(found.unique().tolist()) == {0, 255}
@@ -78,7 +84,7 @@ def test_colours_survive():
         (encoded(image.convert("CMYK"), "JPEG", quality=100), 8),
         (encoded(image.quantize(256)), 24),
     ):
-        assert close(read_image(data, channels=3, size=32), pixels.transpose(2, 0, 1), tolerance)
+        assert close(read_image(data, plain(3, 32)), pixels.transpose(2, 0, 1), tolerance)
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
@@ -86,14 +92,14 @@ def test_16_bits_are_scaled_not_clipped(format):
     values = np.linspace(0, 65535, 1024).astype(np.uint16).reshape(32, 32)
     data = encoded(Image.fromarray(values), format)
     wanted = np.round(values / 257)
-    assert close(read_image(data, channels=1, size=32), wanted, 0)
-    assert close(read_image(data, channels=3, size=32), wanted, 0)
+    assert close(read_image(data, plain(1, 32)), wanted, 0)
+    assert close(read_image(data, plain(3, 32)), wanted, 0)
 
 
 @pytest.mark.parametrize("top", [1, 255])
 def test_floats_of_both_ranges(top):
     values = np.linspace(0, top, 1024, dtype=np.float32).reshape(32, 32)
-    found = read_image(encoded(Image.fromarray(values), "TIFF"), channels=1, size=32)
+    found = read_image(encoded(Image.fromarray(values), "TIFF"), plain(1, 32))
     assert close(found, np.round(values * (255 / top)), 1)
 
 
@@ -101,7 +107,7 @@ def test_floats_of_both_ranges(top):
 def test_floats_of_unknown_range_are_refused(value):
     image = Image.fromarray(np.full((32, 32), value, np.float32))
     with pytest.raises(ValueError, match="cannot read the image: pixel values outside"):
-        read_image(image, channels=1, size=32)
+        read_image(image, plain(1, 32))
 
 
 def test_transparency_is_laid_over_white():
@@ -121,7 +127,7 @@ def test_transparency_is_laid_over_white():
         ),
     ):
         for channels in (1, 3):
-            assert close(read_image(data, channels=channels, size=32), wanted, 3)
+            assert close(read_image(data, plain(channels, 32)), wanted, 3)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -140,27 +146,27 @@ def test_exif_rotation_is_applied(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(Image.fromarray(np.ascontiguousarray(turned)), exif=exif)
-    assert close(read_image(data, channels=3, size=32), pixels.transpose(2, 0, 1), 0)
+    assert close(read_image(data, plain(3, 32)), pixels.transpose(2, 0, 1), 0)
 
 
 def test_a_damaged_exif_leaves_the_image_as_it_is():
     pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", exif=b"Exif\0\0no TIFF at all")
-    assert np.array_equal(read_image(file.getvalue(), channels=3, size=4).permute(1, 2, 0), pixels)
+    assert np.array_equal(read_image(file.getvalue(), plain(3, 4)).permute(1, 2, 0), pixels)
 
 
 def test_first_frame_of_an_animation():
     frames = [Image.new("L", (32, 32), value) for value in (10, 200)]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert read_image(data, channels=1, size=32).unique().tolist() == [10]
+    assert read_image(data, plain(1, 32)).unique().tolist() == [10]
 
 
 @settings(max_examples=30, deadline=None)
 @given(width=st.integers(1, 90), height=st.integers(1, 90), size=st.integers(1, 64))
 def test_any_size(width, height, size):
     image = Image.new("RGB", (width, height), (10, 20, 30))
-    found = read_image(image, channels=3, size=size)
+    found = read_image(image, plain(3, size))
     assert found.shape == (3, size, size)
     assert (found == torch.tensor([10, 20, 30])[:, None, None]).all()
 
@@ -187,7 +193,7 @@ def test_unreadable_files_are_named(tmp_path):
     for source, reason in unreadable(tmp_path):
         name = "the image" if isinstance(source, bytes) else str(source)
         with pytest.raises(ValueError, match=f"^cannot read {name}: .*{reason}"):
-            read_image(source, channels=3, size=32)
+            read_image(source, plain(3, 32))
 
 
 def test_decompression_bombs(monkeypatch):
@@ -195,24 +201,24 @@ def test_decompression_bombs(monkeypatch):
     for limit in (1000, 100):  # Pillow warns above the limit and refuses above twice the limit
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(ValueError, match=f"more than {limit:,} pixels"):
-            read_image(data, channels=1, size=32)
+            read_image(data, plain(1, 32))
 
 
 def test_a_hair_of_an_image_is_refused_before_it_fills_the_memory():
     with pytest.raises(ValueError, match="too long and narrow"):
-        read_image(Image.new("L", (3_000_000, 1)), channels=1, size=32)
+        read_image(Image.new("L", (3_000_000, 1)), plain(1, 32))
 
 
 def test_strange_channel_numbers():
     with pytest.raises(ValueError, match="1 or 3 channels, but the network expects 4"):
-        read_image(Image.new("L", (4, 4)), channels=4, size=4)
+        read_image(Image.new("L", (4, 4)), plain(4, 4))
 
 
 def test_warnings_of_pillow_do_not_leak():
     data = encoded(Image.fromarray(gradient(32, 32)).quantize(4), transparency=b"\x00\x80\xff\xff")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        read_image(data, channels=3, size=32)
+        read_image(data, plain(3, 32))
     assert not caught
 
 
@@ -220,10 +226,10 @@ def test_warnings_of_pillow_do_not_leak():
 @pytest.mark.parametrize("size", [16, 28, 32, 96])
 def test_stored_images_are_resized_as_files_are(channels, size):
     images = torch.randint(0, 256, (3, channels, 32, 32), dtype=torch.uint8)
-    for image, found in zip(images, resize(images, size), strict=True):
+    for image, found in zip(images, arrange(images, plain(images.size(1), size)), strict=True):
         pixels = image[0] if channels == 1 else image.permute(1, 2, 0).contiguous()
         file = encoded(Image.fromarray(pixels.numpy()))
-        assert torch.equal(found, read_image(file, channels=channels, size=size))
+        assert torch.equal(found, read_image(file, plain(channels, size)))
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -234,21 +240,22 @@ def test_normalize_is_the_formula(memory_format, channels, layout):
     mean, std = (0.49, 0.48, 0.45)[:channels], (0.25, 0.24, 0.26)[:channels]
     wanted = v2.functional.normalize(images.double() / 255, list(mean), list(std))
     stored = images.contiguous(memory_format=layout)
-    found = normalize(stored, mean, std, memory_format=memory_format)
+    preprocessing = Preprocessing(mean=mean, std=std, size=6)
+    found = normalize(stored, preprocessing, memory_format=memory_format)
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-6)
     assert found.is_contiguous(memory_format=memory_format)
     assert torch.equal(stored, images)
-    half = normalize(stored, mean, std, torch.bfloat16, memory_format)
+    half = normalize(stored, preprocessing, torch.bfloat16, memory_format)
     assert torch.equal(half, found.bfloat16())
 
 
 def test_normalize_gives_one_image_the_same_numbers_as_a_batch():
     images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
-    batch = normalize(images, (0.5,) * 3, (0.2,) * 3, memory_format=torch.channels_last)
+    batch = normalize(images, plain(3, 8), memory_format=torch.channels_last)
     for image, wanted in zip(images, batch, strict=True):
-        assert torch.equal(normalize(image[None], (0.5,) * 3, (0.2,) * 3)[0], wanted)
+        assert torch.equal(normalize(image[None], plain(3, 8))[0], wanted)
 
 
 def test_normalize_needs_constants_for_each_channel():
     with pytest.raises(ValueError, match="images of 3 channels need 3 means and deviations"):
-        normalize(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), (0.5,), (0.5,))
+        normalize(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), plain(1, 2))

@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from resnetlab.data import download, formats, sources
-from resnetlab.data.sources import DataUnavailable, Source, fetch, load_split, read_split
+from resnetlab.data import download, formats
+from resnetlab.data.catalogue import CATALOGUE, fetch
+from resnetlab.data.sources import DataUnavailable, Source, load_split, read_split
+from resnetlab.files import cache_home
 
 SAMPLES = Path(__file__).parent / "samples"
 SPLITS = ("train", "test")
@@ -37,13 +40,15 @@ def tiny(monkeypatch, tmp_path, make):
     def register(base_url="http://127.0.0.1:1", mirrors=None, **changes):
         files = [tmp_path / "served" / f"{name}-ubyte.gz" for name in make.names]
         fields = {
+            "name": "tiny",
             "digests": make.digests(arrays),
             "read": formats.read_fashion_mnist,
             "urls": tuple(f"{base_url}/{file.name}" for file in files),
             "download_bytes": sum(file.stat().st_size for file in files),
             "mirrors": mirrors or {},
         }
-        monkeypatch.setitem(sources.SOURCES, "tiny", Source(**fields | changes))
+        entry = replace(CATALOGUE["fashion-mnist"], source=Source(**fields | changes))
+        monkeypatch.setitem(CATALOGUE, "tiny", entry)
         return arrays
 
     return register
@@ -55,22 +60,22 @@ def leftovers(home):
 
 def assert_loads(name, arrays, **where):
     for split in SPLITS:
-        images, labels = load_split(name, split, report=print, **where)
+        images, labels = load_split(CATALOGUE[name].source, split, report=print, **where)
         np.testing.assert_array_equal(images, arrays[f"{split}_images"])
         np.testing.assert_array_equal(labels, arrays[f"{split}_labels"])
 
 
 def test_cache_home(monkeypatch, home):
-    assert sources.cache_home() == home
+    assert cache_home() == home
     monkeypatch.delenv("RESNETLAB_HOME")
-    assert sources.cache_home() == Path.home() / ".cache" / "resnetlab"
+    assert cache_home() == Path.home() / ".cache" / "resnetlab"
 
     def nobody():
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", nobody)
     with pytest.raises(ValueError, match=r"no home folder.*RESNETLAB_HOME"):
-        sources.cache_home()
+        cache_home()
 
 
 @pytest.mark.parametrize("name", ["cifar10-sample", "fashion-mnist-sample"])
@@ -170,7 +175,7 @@ def test_damaged_files_of_the_user_are_named(damage, tmp_path, make):
         fetch("cifar10", data_dir=tmp_path)
 
 
-@pytest.mark.parametrize("name", sorted(sources.SOURCES))
+@pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_a_data_folder_without_the_files(name, tmp_path, tiny, host, home):
     with pytest.raises(DataUnavailable, match=r"holds no (CIFAR-10|Fashion-MNIST): expected"):
         fetch(name, data_dir=tmp_path)
@@ -195,12 +200,12 @@ def test_a_damaged_cache_is_repaired(damage, tiny, host, home, lines):
     else:
         path.write_bytes(data if damage == "flipped bit" else data[:5000])
     with pytest.raises(ValueError, match=r"test\.safetensors"):
-        read_split("tiny", "test", home / "tiny")
+        read_split(CATALOGUE["tiny"].source, "test", home / "tiny")
     assert_loads("tiny", arrays)
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match="unknown data set 'mnist': choose one of cifar10, "):
+    with pytest.raises(ValueError, match="no data set 'mnist'; there are: cifar10, "):
         fetch("mnist")
 
 
@@ -238,14 +243,15 @@ def mirror(folder):
 
 if how == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-sources.SOURCES["tiny"] = sources.Source(
+tiny = sources.Source(
+    name="tiny",
     digests=eval(sys.argv[4]),
     read=formats.read_fashion_mnist,
     urls=("http://127.0.0.1:1/x",),
     mirrors={"mirror": mirror},
 )
 try:
-    sources.fetch("tiny")
+    sources.fetch(tiny)
 except ValueError as error:
     sys.exit(str(error))
 """

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from resnetlab.data.dataset import Dataset, load_dataset
+from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.images import normalize
+from resnetlab.data.memory import MemoryDataset
 from resnetlab.evaluation.evaluate import Evaluation, evaluate, evaluate_model, logit_batches
-from resnetlab.runs import Checkpoint, load_model
+from resnetlab.preprocessing import Preprocessing
+from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
 KEYS = {"top1", "top5", "loss", "n", "per_class"}
 
@@ -27,14 +29,13 @@ def dataset(logits, labels):
     """Images of one channel whose first row holds uint8 logits."""
     images = torch.zeros(len(labels), 1, logits.size(1), logits.size(1), dtype=torch.uint8)
     images[:, 0, 0] = logits
-    return Dataset(
+    return MemoryDataset(
         name="table",
         split="test",
         images=images,
         labels=labels,
         classes=tuple(f"class {i}" for i in range(logits.size(1))),
-        mean=(0.0,),
-        std=(1.0,),
+        preprocessing=Preprocessing(mean=(0.0,), std=(1.0,), size=logits.size(1)),
     )
 
 
@@ -91,7 +92,7 @@ def test_every_image_counts_once(samples, batch_size, world_size):
         )
     ]
     logits = torch.cat([logits for logits, _ in seen])
-    expected = normalize(data.images, data.mean, data.std).flatten(1)[:, :5]
+    expected = normalize(data.images, data.preprocessing).flatten(1)[:, :5]
     torch.testing.assert_close(logits, expected)
     assert torch.equal(torch.cat([labels for _, labels in seen]), data.labels)
 
@@ -106,7 +107,7 @@ def test_json_has_what_is_promised_and_is_json(smoke):
 
 def test_validation_is_what_the_training_set_aside(smoke):
     result = evaluate(smoke.run, split="val")
-    best = load_model(smoke.run).metrics
+    best = load_checkpoint(smoke.run).metrics
     assert (result.top1, result.n) == (best["val_top1"], 100)
     assert result.loss == pytest.approx(best["val_loss"], rel=1e-4)
 
@@ -122,8 +123,8 @@ def test_the_number_is_that_of_fp32_unless_asked_otherwise(smoke, monkeypatch):
 
 
 def test_the_networks_own_normalisation_is_used(smoke):
-    one = load_model(smoke.run)
-    other = replace(one, mean=(0.0, 0.0, 0.0))
+    one = load_checkpoint(smoke.run)
+    other = replace(one, preprocessing=replace(one.preprocessing, mean=(0.0, 0.0, 0.0)))
     assert evaluate(other).loss != evaluate(one).loss == smoke.test.loss
 
 
@@ -132,19 +133,19 @@ def test_a_data_set_that_does_not_fit_is_a_sentence(smoke, samples):
         evaluate(smoke.run, dataset="fashion-mnist-sample", data_dir=samples)
     with pytest.raises(ValueError, match="`split` must be val or test, not 'train'"):
         evaluate(smoke.run, split="train")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="unknown data set 'cifar11'"):
+    with pytest.raises(ValueError, match="no data set 'cifar11'"):
         evaluate(smoke.run, dataset="cifar11", data_dir=samples)
 
 
 def test_other_classes_are_a_sentence(samples):
     from resnetlab.models.resnet import create_model
 
+    model = create_model("resnet20", num_classes=7)
     one = Checkpoint(
-        model=create_model("resnet20", num_classes=7).eval(),
+        architecture=model.architecture,
+        weights=model.state_dict(),
         classes=tuple("abcdefg"),
-        mean=(0.5,) * 3,
-        std=(0.5,) * 3,
-        image_size=32,
+        preprocessing=Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3, size=32),
     )
     with pytest.raises(ValueError, match="has 7 outputs and cifar10-sample has 10 classes"):
         evaluate(one, dataset="cifar10-sample", data_dir=samples)
@@ -153,7 +154,7 @@ def test_other_classes_are_a_sentence(samples):
 
 
 def test_the_split_of_a_foreign_network_is_not_guessed():
-    foreign = replace(load_model("resnet20-cifar10"), recipe={})
+    foreign = replace(load_checkpoint("resnet20-cifar10"), recipe={})
     with pytest.raises(ValueError, match="not known which images its training set aside"):
         evaluate(foreign, split="val", dataset="cifar10-sample")
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from resnetlab.compute.execution import Execution
-from resnetlab.data.dataset import load_dataset
+from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.images import normalize
 from resnetlab.inference.predictor import (
     Prediction,
@@ -21,7 +21,7 @@ from resnetlab.inference.predictor import (
     to_json,
 )
 from resnetlab.models.resnet import create_model
-from resnetlab.runs import Checkpoint
+from resnetlab.weights.checkpoint import Checkpoint
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 DATASETS = ("cifar10-sample", "fashion-mnist-sample")
@@ -35,17 +35,16 @@ def checkpoint(name="cifar10-sample"):
     """An untrained network whose answers differ between images."""
     torch.manual_seed(0)
     dataset = sample(name)
-    model = create_model("resnet20", in_channels=dataset.channels)
+    model = create_model("resnet20", in_channels=dataset.preprocessing.channels)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1
-    model(normalize(dataset.images, dataset.mean, dataset.std))  # sets the running statistics
+    model(normalize(dataset.images, dataset.preprocessing))  # sets the running statistics
     return Checkpoint(
-        model=model.eval(),
+        architecture=model.architecture,
+        weights=model.state_dict(),
         classes=dataset.classes,
-        mean=dataset.mean,
-        std=dataset.std,
-        image_size=dataset.image_size,
+        preprocessing=dataset.preprocessing,
         dataset=name,
     )
 
@@ -68,7 +67,7 @@ def test_files_give_the_pixels_and_logits_of_what_is_stored(name, tmp_path):
     pixels = torch.stack([predictor.read(path) for path in paths])
     assert torch.equal(pixels, dataset.images[:7])
     with torch.no_grad():
-        plain = network.model(normalize(dataset.images[:7], dataset.mean, dataset.std))
+        plain = network.build()(normalize(dataset.images[:7], dataset.preprocessing))
     torch.testing.assert_close(predictor.logits(pixels), plain, rtol=1e-4, atol=1e-5)
 
     percent = 100 * plain.double().softmax(1)
@@ -230,11 +229,11 @@ def test_fast_execution_changes_the_numbers_little(tmp_path):
 
 def test_the_checkpoint_that_is_given_stays_as_it_is():
     network = checkpoint()
-    before = {key: value.clone() for key, value in network.model.state_dict().items()}
+    before = {key: value.clone() for key, value in network.weights.items()}
     Predictor(network, execution="bf16,channels_last").logits(sample().images[:2])
-    after = network.model.state_dict()
+    after = network.weights
     assert all(torch.equal(after[key], value) for key, value in before.items())
-    assert network.model.conv1.weight.is_contiguous()
+    assert network.weights["conv1.weight"].is_contiguous()
 
 
 RESULTS = [

@@ -13,6 +13,7 @@ from resnetlab.inference.prepare import (
     ready_for_inference,
 )
 from resnetlab.models.resnet import create_model
+from resnetlab.preprocessing import Preprocessing
 
 # Batch norms that stay: those after an addition, and after the stem of ResNet-D, a sequence.
 NETWORKS = [
@@ -42,13 +43,16 @@ def trained(name, **fields):
     return model.eval()
 
 
+PREPROCESSING = Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3, size=64)
+
+
 def pixels(n=4, size=64):
     generator = torch.Generator().manual_seed(0)
     return torch.randint(256, (n, 3, size, size), dtype=torch.uint8, generator=generator)
 
 
 def logits(model, execution=PLAIN):
-    return compute_logits(model, pixels(), mean=(0.5,) * 3, std=(0.25,) * 3, execution=execution)
+    return compute_logits(model, pixels(), PREPROCESSING, execution=execution)
 
 
 @pytest.mark.parametrize(("name", "fields", "left"), NETWORKS)
@@ -140,5 +144,6 @@ def test_test_time_augmentation_averages_the_views(tta):
         "flip": with_mirror(x[:, 0]),
         "flip-shift": with_mirror(x[:, 0]) / 2 + (with_mirror(before) + with_mirror(after)) / 4,
     }[tta]
-    given = compute_logits(Corner(), images, mean=(0,) * 3, std=(1,) * 3, execution=PLAIN, tta=tta)
+    raw = Preprocessing(mean=(0,) * 3, std=(1,) * 3, size=8)
+    given = compute_logits(Corner(), images, raw, execution=PLAIN, tta=tta)
     torch.testing.assert_close(given, wanted)

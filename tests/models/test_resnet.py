@@ -247,7 +247,7 @@ def test_1202_layers_train_a_step_in_under_2_gb() -> None:
     code = """
 import torch, torch.nn.functional as F
 from resnetlab import create_model
-from resnetlab.compute.execution import PLAIN, peak_memory_mb
+from resnetlab.compute.machine import peak_memory_mb
 torch.set_num_threads(1)
 model = create_model("resnet1202")
 loss = F.cross_entropy(model(torch.randn(2, 3, 32, 32)), torch.tensor([1, 2]))

@@ -7,14 +7,14 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from resnetlab.data.dataset import load_dataset
+from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.images import normalize
 from resnetlab.evaluation.evaluate import logit_batches
 from resnetlab.models.resnet import create_model
 from resnetlab.plots import images
 from resnetlab.plots.images import plot_predictions, plot_samples, visualize
 from resnetlab.plots.style import BLUE, VERMILLION
-from resnetlab.runs import Checkpoint, load_model
+from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 
@@ -32,13 +32,14 @@ def test_samples_have_a_named_row_for_each_class(
     (axes,) = drawn[0].axes
     assert [label.get_text() for label in axes.get_yticklabels()] == list(dataset.classes)
     picture = axes.get_images()[0].get_array()
-    size, gap = dataset.image_size, max(1, dataset.image_size // 16)
+    size = dataset.preprocessing.size
+    gap = max(1, size // 16)
     assert picture.shape == (10 * (size + gap), 4 * (size + gap), 3)
     # The first image of row i is, pixel for pixel, one of the images of class i.
     for i, top in enumerate(range(0, picture.shape[0], size + gap)):
         shown = torch.from_numpy(np.array(picture[top : top + size, :size])).permute(2, 0, 1)
         of_class = dataset.images[dataset.labels == i]
-        assert (of_class == shown[: dataset.channels]).flatten(1).all(1).any()
+        assert (of_class == shown[: dataset.preprocessing.channels]).flatten(1).all(1).any()
         assert abs(axes.get_yticks()[i] - (top + size / 2)) <= gap
     assert_readable(drawn[0])
 
@@ -121,13 +122,12 @@ def run(tmp_path):
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1
-    model(normalize(dataset.images, dataset.mean, dataset.std))  # sets the running statistics
+    model(normalize(dataset.images, dataset.preprocessing))  # sets the running statistics
     Checkpoint(
-        model=model.eval(),
+        architecture=model.architecture,
+        weights=model.state_dict(),
         classes=dataset.classes,
-        mean=dataset.mean,
-        std=dataset.std,
-        image_size=32,
+        preprocessing=dataset.preprocessing,
         dataset=dataset.name,
         recipe={"model": "resnet20", "val_size": 50},
     ).save(tmp_path / "run" / "best.pt")
@@ -135,7 +135,7 @@ def run(tmp_path):
 
 
 def test_visualize_draws_what_it_is_asked_for_and_the_same_again(run, drawn, assert_png):
-    network, dataset = load_model(run).model, sample()
+    network, dataset = load_checkpoint(run).build(), sample()
     (logits, labels) = next(logit_batches(network, dataset, batch_size=100))
     right = int((logits.argmax(1) == labels).sum())
     assert 0 < right < 100

@@ -10,10 +10,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from resnetlab import runs
 from resnetlab.compute.machine import compiler
 from resnetlab.evaluation.evaluate import evaluate
-from resnetlab.training.loop import resume
+from resnetlab.runs import Run
+from resnetlab.training.job import resume
+from resnetlab.weights.checkpoint import load_checkpoint
 
 AVERAGED = {"optimizer": "muon", "ema_decay": 0.8, "accumulate": 2, "cutmix": 1.0, "clip_norm": 5.0}
 
@@ -28,7 +29,7 @@ def test_the_best_epoch_is_kept_by_validation_alone(tiny):
     training = tiny.train(epochs=6, lr=0.3)
     best = max(training.history, key=lambda line: (line["val_top1"], -line["val_loss"]))
     assert best is not training.history[-1], "choose a recipe whose last epoch is not the best"
-    assert runs.load_model(training.run).metrics == best
+    assert load_checkpoint(training.run).metrics == best
     again = evaluate(training.run, split="val")
     assert (again.top1, again.n) == (best["val_top1"], 100)
     assert again.loss == pytest.approx(best["val_loss"], rel=1e-5)
@@ -86,15 +87,15 @@ def test_a_run_killed_at_any_file_can_be_resumed(tiny, tmp_path, monkeypatch, fi
 
 
 def test_tensorboard_has_a_file_for_each_start_and_no_step_twice(tiny, tmp_path, monkeypatch):
-    save = runs.save
+    write_last = Run.write_last
 
-    def deadly_save(values, path):
+    def deadly_write(run, values):
         if values["step"] == 6:  # the second epoch has been told, and must be done again
             raise Killed
-        save(values, path)
+        write_last(run, values)
 
     with monkeypatch.context() as context:
-        context.setattr(runs, "save", deadly_save)
+        context.setattr(Run, "write_last", deadly_write)
         with pytest.raises(Killed):
             tiny.train(epochs=3)
     time.sleep(1.01)  # the files are read in the order of their seconds
@@ -158,7 +159,7 @@ def test_a_damaged_file_is_named_with_a_remedy(tiny, tmp_path, name, content):
 
 def test_a_single_wrong_bit_is_noticed(tiny, tmp_path):
     path = tiny.interrupted() / "last.pt"
-    weight = runs.load(path)["model"]["fc.weight"].numpy().tobytes()
+    weight = Run(path.parent).last["model"]["fc.weight"].numpy().tobytes()
     content = bytearray(path.read_bytes())
     content[content.index(weight) + 5] ^= 1
     path.write_bytes(content)
@@ -198,12 +199,12 @@ def test_recipes_run(tiny, changes):
     training = tiny.train(**changes)
     assert [line["epoch"] for line in training.history] == [1, 2]
     assert all(math.isfinite(line["val_loss"]) for line in training.history)
-    checkpoint = runs.load_model(training.run)
-    assert all(bool(value.isfinite().all()) for value in checkpoint.model.state_dict().values())
+    checkpoint = load_checkpoint(training.run)
+    assert all(bool(value.isfinite().all()) for value in checkpoint.weights.values())
     if changes.get("dataset") == "fashion-mnist-sample":
         assert checkpoint.architecture.in_channels == 1
-        assert checkpoint.mean == pytest.approx((0.28604060,))
-    assert checkpoint.image_size == changes.get(
+        assert checkpoint.preprocessing.mean == pytest.approx((0.28604060,))
+    assert checkpoint.preprocessing.size == changes.get(
         "image_size", 32 if checkpoint.architecture.in_channels == 3 else 28
     )
 
@@ -212,10 +213,10 @@ def test_without_validation_the_last_weights_are_kept(tiny):
     training = tiny.train(val_size=0)
     assert [line["val_top1"] for line in training.history] == [None, None]
     assert [line["step"] for line in training.history] == [4, 8]  # 300 images
-    checkpoint = runs.load_model(training.run)
+    checkpoint = load_checkpoint(training.run)
     assert checkpoint.metrics["epoch"] == 2
-    last = runs.load(training.run / "last.pt")["model"]
-    assert all(torch.equal(value, last[k]) for k, value in checkpoint.model.state_dict().items())
+    last = Run(training.run).last["model"]
+    assert all(torch.equal(value, last[k]) for k, value in checkpoint.weights.items())
     with pytest.raises(ValueError, match="set no images of cifar10-sample aside; take"):
         evaluate(training.run, split="val")
 
@@ -236,12 +237,15 @@ def test_compiled_training(tiny):
     training = tiny.train(execution="compile", **small)
     plain = tiny.train("plain", **small)
     assert training.history[0]["train_loss"] == pytest.approx(plain.history[0]["train_loss"], 1e-3)
-    assert not any("_orig_mod" in name for name in runs.load(training.run / "best.pt")["model"])
+    assert not any(
+        "_orig_mod" in name
+        for name in torch.load(training.run / "best.pt", weights_only=True)["model"]
+    )
 
 
 def test_a_diverged_training_says_so_and_keeps_what_was_good(tiny, tmp_path):
     with pytest.raises(
-        ValueError, match=r"the loss is not finite in epoch \d.*lower --lr"
+        ValueError, match=r"the loss is not finite in epoch \d.*lower `lr`"
     ) as error:
         tiny.train(lr=1e20, warmup_epochs=0, epochs=20)
     assert "\n" not in str(error.value)
@@ -259,13 +263,13 @@ def test_a_diverged_training_says_so_and_keeps_what_was_good(tiny, tmp_path):
             {"model_overrides": {"num_classes": 7}},
             "num_classes 7 and cifar10-sample has 10",
         ),
-        ({"val_size": 300}, "--val-size 300 does not fit 300 training images"),
+        ({"val_size": 300}, "`val_size` 300 does not fit 300 training images"),
         ({"mean": (0.5,), "std": (0.5,)}, "have 1 channels and cifar10-sample has 3"),
         (
             {"model": "fast_resnet8", "model_overrides": {}, "early_share": 0.5, "early_size": 1},
-            "early_size 1: images of 1 x 1",
+            "`early_size` 1: images of 1 x 1",
         ),
-        ({"crop_mode": "reflect", "crop_padding": 32}, "crop_padding 32 cannot be reflected"),
+        ({"crop_mode": "reflect", "crop_padding": 32}, "`crop_padding` 32 cannot be reflected"),
         ({"data_dir": "/nowhere"}, "/nowhere holds no CIFAR-10"),
         ({"execution": "bf61"}, "no word 'bf61'"),
         ({"epochs": 1, "warmup_epochs": 1}, "warmup_epochs 1 must be less than epochs 1; change"),
@@ -284,7 +288,7 @@ def test_a_training_that_cannot_begin_leaves_no_run(tiny, tmp_path):
     for _ in range(2):
         with pytest.raises(ValueError, match="torch finds no GPU here"):
             tiny.train(execution="cuda")
-    assert not list((tmp_path / "run").iterdir())
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_data_folder_is_found_from_anywhere(tiny, samples, tmp_path, monkeypatch):
@@ -300,5 +304,5 @@ def test_a_second_result_with_test_time_augmentation(tiny):
     assert result["top1"] == training.test.top1
     assert result["with_tta"] == evaluate(training.run, tta="flip-shift").to_dict()
     assert training.test_tta.loss != training.test.loss
-    with pytest.raises(ValueError, match="--tta must be none, flip or flip-shift"):
+    with pytest.raises(ValueError, match="`tta` must be none, flip or flip-shift"):
         evaluate(training.run, tta="mirror")

@@ -5,9 +5,11 @@ import torch
 
 from resnetlab.benchmark import random_dataset
 from resnetlab.compute.execution import Execution
+from resnetlab.errors import UserError
 from resnetlab.models.architecture import get_architecture
-from resnetlab.recipes.table import RECIPES, get_recipe
+from resnetlab.recipes.table import get_recipe
 from resnetlab.training import probe
+from resnetlab.training.plan import make_plan
 
 SMALL = get_architecture("resnet20", depths=(1,), widths=(16,))
 FACTORS = {"bf16": 2.0, "channels_last": 1.5, "fused": 1.3, "winograd": 1.2, "compile": 1.1}
@@ -23,12 +25,13 @@ def machine(monkeypatch, tmp_path):
             self.broken = None
             self.without_compiler = False
 
-        def measure(self, execution, _recipe, _architecture, _data, batch_size):
+        def measure(self, plan, batch_size):
+            execution = plan.execution
             self.batch_sizes.add(batch_size)
             if execution.mode == self.broken == "compile":
                 raise RuntimeError("backend='inductor' raised\nand told all about it")
             if execution.mode == self.broken:
-                raise ValueError(f"execution {self.broken}: g++ failed (reason); take eager.")
+                raise UserError(f"execution {self.broken}: g++ failed (reason); take eager.")
             self.measured.append(str(execution))
             rate = 100.0
             for word in str(execution).split(","):
@@ -37,17 +40,14 @@ def machine(monkeypatch, tmp_path):
 
         def choose(self, processes=1, **changes):
             self.measured, self.said, self.batch_sizes = [], [], set()
-            recipe = get_recipe(RECIPES["smoke"], **changes)
-            data = random_dataset(SMALL, 8, 64)
-            return probe.choose_execution(
-                recipe, SMALL, data, processes=processes, report=self.said.append
-            )
+            overrides = {"depths": (1,), "widths": (16,)}
+            recipe = get_recipe("smoke", **{"model_overrides": overrides} | changes)
+            plan = make_plan(recipe, random_dataset(SMALL, 8, 64))
+            return probe.choose_execution(plan, processes=processes, report=self.said.append)
 
         def compiled(self, name):
             if self.without_compiler:
-                raise ValueError(
-                    f"execution {name} needs a C++ compiler (Debian: apt install g++)."
-                )
+                raise UserError(f"execution {name} needs a C++ compiler (Debian: apt install g++).")
 
         def compiler(self):
             return None if self.without_compiler else "g++"
@@ -77,9 +77,9 @@ def test_the_fastest_is_chosen_and_said_in_a_line(machine):
 def test_the_best_are_measured_twice_in_case_something_else_ran_beside_one(machine):
     measure, calls = machine.measure, []
 
-    def disturbed(execution, *arguments):
-        calls.append(execution.mode)
-        rate = measure(execution, *arguments)
+    def disturbed(plan, batch_size):
+        calls.append(plan.execution.mode)
+        rate = measure(plan, batch_size)
         return rate / 2 if calls == [*["eager"] * 4, "fused"] else rate
 
     probe._measure = disturbed  # the fixture puts the original back

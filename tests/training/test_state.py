@@ -1,16 +1,26 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from resnetlab.compute.execution import PLAIN
+from resnetlab.benchmark.samples import random_dataset
 from resnetlab.models.architecture import get_architecture
-from resnetlab.recipes.table import RECIPES, get_recipe
+from resnetlab.recipes.table import get_recipe
+from resnetlab.runs import Run
+from resnetlab.training.plan import make_plan
 from resnetlab.training.state import State
 
 SMALL = get_architecture("resnet20", depths=(1, 1, 1), widths=(4, 8, 8))
 
 
+def plan(record=SMALL, **changes):
+    overrides = {name: getattr(record, name) for name in ("depths", "widths")}
+    recipe = get_recipe("smoke", model_overrides=overrides, execution="plain", **changes)
+    return make_plan(recipe, random_dataset(record, 32, 192))
+
+
 def create(**changes):
-    return State.create(get_recipe(RECIPES["smoke"], **changes), SMALL, PLAIN, steps=3)
+    return State.create(plan(**changes))
 
 
 def weights(model):
@@ -67,9 +77,9 @@ def test_what_is_saved_comes_back(tmp_path, decay):
     state.schedule.step()
     state.step, state.seconds, state.history = 7, 1.5, [{"epoch": 1, "val_loss": None}]
     state.sums += torch.tensor([1.5, 2, 3])
-    state.save(tmp_path / "last.pt")
+    state.save(Run(tmp_path))
     other = create(ema_decay=decay, seed=9)
-    other.load(tmp_path / "last.pt")
+    other.load(Run(tmp_path))
     assert torch.equal(weights(other.model), weights(state.model))
     assert torch.equal(weights(other.evaluated), weights(state.evaluated))
     assert (other.step, other.seconds, other.history) == (7, 1.5, state.history)
@@ -82,11 +92,12 @@ def test_what_is_saved_comes_back(tmp_path, decay):
 
 def test_a_whitening_stem_is_set_from_the_images():
     record = get_architecture("fast_resnet8", widths=(8, 8, 8))
-    images = torch.rand(10, 3, 9, 9)
-    recipe = RECIPES["smoke"]
-    one = State.create(recipe, record, PLAIN, 3, images=images).model.conv1.weight
-    two = State.create(recipe, record, PLAIN, 3, images=images.square()).model.conv1.weight
-    assert not torch.equal(one, two)
+    one = plan(record, model="fast_resnet8")
+    images = one.data.batch(torch.arange(100))[0]
+    other = replace(one.data, images=images // 2, labels=one.data.labels[:100])
+    two = make_plan(one.recipe, other)
+    filters = [State.create(each).model.conv1.weight for each in (one, two)]
+    assert not torch.equal(*filters)
     # it is no parameter that is trained, by Muon or by weight decay
-    optimizer = State.create(get_recipe(recipe, optimizer="muon"), record, PLAIN, 3).optimizer
+    optimizer = State.create(plan(record, model="fast_resnet8", optimizer="muon")).optimizer
     assert all(p.requires_grad for group in optimizer.param_groups for p in group["params"])

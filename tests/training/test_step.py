@@ -2,14 +2,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from resnetlab.compute.execution import PLAIN
-from resnetlab.data.dataset import load_dataset
-from resnetlab.models.architecture import get_architecture
+from resnetlab.data.catalogue import load_dataset
 from resnetlab.recipes.table import RECIPES, get_recipe
+from resnetlab.training.plan import make_plan
 from resnetlab.training.state import State
-from resnetlab.training.step import early_steps, make_batch, train_step
+from resnetlab.training.step import make_batch, train_step
 
-NARROW = get_architecture("resnet20", widths=(4, 8, 8))
+NARROW = {"widths": (4, 8, 8)}
+
+
+def plan(samples, **changes):
+    recipe = get_recipe("smoke", model_overrides=NARROW, execution="plain", **changes)
+    data = load_dataset("cifar10-sample", "train", data_dir=samples, val_size=0)
+    return make_plan(recipe, data)
 
 
 def step_once(accumulate, samples, **changes):
@@ -17,12 +22,11 @@ def step_once(accumulate, samples, **changes):
 
     In training mode batch norm sees the parts one by one, and they would rightly differ.
     """
-    recipe = get_recipe(RECIPES["smoke"], accumulate=accumulate, batch_size=12, **changes)
-    state = State.create(recipe, NARROW, PLAIN, 1)
+    step = plan(samples, accumulate=accumulate, batch_size=12, **changes)
+    state = State.create(step)
     state.model.eval()
-    data = load_dataset("cifar10-sample", "train", data_dir=samples, val_size=0)
-    images, labels = data.batch(torch.arange(12))
-    sums = train_step(state, state.model, images.float() / 128 - 1, labels, recipe, PLAIN)
+    images, labels = step.data.batch(torch.arange(12))
+    sums = train_step(step, state, state.model, images.float() / 128 - 1, labels)
     return state, sums
 
 
@@ -33,7 +37,7 @@ def test_a_batch_in_parts_is_the_same_batch(accumulate, samples):
     torch.testing.assert_close(sums, whole_sums)
     assert sums[2] == 12
     assert whole.model.conv1.weight.grad is None
-    start = State.create(RECIPES["smoke"], NARROW, PLAIN, 1).model
+    start = State.create(plan(samples)).model
     for one, two, before in zip(
         whole.model.parameters(), parts.model.parameters(), start.parameters(), strict=True
     ):
@@ -45,7 +49,7 @@ def test_clip_norm_bounds_the_gradient(samples):
     overrides = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "warmup_epochs": 0}
     free, _ = step_once(1, samples, **overrides)
     clipped, _ = step_once(1, samples, clip_norm=0.01, **overrides)
-    start = State.create(RECIPES["smoke"], NARROW, PLAIN, 1).model
+    start = State.create(plan(samples)).model
 
     def moved(state):
         pairs = zip(state.model.parameters(), start.parameters(), strict=True)
@@ -59,14 +63,13 @@ def test_clip_norm_bounds_the_gradient(samples):
 def test_images_are_small_in_the_early_steps(samples):
     data = load_dataset("cifar10-sample", "train", data_dir=samples, val_size=0)
     batch_size = len(data) // 4  # four steps an epoch
-    recipe = get_recipe(
-        "smoke", epochs=3, batch_size=batch_size, early_size=20, early_share=0.5, warmup_epochs=0
-    )
-    assert early_steps(recipe, 4) == 6
+    changes = {"epochs": 3, "batch_size": batch_size, "early_share": 0.5, "warmup_epochs": 0}
+    early = plan(samples, early_size=20, **changes)
+    assert (early.steps_per_epoch, early.total_steps, early.early_steps) == (4, 12, 6)
     sizes = [
-        make_batch(data, torch.arange(8), recipe, PLAIN, epoch=epoch, step=step)[0].shape[2:]
+        make_batch(early, torch.arange(8), epoch=epoch, step=step)[0].shape[2:]
         for epoch in range(3)
         for step in range(4)
     ]
     assert sizes == [(20, 20)] * 6 + [(32, 32)] * 6
-    assert early_steps(get_recipe(recipe, early_size=None), 4) == 0
+    assert plan(samples, early_size=None, **changes).early_steps == 0

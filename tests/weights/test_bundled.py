@@ -6,13 +6,13 @@ import pytest
 
 from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.files import cache_home
-from resnetlab.runs import load_model
+from resnetlab.weights.checkpoint import load_checkpoint
 from resnetlab.weights.locate import BUNDLED, bundled_names
 
 
 @pytest.mark.parametrize("name", bundled_names())
 def test_a_card_tells_the_network_and_its_training(name: str) -> None:
-    checkpoint = load_model(name)
+    checkpoint = load_checkpoint(name)
     assert checkpoint.dataset == "cifar10"
     assert len(checkpoint.classes) == checkpoint.architecture.num_classes
     assert not checkpoint.guessed

@@ -26,16 +26,11 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from resnetlab.models.architecture import ARCHITECTURES, Architecture, get_architecture
 from resnetlab.models.resnet import ResNet, create_model
-from resnetlab.weights import foreign, locate
-from resnetlab.weights.checkpoint import (
-    IMAGENET,
-    OFTEN_CIFAR10,
-    export_state_dict,
-    load_weights,
-    read_weights,
-    save_weights,
-)
+from resnetlab.preprocessing import Preprocessing
+from resnetlab.weights import foreign, hub, locate
+from resnetlab.weights.checkpoint import IMAGENET, OFTEN_CIFAR10, load_checkpoint, load_weights
 from resnetlab.weights.recognition import read_architecture
+from resnetlab.weights.save import export_state_dict, save_weights
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TORCHVISION = [n for n in ARCHITECTURES if n in torchvision.models.list_models()]
@@ -160,12 +155,14 @@ def test_what_is_no_resnet_is_refused():
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d"])
 def test_torchvision_state_dict_computes_the_same(name, tmp_path):
     theirs = shuffled(torchvision.models.get_model(name))
-    weights = read_weights(save(theirs.state_dict(), tmp_path / "x.pth"))
+    weights = load_checkpoint(save(theirs.state_dict(), tmp_path / "x.pth"))
     assert_same_outputs(weights.build(), theirs, 65)
-    assert list(weights.state) == list(theirs.state_dict())
+    assert list(weights.weights) == list(theirs.state_dict())
     assert name in weights.origin
     assert "1000 classes, 3 input channels" in weights.origin
-    assert (weights.mean, weights.std, weights.image_size) == (*IMAGENET, 224)
+    assert weights.preprocessing == Preprocessing(
+        mean=IMAGENET[0], std=IMAGENET[1], size=224, resize=256
+    )
     assert any("v1.5" in note for note in weights.notes) == (name != "resnet18")
 
 
@@ -182,7 +179,7 @@ def test_torchvision_state_dict_computes_the_same(name, tmp_path):
 def test_timm_state_dict_computes_the_same(name, ours, tmp_path):
     theirs = shuffled(timm.create_model(name, num_classes=7))
     safetensors.torch.save_file(theirs.state_dict(), tmp_path / "model.safetensors")
-    weights = read_weights(tmp_path / "model.safetensors")
+    weights = load_checkpoint(tmp_path / "model.safetensors")
     assert_same_outputs(weights.build(), theirs, 65)
     expected = (
         get_architecture(ours, num_classes=7)
@@ -190,7 +187,7 @@ def test_timm_state_dict_computes_the_same(name, ours, tmp_path):
         else get_architecture("resnet50", stem="deep", num_classes=7)
     )
     assert weights.architecture == expected
-    assert weights.mean is None
+    assert weights.guessed >= {"preprocessing"}
     assert any("normalisation" in note for note in weights.notes)
 
 
@@ -198,7 +195,7 @@ def test_timm_networks_of_other_kinds_are_refused(tmp_path):
     for name in ("resnet50t", "seresnet18", "resnet50_gn"):
         path = save(timm.create_model(name).state_dict(), tmp_path / "x.pth")
         with pytest.raises(ValueError, match=r"nothing was loaded|no ResNet"):
-            read_weights(path)
+            load_checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +218,7 @@ def test_wrapped_models_are_unwrapped(wrap, container, origin, note, tmp_path):
     content = wrap(model).state_dict()
     if container:
         content = {container: content, "epoch": 3, "best_acc": 0.9, "optimizer": {"state": {}}}
-    weights = read_weights(save(content, tmp_path / "x.pt"))
+    weights = load_checkpoint(save(content, tmp_path / "x.pt"))
     assert weights.architecture == model.architecture
     assert_same_outputs(weights.build(), model)
     assert weights.origin.startswith(origin)
@@ -230,8 +227,8 @@ def test_wrapped_models_are_unwrapped(wrap, container, origin, note, tmp_path):
 
 def test_half_precision_becomes_fp32(tmp_path):
     for kind in (torch.float16, torch.bfloat16):
-        weights = read_weights(save(small().to(kind).state_dict(), tmp_path / "x.pth"))
-        floats = [v for v in weights.state.values() if v.is_floating_point()]
+        weights = load_checkpoint(save(small().to(kind).state_dict(), tmp_path / "x.pth"))
+        floats = [v for v in weights.weights.values() if v.is_floating_point()]
         assert {v.dtype for v in floats} == {torch.float32}
         assert str(kind) in "\n".join(weights.notes)
 
@@ -297,11 +294,12 @@ def test_pickle_of_2018_with_option_a(tmp_path, monkeypatch):
     state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     content = {"state_dict": state, "best_prec1": 91.73}
     path = save(content, tmp_path / "resnet20.th", _use_new_zipfile_serialization=False)
-    weights = read_weights(path)
+    weights = load_checkpoint(path)
     assert weights.origin == (
         "DataParallel checkpoint, CIFAR resnet20, shortcut A, 10 classes, 3 input channels"
     )
-    assert (weights.mean, weights.std, weights.image_size) == (*IMAGENET, 32)
+    assert weights.preprocessing == Preprocessing(mean=IMAGENET[0], std=IMAGENET[1], size=32)
+    assert weights.guessed == {"classes"}
     text = "\n".join(weights.notes)
     for words in ("best_prec1", "19 num_batches_tracked", "module.linear.weight", "plain net"):
         assert words in text
@@ -314,15 +312,17 @@ def test_pickle_of_2018_with_option_a(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("depths", "expansion"), [((2, 2, 2, 2), 1), ((1, 2, 1, 1), 4)])
 def test_cifar_project_with_option_b(depths, expansion, tmp_path):
     theirs = shuffled(TheirNet(depths, (16, 32, 64, 128), "B", expansion))
-    weights = read_weights(save({"net": theirs.state_dict(), "acc": 95.0}, tmp_path / "ckpt.pth"))
+    weights = load_checkpoint(
+        save({"net": theirs.state_dict(), "acc": 95.0}, tmp_path / "ckpt.pth")
+    )
     assert_same_outputs(weights.build(), theirs, 32)
     assert (weights.architecture.stem, weights.architecture.shortcut) == ("cifar", "B")
-    assert weights.mean is None
+    assert weights.guessed >= {"preprocessing"}
 
 
 def test_cifar_network_with_our_keys_has_the_usual_normalisation(tmp_path):
-    weights = read_weights(save(small(shortcut="B").state_dict(), tmp_path / "x.pt"))
-    assert (weights.mean, weights.std) == OFTEN_CIFAR10
+    weights = load_checkpoint(save(small(shortcut="B").state_dict(), tmp_path / "x.pt"))
+    assert (weights.preprocessing.mean, weights.preprocessing.std) == OFTEN_CIFAR10
     assert any("assumed" in note for note in weights.notes)
 
 
@@ -370,7 +370,7 @@ def test_a_file_that_runs_code_is_refused_and_does_not_run(zipped, tmp_path):
     content = {"state_dict": small().state_dict(), "trap": trap}
     path = save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match=r"x\.pth is refused.*mkdir.*can run code"):
-        read_weights(path)
+        load_checkpoint(path)
     assert not (tmp_path / "ran").exists()
     torch.load(path, weights_only=False)
     assert (tmp_path / "ran").exists()  # the trap was a real one
@@ -379,15 +379,15 @@ def test_a_file_that_runs_code_is_refused_and_does_not_run(zipped, tmp_path):
 def test_other_pickles_are_refused_with_the_way_to_convert(tmp_path):
     whole = save(small(), tmp_path / "whole.pt")
     with pytest.raises(ValueError, match=r"refused.*resnet\.ResNet.*state_dict\(\)"):
-        read_weights(whole)
+        load_checkpoint(whole)
     bare = tmp_path / "bare.pkl"
     bare.write_bytes(pickle.dumps({"a": np.ones(3)}))
     with pytest.raises(ValueError, match=r"bare\.pkl"):
-        read_weights(bare)
+        load_checkpoint(bare)
     with pytest.raises(ValueError, match="no tensors by name"):
-        read_weights(save({"epoch": 3, "state_dict": {}}, tmp_path / "x.pt"))
+        load_checkpoint(save({"epoch": 3, "state_dict": {}}, tmp_path / "x.pt"))
     with pytest.raises(ValueError, match="no tensors by name"):
-        read_weights(save([torch.ones(3)], tmp_path / "x.pt"))
+        load_checkpoint(save([torch.ones(3)], tmp_path / "x.pt"))
 
 
 def _truncated(path: Path) -> bytes:
@@ -414,7 +414,7 @@ def test_damaged_files_are_named(tmp_path):
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=name.replace(".", r"\.")):
-            read_weights(tmp_path / name)
+            load_checkpoint(tmp_path / name)
 
 
 def test_nothing_is_half_loaded(tmp_path):
@@ -432,9 +432,9 @@ def test_nothing_is_half_loaded(tmp_path):
     with pytest.raises(ValueError, match=faults):
         load_weights(model, path)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-    weights = read_weights(path, allow_mismatch=True)
+    weights = load_checkpoint(path, allow_mismatch=True)
     assert any("layer3.1.bn1.bias" in note and "freshly" in note for note in weights.notes)
-    assert torch.equal(weights.state["layer3.1.bn1.bias"], torch.zeros(64))
+    assert torch.equal(weights.weights["layer3.1.bn1.bias"], torch.zeros(64))
     assert weights.build().architecture == model.architecture
 
 
@@ -442,21 +442,21 @@ def test_several_networks_and_double_names_are_refused(tmp_path):
     state = small().state_dict()
     two = {f"{prefix}.{k}": v for prefix in ("student", "teacher") for k, v in state.items()}
     with pytest.raises(ValueError, match=r"2 networks in it, named 'student\.', 'teacher\.'"):
-        read_weights(save(two, tmp_path / "x.pt"))
+        load_checkpoint(save(two, tmp_path / "x.pt"))
     with pytest.raises(
         ValueError, match=r"bn1.weight and norm1.weight both claim to be bn1.weight"
     ):
         recognize({**state, "norm1.weight": state["bn1.weight"]})
     path = save({**state, "linear.weight": state["fc.weight"]}, tmp_path / "x.pt")
     with pytest.raises(ValueError, match=r"1 unexpected \(linear.weight\)"):
-        read_weights(path)
+        load_checkpoint(path)
 
 
 def test_backbone_without_a_head(tmp_path):
     state = {k: v for k, v in small(shortcut="B").state_dict().items() if not k.startswith("fc.")}
     path = save(state, tmp_path / "x.pt")
     with pytest.raises(ValueError, match=r"2 missing \(fc.weight, fc.bias\)"):
-        read_weights(path)
+        load_checkpoint(path)
     model = load_weights(small(shortcut="B", num_classes=4), path, allow_mismatch=True)
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
     assert torch.equal(model.state_dict()["conv1.weight"], state["conv1.weight"])
@@ -470,17 +470,18 @@ def test_round_trip_carries_everything(ending, tmp_path):
     model = shuffled(create_model("preresnet164", in_channels=1, stride_on="3x3"))
     card = {
         "classes": [f"class {i}" for i in range(10)],
-        "mean": [0.286],
-        "std": [0.353],
-        "image_size": 28,
+        "preprocessing": Preprocessing(mean=(0.286,), std=(0.353,), size=28, crop="letterbox"),
+        "temperature": 1.25,
         "dataset": "fashion-mnist",
     }
     path = save_weights(model, tmp_path / f"x{ending}", **card)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
-    weights = read_weights(path)
+    weights = load_checkpoint(path)
     assert weights.architecture == model.architecture
     assert list(weights.classes) == card["classes"]
-    assert (weights.mean, weights.std, weights.image_size) == ((0.286,), (0.353,), 28)
+    assert weights.preprocessing == card["preprocessing"]
+    assert (weights.temperature, weights.dataset) == (1.25, "fashion-mnist")
+    assert not weights.guessed
     assert weights.notes in ((), ("taken from its entry 'model'",))
     assert_same_outputs(weights.build(), model, 28, channels=1)
     with pytest.raises(ValueError, match="stride_on 1x1"):
@@ -494,7 +495,7 @@ def test_saving_names_what_it_does_not_take(tmp_path):
         save_weights(small(), tmp_path / "x.bin")
     path = save_weights(small(), tmp_path / "x.pth", classes=["one"])
     with pytest.raises(ValueError, match="1 names of classes and 10 outputs"):
-        read_weights(path)
+        load_checkpoint(path)
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -503,23 +504,23 @@ def test_run_folder_and_bundled_name(tmp_path, monkeypatch):
     run = tmp_path / "my-run"
     run.mkdir()
     with pytest.raises(ValueError, match="without a best"):
-        read_weights(run)
+        load_checkpoint(run)
     best = {"model": model.state_dict(), "architecture": model.architecture.to_dict()}
     best |= {"classes": list("abcdefghij"), "mean": [0.5] * 3, "std": [0.2] * 3, "image_size": 32}
     save(best | {"dataset": "cifar10", "metrics": {"accuracy": 0.9}, "recipe": {}}, run / "best.pt")
     for source in (run, str(run), run / "best.pt"):
-        weights = read_weights(source)
+        weights = load_checkpoint(source)
         assert weights.architecture.shortcut == "none"  # recorded, where tensors cannot tell
         assert weights.classes == tuple("abcdefghij")
-    assert read_weights(run).origin.startswith("run my-run, CIFAR plain20")
+    assert load_checkpoint(run).origin.startswith("run my-run, CIFAR plain20")
 
     monkeypatch.setattr(locate, "BUNDLED", tmp_path)
     save_weights(model, tmp_path / "plain20-cifar10.safetensors")
     card = json.dumps({"mean": [0.1] * 3, "std": [1.0] * 3, "title": "plain"})
     (tmp_path / "plain20-cifar10.json").write_text(card)
-    assert read_weights("plain20-cifar10").mean == (0.1, 0.1, 0.1)
+    assert load_checkpoint("plain20-cifar10").preprocessing.mean == (0.1, 0.1, 0.1)
     with pytest.raises(ValueError, match=r"bundled: plain20-cifar10.*resnet50:DEFAULT"):
-        read_weights("resnet50")
+        load_checkpoint("resnet50")
 
 
 # Other numbers of classes and channels, other libraries' layouts ----------------------------------
@@ -537,7 +538,7 @@ def test_load_weights_adapts_when_asked_and_only_then(tmp_path):
         load_weights(target, path)
     assert load_weights(target, path, num_classes=7) is target
     assert torch.equal(target.state_dict()["conv1.weight"], source.state_dict()["conv1.weight"])
-    assert_same_outputs(load_weights(ResNet(SMALL), read_weights(path)), source)
+    assert_same_outputs(load_weights(ResNet(SMALL), load_checkpoint(path)), source)
     with pytest.raises(ValueError, match="shortcut B"):
         load_weights(small(shortcut="B"), path)
 
@@ -611,7 +612,7 @@ def no_network(monkeypatch, tmp_path):
 def test_offline_is_said_in_one_sentence_and_at_once(source, words):
     start = time.monotonic()
     with pytest.raises(ValueError, match=words) as error:
-        read_weights(source)
+        load_checkpoint(source)
     assert "\n" not in str(error.value)
     assert time.monotonic() - start < 5
 
@@ -625,12 +626,14 @@ def test_torchvision_weight_carries_its_classes_and_normalisation(monkeypatch, t
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    weights = read_weights("ResNet18_Weights.IMAGENET1K_V1")
+    weights = load_checkpoint("ResNet18_Weights.IMAGENET1K_V1")
     assert weights.origin.startswith("torchvision ResNet18_Weights.IMAGENET1K_V1, resnet18, ")
     assert weights.classes[0] == "tench"
-    assert (weights.mean, weights.std, weights.image_size) == (*IMAGENET, 224)
+    assert weights.preprocessing == Preprocessing(
+        mean=IMAGENET[0], std=IMAGENET[1], size=224, resize=256
+    )
     assert (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").is_file()
-    read_weights("resnet18:DEFAULT")  # from the cache
+    load_checkpoint("resnet18:DEFAULT")  # from the cache
 
 
 def test_hub_repository_carries_timm_configuration(monkeypatch, tmp_path):
@@ -639,14 +642,15 @@ def test_hub_repository_carries_timm_configuration(monkeypatch, tmp_path):
     config = {"architecture": "resnet18d", "pretrained_cfg": {"input_size": [3, 288, 288]}}
     config["pretrained_cfg"] |= {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(locate, "_reachable", lambda _: True)
+    monkeypatch.setattr(hub, "_reachable", lambda _: True)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda _, name, **__: tmp_path / name)
-    weights = read_weights("timm/resnet18d.x_in1k")
+    weights = load_checkpoint("timm/resnet18d.x_in1k")
     assert weights.origin.startswith("timm/resnet18d.x_in1k of the Hugging Face hub, resnet18d")
-    assert (weights.mean, weights.image_size) == ((0.5, 0.5, 0.5), 288)
+    assert (weights.preprocessing.mean, weights.preprocessing.size) == ((0.5, 0.5, 0.5), 288)
+    assert (weights.preprocessing.resize, weights.preprocessing.interpolation) == (329, "bicubic")
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnetaa50"}))
     with pytest.raises(ValueError, match="anti-aliased"):
-        read_weights("timm/resnetaa50.x")
+        load_checkpoint("timm/resnetaa50.x")
     (tmp_path / "config.json").write_text(json.dumps({"downsample_in_bottleneck": True}))
     with pytest.raises(ValueError, match="strides"):
-        read_weights("hf-hub:somebody/resnet-50")
+        load_checkpoint("hf-hub:somebody/resnet-50")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from resnetlab.models.resnet import create_model
 from resnetlab.weights import foreign, mindspore
-from resnetlab.weights.checkpoint import IMAGENET, read_weights
+from resnetlab.weights.checkpoint import IMAGENET, load_checkpoint
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -38,7 +38,7 @@ class Same(nn.Module):
 
 def test_mindspore_network_computes_the_same():
     outputs = np.load(FIXTURES / "mindspore_outputs.npz")
-    weights = read_weights(FIXTURES / "mindspore_zoo.ckpt")
+    weights = load_checkpoint(FIXTURES / "mindspore_zoo.ckpt")
     assert weights.origin.startswith("MindSpore checkpoint, bottleneck network of depths 1-2-1-1")
     model = weights.build()
     for size in (64, 65):
@@ -48,7 +48,7 @@ def test_mindspore_network_computes_the_same():
 
 def test_mindspore_same_padding_is_reported_and_agrees_at_32k_plus_1_pixels():
     outputs = np.load(FIXTURES / "mindspore_outputs.npz")
-    weights = read_weights(FIXTURES / "mindspore_tutorial.ckpt")
+    weights = load_checkpoint(FIXTURES / "mindspore_tutorial.ckpt")
     text = "\n".join(weights.notes)
     assert "32k+1 pixels (such as 225)" in text
     assert "of MindSpore's optimizer" in text
@@ -71,8 +71,8 @@ def test_mindspore_imagenet_network_gets_a_size_at_which_paddings_agree(tmp_path
     state = create_model("resnet18", widths=(4, 4, 4, 4)).state_dict()
     state["bn1.gamma"] = state.pop("bn1.weight")
     safetensors.torch.save_file(state, tmp_path / "x.safetensors")
-    weights = read_weights(tmp_path / "x.safetensors")
-    assert (weights.mean, weights.image_size) == (IMAGENET[0], 225)
+    weights = load_checkpoint(tmp_path / "x.safetensors")
+    assert (weights.preprocessing.mean, weights.preprocessing.size) == (IMAGENET[0], 225)
     assert weights.origin.startswith("MindSpore checkpoint")
 
 

@@ -18,11 +18,15 @@ from resnetlab.benchmark.samples import PHOTO, random_file
 from resnetlab.benchmark.timing import rate_fields, repeat, require_positive
 from resnetlab.compute.execution import Execution
 from resnetlab.data.augment import cutout, random_crop, random_flip
-from resnetlab.data.dataset import Dataset, load_dataset
+from resnetlab.data.catalogue import load_dataset
+from resnetlab.data.dataset import Dataset
 from resnetlab.data.images import normalize, read_image
+from resnetlab.preprocessing import Preprocessing
 from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import get_recipe
+from resnetlab.training.plan import make_plan
 from resnetlab.training.step import make_batch
+from resnetlab.weights.checkpoint import IMAGENET
 
 
 def benchmark_data(
@@ -62,6 +66,7 @@ def benchmark_data(
 def _batch_jobs(data: Dataset, recipe: Recipe, batch_size: int) -> dict[str, Callable[[], Any]]:
     """The parts of a training batch, each on its own, and the whole."""
     layout = Execution(layout="channels_last")
+    plan = make_plan(replace(recipe, execution="channels_last"), data)
     generator = torch.Generator().manual_seed(0)
     indices = torch.randint(len(data), (batch_size,), generator=generator)
     images, _ = data.batch(indices)
@@ -74,13 +79,11 @@ def _batch_jobs(data: Dataset, recipe: Recipe, batch_size: int) -> dict[str, Cal
         "pick a batch": pick,
         "crop": partial(random_crop, images, 4, generator),
         "flip": partial(random_flip, images, generator),
-        "cutout": partial(cutout, images, data.image_size // 2, generator),
+        "cutout": partial(cutout, images, data.preprocessing.size // 2, generator),
         "normalise": partial(
-            normalize, images, data.mean, data.std, memory_format=layout.memory_format
+            normalize, images, data.preprocessing, memory_format=layout.memory_format
         ),
-        f"whole batch of {recipe.name}": partial(
-            make_batch, data, indices, recipe, layout, epoch=0, step=0
-        ),
+        f"whole batch of {recipe.name}": partial(make_batch, plan, indices, epoch=0, step=0),
     }
 
 
@@ -90,8 +93,10 @@ def _decode_jobs(batch_size: int) -> dict[str, Callable[[], Any]]:
     threads = os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads)
 
+    imagenet = Preprocessing(mean=IMAGENET[0], std=IMAGENET[1], size=224)
+
     def decode(_: int) -> Tensor:
-        return read_image(photo, channels=3, size=224)
+        return read_image(photo, imagenet)
 
     return {
         "decode JPEG, 1 thread": lambda: list(map(decode, range(batch_size))),

@@ -23,13 +23,14 @@ from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import peak_memory_mb
 from resnetlab.console import print_to_stderr
 from resnetlab.data.dataset import Dataset
-from resnetlab.data.sampling import epoch_batches, steps_per_epoch
+from resnetlab.data.sampling import epoch_batches
 from resnetlab.errors import UserError
 from resnetlab.inference.predictor import Decoded, find_images
 from resnetlab.inference.prepare import inference_batch_size
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.summary import default_image_size, summarize
 from resnetlab.recipes.record import Recipe
+from resnetlab.training.plan import make_plan
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.state import State
 from resnetlab.training.step import make_batch, train_step
@@ -43,13 +44,10 @@ def training_steps(
     ``recipe.execution`` must be explicit. ``state`` may hold another network than the recipe's.
     Images have their full size, though some recipes begin with smaller ones.
     """
-    recipe = replace(recipe, early_size=None)
-    execution = Execution.parse(recipe.execution)
-    world = world or World()
+    plan = make_plan(replace(recipe, early_size=None), data)
+    execution, world = plan.execution, world or World()
     if state is None:
-        architecture = get_architecture(recipe.model, **recipe.model_overrides)
-        steps = steps_per_epoch(len(data), recipe.batch_size)
-        state = State.create(recipe, architecture, execution, steps)
+        state = State.create(plan)
     state.accelerate(execution)
     network = DistributedDataParallel(state.model) if world.size > 1 else state.model
     state.model.train()
@@ -63,20 +61,17 @@ def training_steps(
             world_size=world.size,
         )
         for step, indices in enumerate(batches):
-            inputs, targets = make_batch(
-                data, indices, recipe, execution, epoch=epoch, step=step, rank=world.rank
-            )
-            state.sums += train_step(state, network, inputs, targets, recipe, execution)
+            batch = make_batch(plan, indices, epoch=epoch, step=step, rank=world.rank)
+            state.sums += train_step(plan, state, network, *batch)
             wait_for(execution)
-            yield len(inputs)
+            yield len(indices)
 
 
 def fitting_execution(recipe: Recipe) -> Execution:
     """What ``train`` would choose for this recipe, were its data set as large as CIFAR-10."""
-    architecture = get_architecture(recipe.model, **recipe.model_overrides)
     data = _random_training_set(recipe)
     recipe = replace(recipe, epochs=recipe.epochs * 50_000 / len(data))
-    return choose_execution(recipe, architecture, data, report=print_to_stderr)
+    return choose_execution(make_plan(recipe, data), report=print_to_stderr)
 
 
 def measure_training(recipe: Recipe, *, repeats: int, seconds: float) -> NetworkRate:
@@ -84,10 +79,11 @@ def measure_training(recipe: Recipe, *, repeats: int, seconds: float) -> Network
     execution = Execution.parse(recipe.execution)
     architecture = get_architecture(recipe.model, **recipe.model_overrides)
     data = _random_training_set(recipe)
+    size = data.preprocessing.size
     steps = training_steps(recipe, data)
     times = repeat(partial(next, steps), repeats=repeats, seconds=seconds)
     return _network_rate(
-        "training", recipe.model, architecture, data.image_size, execution, times, recipe.batch_size
+        "training", recipe.model, architecture, size, execution, times, recipe.batch_size
     )
 
 

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from resnetlab.compute.execution import Execution
-from resnetlab.data.dataset import Dataset
+from resnetlab.data.memory import MemoryDataset
 from resnetlab.inference.predictor import Predictor
 from resnetlab.models.architecture import Architecture
 from resnetlab.models.resnet import ResNet
-from resnetlab.runs import Checkpoint
+from resnetlab.preprocessing import Preprocessing
+from resnetlab.weights.checkpoint import Checkpoint
 
 PHOTO = (500, 375)
 """Width and height in pixels that are usual in ImageNet."""
@@ -43,21 +44,25 @@ def write_samples(folder: Path, image_size: int) -> list[Path]:
     return folders
 
 
-def random_dataset(architecture: Architecture, image_size: int, n: int) -> Dataset:
+def random_dataset(architecture: Architecture, image_size: int, n: int) -> MemoryDataset:
     """Random pixels and labels that fit a network."""
     generator = torch.Generator().manual_seed(0)
     channels, classes = architecture.in_channels, architecture.num_classes
     shape = (n, image_size, image_size, channels)
     pixels = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-    return Dataset(
+    return MemoryDataset(
         name="random",
         split="train",
         images=pixels.permute(0, 3, 1, 2),
         labels=torch.randint(classes, (n,), generator=generator),
         classes=tuple(map(str, range(classes))),
-        mean=(0.5,) * channels,
-        std=(0.25,) * channels,
+        preprocessing=_preprocessing(architecture, image_size),
     )
+
+
+def _preprocessing(architecture: Architecture, size: int) -> Preprocessing:
+    channels = architecture.in_channels
+    return Preprocessing(mean=(0.5,) * channels, std=(0.25,) * channels, size=size)
 
 
 def random_predictor(
@@ -65,10 +70,9 @@ def random_predictor(
 ) -> Predictor:
     """A predictor with an untrained network."""
     checkpoint = Checkpoint(
-        model=ResNet(architecture).eval(),
+        architecture=architecture,
+        weights=ResNet(architecture).state_dict(),
         classes=tuple(map(str, range(architecture.num_classes))),
-        mean=(0.5,) * architecture.in_channels,
-        std=(0.25,) * architecture.in_channels,
-        image_size=image_size,
+        preprocessing=_preprocessing(architecture, image_size),
     )
     return Predictor(checkpoint, execution=execution)

@@ -28,9 +28,9 @@ def evaluate(
 ) -> None:
     """Evaluate a network: accuracy, loss, and a table of the classes."""
     from resnetlab.evaluation.evaluate import evaluate
-    from resnetlab.runs import load_model
+    from resnetlab.weights.checkpoint import load_checkpoint
 
-    checkpoint = load_model(run, model=model)
+    checkpoint = load_checkpoint(run, model=model)
     if not checkpoint.recipe:
         console.print_origin(checkpoint.origin, *checkpoint.notes)
     result = evaluate(

@@ -23,9 +23,9 @@ def predict(
 ) -> None:
     """Classify image files, or all images in folders."""
     from resnetlab.inference.predictor import predict, print_predictions
-    from resnetlab.runs import load_model
+    from resnetlab.weights.checkpoint import load_checkpoint
 
-    checkpoint = load_model(run, model=model)
+    checkpoint = load_checkpoint(run, model=model)
     if not checkpoint.recipe:
         console.print_origin(checkpoint.origin, *checkpoint.notes)
     predictions = predict(checkpoint, images, topk=topk, execution=execution)

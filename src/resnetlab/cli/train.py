@@ -13,7 +13,7 @@ from resnetlab.cli.shared import Run
 from resnetlab.recipes.table import ABOUT, RECIPES
 
 if TYPE_CHECKING:
-    from resnetlab.training.loop import Training
+    from resnetlab.training.job import Training
 
 GROUPS = {
     "common options": ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out"),
@@ -43,14 +43,14 @@ def train(
     **changes: Any,
 ) -> None:
     """Train a network and evaluate it on the test set at the end."""
-    from resnetlab.training.loop import train
+    from resnetlab.training.job import train
 
     _report(train(recipe, out=out, **changes))
 
 
 def resume(run: Run) -> None:
     """Resume an interrupted run, bit for bit."""
-    from resnetlab.training.loop import resume
+    from resnetlab.training.job import resume
 
     _report(resume(run))
 

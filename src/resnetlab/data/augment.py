@@ -14,6 +14,7 @@ from torch import Tensor
 
 from resnetlab.data.images import normalize
 from resnetlab.errors import UserError
+from resnetlab.preprocessing import Preprocessing
 from resnetlab.seeding import fold_in, seeded_generator
 
 CropMode = Literal["zero", "reflect"]
@@ -109,6 +110,12 @@ class Augmentation:
     """Alpha of mixup; 0 for off."""
     cutmix: float = 0.0
     """Alpha of CutMix; 0 for off."""
+    seed: int = 0
+    """Of all that is random."""
+    preprocessing: Preprocessing
+    """How the images are normalised in the end."""
+    num_classes: int = 0
+    """Of the soft labels of mixed images."""
 
     def __call__(
         self,
@@ -119,10 +126,6 @@ class Augmentation:
         epoch: int,
         step: int,
         rank: int,
-        seed: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        num_classes: int = 0,
         size: int | None = None,
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
@@ -132,20 +135,22 @@ class Augmentation:
         images uint8 (n, c, h, w), labels int64 (n,), indices int64 (n,) of the samples in their
         data set. With `size` the images are resized to it, antialiased, before they are
         normalised. Labels come back as they are or, mixed, as float (n, num_classes). The result
-        depends on the arguments alone: (seed, epoch, step, rank) fix all that is random.
+        depends on the record and the arguments alone: (seed, epoch, step, rank) fix all that is
+        random.
         """
-        generator = seeded_generator(seed, "augment", epoch, step, rank)
+        generator = seeded_generator(self.seed, "augment", epoch, step, rank)
         if self.crop_padding:
             images = random_crop(images, self.crop_padding, generator, self.crop_mode)
         if self.flip == "random":
             images = random_flip(images, generator)
         elif self.flip == "alternating":
-            images = alternating_flip(images, indices, epoch, seed)
+            images = alternating_flip(images, indices, epoch, self.seed)
         if self.cutout:
-            images = cutout(images, self.cutout, generator, [round(255 * m) for m in mean])
+            colour = [round(255 * mean) for mean in self.preprocessing.mean]
+            images = cutout(images, self.cutout, generator, colour)
         if size is not None:
             images = F.interpolate(images, size=[size] * 2, mode="bilinear", antialias=True)
-        pixels = normalize(images, mean, std, dtype, memory_format)
+        pixels = normalize(images, self.preprocessing, dtype, memory_format)
         if not (self.mixup or self.cutmix):
             return pixels, labels
         pixels, soft = mix(
@@ -153,8 +158,8 @@ class Augmentation:
             labels,
             mixup=self.mixup,
             cutmix=self.cutmix,
-            num_classes=num_classes,
-            seed=fold_in(seed, "mix", epoch, step, rank),
+            num_classes=self.num_classes,
+            seed=fold_in(self.seed, "mix", epoch, step, rank),
         )
         return pixels.contiguous(memory_format=memory_format), soft
 

@@ -7,7 +7,6 @@ through `read_image` and then through the same `normalize`.
 import io
 import threading
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +15,28 @@ from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
 from resnetlab.errors import UserError
+from resnetlab.preprocessing import Preprocessing
 
 _opening = threading.Lock()
 
 ImageSource = str | Path | bytes | Image.Image
 
 
-def read_image(source: ImageSource, *, channels: int, size: int) -> Tensor:
+def read_image(source: ImageSource, preprocessing: Preprocessing) -> Tensor:
     """Decode an image of any size and mode: uint8 (channels, size, size).
 
-    The shorter side is resized to `size` (bilinear, antialiased) and the centre cut out, as in
-    torchvision's Resize + CenterCrop; an image of the right size passes bit for bit. EXIF
-    rotation is applied, transparency is laid over white, of an animation the first frame is
-    taken, 16-bit values are scaled to 8 bits, and floats are read as 0..1 or 0..255.
+    It is resized and cut as ``preprocessing`` says. EXIF rotation is applied, transparency is laid
+    over white, of an animation the first frame is taken, 16-bit values are scaled to 8 bits, and
+    floats are read as 0..1 or 0..255.
 
     Raises UserError that names the file if it cannot be read.
     """
+    channels, size = preprocessing.channels, preprocessing.size
     if channels not in (1, 3):
         raise UserError(f"images have 1 or 3 channels, but the network expects {channels}")
     name = str(source) if isinstance(source, str | Path) else "the image"
     try:
-        image = _cut(_to_mode(_decode(source), "L" if channels == 1 else "RGB"), size)
+        image = preprocessing.arrange(_to_mode(_decode(source), "L" if channels == 1 else "RGB"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(
             f"cannot read {name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller"
@@ -101,33 +101,21 @@ def _require_range(values: np.ndarray, largest: int) -> None:
         raise ValueError(f"pixel values outside 0..{largest}; save it with 8 bits a channel")
 
 
-def _cut(image: Image.Image, size: int) -> Image.Image:
-    """Shorter side to `size`, then the centre; torchvision's rounding."""
-    width, height = image.size
-    short = min(width, height)
-    width, height = int(size * width / short), int(size * height / short)
-    if width * height > (Image.MAX_IMAGE_PIXELS or width * height):
-        raise ValueError(f"too long and narrow ({image.width} x {image.height} pixels)")
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)
-    return resized.crop((left, top, left + size, top + size))
-
-
-def resize(images: Tensor, size: int) -> Tensor:
+def arrange(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """uint8 (n, c, h, w) to (n, c, size, size), each image exactly as `read_image` would."""
-    if images.shape[2:] == (size, size):
+    size = preprocessing.size
+    if images.shape[2:] == (size, size) and preprocessing.resize in (None, size):
         return images
-    cut = []
+    arranged = []
     for pixels in images.permute(0, 2, 3, 1).contiguous().numpy():
         image = Image.fromarray(pixels.squeeze(2) if images.size(1) == 1 else pixels)
-        cut.append(np.asarray(_cut(image, size)).reshape(size, size, -1))
-    return torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
+        arranged.append(np.asarray(preprocessing.arrange(image)).reshape(size, size, -1))
+    return torch.from_numpy(np.stack(arranged)).permute(0, 3, 1, 2)
 
 
 def normalize(
     images: Tensor,
-    mean: Sequence[float],
-    std: Sequence[float],
+    preprocessing: Preprocessing,
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
@@ -137,11 +125,17 @@ def normalize(
     of the formula as written, which broadcasts over three channels.
     """
     n, c, h, w = images.shape
-    if len(mean) != c or len(std) != c:
-        raise ValueError(f"images of {c} channels need {c} means and deviations, not {len(mean)}")
-    deviation = torch.tensor(std, dtype=torch.float64)
+    if preprocessing.channels != c:
+        raise ValueError(
+            f"images of {c} channels need {c} means and deviations, not {preprocessing.channels}"
+        )
+    deviation = torch.tensor(preprocessing.std, dtype=torch.float64)
     scale = (1 / (255 * deviation)).float().to(images.device)
-    shift = (-torch.tensor(mean, dtype=torch.float64) / deviation).float().to(images.device)
+    shift = (
+        (-torch.tensor(preprocessing.mean, dtype=torch.float64) / deviation)
+        .float()
+        .to(images.device)
+    )
     images = images.contiguous(memory_format=memory_format)
     if memory_format == torch.channels_last:
         rows = images.permute(0, 2, 3, 1).reshape(n, h, w * c)

@@ -59,8 +59,8 @@ def epoch_batches(
 
 def evaluation_batches(
     n: int, batch_size: int, rank: int = 0, world_size: int = 1
-) -> Iterator[slice]:
-    """Slices of this rank's contiguous share, at most `batch_size` samples each.
+) -> Iterator[Tensor]:
+    """Indices, int64, of this rank's contiguous share, at most `batch_size` samples each.
 
     Over all ranks each sample occurs exactly once: none is padded or counted twice, so ranks
     may have different numbers of batches and results are to be summed, not averaged.
@@ -69,7 +69,7 @@ def evaluation_batches(
         raise UserError(f"batch size {batch_size} is not positive")
     begin, end = n * rank // world_size, n * (rank + 1) // world_size
     for start in range(begin, end, batch_size):
-        yield slice(start, min(start + batch_size, end))
+        yield torch.arange(start, min(start + batch_size, end))
 
 
 def stratified_indices(labels: Tensor, n: int) -> Tensor:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from resnetlab.compute.execution import PLAIN, Execution
-from resnetlab.data.dataset import Dataset, load_dataset
-from resnetlab.data.images import resize
+from resnetlab.data.catalogue import load_dataset
+from resnetlab.data.dataset import Dataset
+from resnetlab.data.prefetch import load_batches
 from resnetlab.data.sampling import evaluation_batches
 from resnetlab.errors import UserError
+from resnetlab.evaluation.metrics import tally
 from resnetlab.inference.prepare import (
     TTA,
     compute_logits,
@@ -24,7 +25,7 @@ from resnetlab.inference.prepare import (
     inference_execution,
     ready_for_inference,
 )
-from resnetlab.runs import Checkpoint, load_model
+from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
 REPRODUCIBLE = "channels_last"
 """How networks are judged unless asked otherwise: in fp32, so that a number which is reported does
@@ -79,7 +80,6 @@ def logit_batches(
     model: nn.Module,
     dataset: Dataset,
     *,
-    image_size: int | None = None,
     batch_size: int | None = None,
     execution: Execution = PLAIN,
     tta: TTA = "none",
@@ -91,29 +91,22 @@ def logit_batches(
     The model must be placed and in eval mode; see ``inference_batch_size`` for the default.
     """
     if batch_size is None:
-        batch_size = inference_batch_size(image_size or dataset.image_size)
-    for share in evaluation_batches(len(dataset), batch_size, rank, world_size):
-        images = dataset.images[share]
-        if image_size is not None:
-            images = resize(images, image_size)
-        logits = compute_logits(
-            model, images, mean=dataset.mean, std=dataset.std, execution=execution, tta=tta
-        )
-        yield logits, dataset.labels[share].to(execution.device)
+        batch_size = inference_batch_size(dataset.preprocessing.size)
+    shares = evaluation_batches(len(dataset), batch_size, rank, world_size)
+    for _, (images, labels) in load_batches(dataset, shares):
+        logits = compute_logits(model, images, dataset.preprocessing, execution=execution, tta=tta)
+        yield logits, labels.to(execution.device)
 
 
 def evaluate_model(
     model: nn.Module,
     dataset: Dataset,
     *,
-    image_size: int | None = None,
     execution: Execution = PLAIN,
     tta: TTA = "none",
 ) -> Evaluation:
     """Evaluate a network (placed, in eval mode) on every image of ``dataset`` once."""
-    batches = list(
-        logit_batches(model, dataset, image_size=image_size, execution=execution, tta=tta)
-    )
+    batches = list(logit_batches(model, dataset, execution=execution, tta=tta))
     logits = torch.cat([logits for logits, _ in batches]).cpu()
     labels = torch.cat([labels for _, labels in batches]).cpu()
     classes = len(dataset.classes)
@@ -121,17 +114,17 @@ def evaluate_model(
         raise UserError(
             f"the network has {logits.size(1)} outputs and {dataset.name} has {classes} classes."
         )
-    answers = logits.argmax(1)
+    loss, right, n = tally(logits, labels).tolist()
     ranked = logits.topk(min(5, classes)).indices == labels[:, None]
     return Evaluation(
         dataset=dataset.name,
         split=dataset.split,
-        top1=100 * int((answers == labels).sum()) / len(labels),
+        top1=100 * right / n,
         top5=100 * int(ranked.any(1).sum()) / len(labels),
-        loss=F.cross_entropy(logits.double(), labels).item(),
+        loss=loss / n,
         n=len(labels),
         classes=dataset.classes,
-        confusion=multiclass_confusion_matrix(answers, labels, classes),
+        confusion=multiclass_confusion_matrix(logits.argmax(1), labels, classes),
         tta=tta,
     )
 
@@ -170,17 +163,17 @@ def dataset_of(
     if not len(data):
         raise UserError(f"its training set no images of {name} aside; take `split` test.")
     channels, outputs = checkpoint.architecture.in_channels, checkpoint.architecture.num_classes
-    if data.channels != channels:
-        raise UserError(
-            f"the network takes {channels}-channel images and {data.name} has {data.channels}."
-        )
+    has = data.preprocessing.channels
+    if has != channels:
+        raise UserError(f"the network takes {channels}-channel images and {data.name} has {has}.")
     if len(data.classes) != outputs:
         raise UserError(
             f"the network has {outputs} outputs and {data.name} has {len(data.classes)} classes."
         )
-    if checkpoint.guessed:  # then the data set's own are the better guess
-        return data
-    return replace(data, mean=checkpoint.mean, std=checkpoint.std)
+    preprocessing = checkpoint.preprocessing
+    if "preprocessing" in checkpoint.guessed:  # then the data set's own is the better guess
+        preprocessing = replace(data.preprocessing, size=preprocessing.size)
+    return data.prepared(preprocessing)
 
 
 def evaluate(
@@ -203,7 +196,7 @@ def evaluate(
     if tta not in get_args(TTA):
         raise UserError(f"`tta` must be none, flip or flip-shift, not {tta!r}.")
     how = inference_execution(execution)
-    checkpoint = run if isinstance(run, Checkpoint) else load_model(run, model=model)
+    checkpoint = run if isinstance(run, Checkpoint) else load_checkpoint(run, model=model)
     data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)
-    ready = ready_for_inference(checkpoint.model, how)
-    return evaluate_model(ready, data, image_size=checkpoint.image_size, execution=how, tta=tta)
+    ready = ready_for_inference(checkpoint.build(), how)
+    return evaluate_model(ready, data, execution=how, tta=tta)

@@ -31,7 +31,7 @@ from resnetlab.inference.prepare import (
     inference_execution,
     ready_for_inference,
 )
-from resnetlab.runs import Checkpoint, load_model
+from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"}
@@ -70,20 +70,18 @@ class Predictor:
     ) -> None:
         self.execution = inference_execution(execution)
         if not isinstance(checkpoint, Checkpoint):
-            checkpoint = load_model(checkpoint)
+            checkpoint = load_checkpoint(checkpoint)
         self.checkpoint = checkpoint
-        self.model = ready_for_inference(checkpoint.model, self.execution)
+        self.model = ready_for_inference(checkpoint.build(), self.execution)
 
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, c, size, size) -> fp32 (n, classes) on the CPU."""
-        mean, std = self.checkpoint.mean, self.checkpoint.std
-        logits = compute_logits(self.model, images, mean=mean, std=std, execution=self.execution)
-        return logits.cpu()
+        preprocessing = self.checkpoint.preprocessing
+        return compute_logits(self.model, images, preprocessing, execution=self.execution).cpu()
 
     def read(self, image: ImageSource) -> Tensor:
         """A path, encoded bytes or Pillow image as uint8 (c, size, size); UserError names it."""
-        channels, size = self.checkpoint.architecture.in_channels, self.checkpoint.image_size
-        return read_image(image, channels=channels, size=size)
+        return read_image(image, self.checkpoint.preprocessing)
 
     def __call__(self, image: ImageSource, *, topk: int = 5) -> Prediction:
         """The prediction for one image; UserError if it cannot be read."""
@@ -125,7 +123,7 @@ class Predictor:
 
         While the caller works on a batch, the next is being decoded, and no more than that.
         """
-        batch_size = batch_size or inference_batch_size(self.checkpoint.image_size)
+        batch_size = batch_size or inference_batch_size(self.checkpoint.preprocessing.size)
         threads = os.cpu_count() or 1
         # Handing over a small image on its own costs twice its decoding.
         together = max(1, min(8, batch_size // (2 * threads)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -16,6 +15,7 @@ from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import has_fast_bf16
 from resnetlab.data.images import normalize
 from resnetlab.errors import UserError
+from resnetlab.preprocessing import Preprocessing
 
 Network = TypeVar("Network", bound=nn.Module)
 TTA = Literal["none", "flip", "flip-shift"]
@@ -79,9 +79,8 @@ def ready_for_inference(model: Network, execution: Execution) -> Network:
 def compute_logits(
     model: nn.Module,
     images: Tensor,
+    preprocessing: Preprocessing,
     *,
-    mean: Sequence[float],
-    std: Sequence[float],
     execution: Execution,
     tta: TTA = "none",
 ) -> Tensor:
@@ -89,7 +88,7 @@ def compute_logits(
 
     The one way in which pixels become a decision; the model must be placed and in eval mode.
     """
-    inputs = normalize(images, mean, std, memory_format=execution.memory_format)
+    inputs = normalize(images, preprocessing, memory_format=execution.memory_format)
     inputs = inputs.to(execution.device)
     with torch.inference_mode(), execution.autocast():
         if tta == "none":

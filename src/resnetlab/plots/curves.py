@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from resnetlab.errors import UserError
 from resnetlab.plots.style import BLUE, GREEN, GREY, VERMILLION, new_figure, write_figure
-from resnetlab.runs import best_epoch, read_metrics
+from resnetlab.runs import Run, best_epoch
 
 
 def plot_curves(
@@ -26,8 +26,8 @@ def plot_curves(
     UserError if there is no epoch to draw.
     """
     if isinstance(run, str | Path):
-        name, metrics = Path(run).resolve().name, read_metrics(run)
-        out = out or Path(run) / "curves.png"
+        name, metrics = Path(run).resolve().name, Run(run).metrics
+        out = out or Run(run).curves_file
     else:
         name, metrics = "", run
     if out is None:

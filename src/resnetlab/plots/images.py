@@ -13,13 +13,14 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from resnetlab.compute.execution import Execution
-from resnetlab.data.dataset import Dataset
+from resnetlab.data.dataset import Dataset, Subset
 from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import REPRODUCIBLE, dataset_of, logit_batches
 from resnetlab.inference.prepare import inference_execution, ready_for_inference
 from resnetlab.plots.style import BLUE, FONT, VERMILLION, new_figure, shorten, write_figure
-from resnetlab.runs import Checkpoint, load_model
+from resnetlab.runs import Run
 from resnetlab.seeding import seeded_generator
+from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
 Only = Literal["all", "right", "wrong"]
 
@@ -40,11 +41,11 @@ def plot_samples(
     order = torch.randperm(len(dataset), generator=seeded_generator(seed, "samples"))
     labels = dataset.labels[order]
     strips = [
-        _strip(dataset.subset(order[labels == i][:per_class]).images, per_class)
+        _strip(dataset.batch(order[labels == i][:per_class])[0], per_class)
         for i in range(len(classes))
     ]
     height, width = strips[0].shape[:2]
-    inches = (0.8 if columns == 1 else 0.4) / dataset.image_size  # of a pixel
+    inches = (0.8 if columns == 1 else 0.4) / dataset.preprocessing.size  # of a pixel
     figure = new_figure(max(columns * (width * inches + 1.4), 6), rows * height * inches + 0.7)
     some = f"{len(classes)} of " if len(classes) < len(dataset.classes) else ""
     figure.suptitle(
@@ -56,7 +57,7 @@ def plot_samples(
         mosaic = np.full((rows * height, width, 3), 255, np.uint8)
         for row in range(len(names)):
             mosaic[row * height : (row + 1) * height] = strips[column * rows + row]
-        _show(axes, mosaic, dataset.image_size)
+        _show(axes, mosaic, dataset.preprocessing.size)
         centres = [(row + 0.5) * height for row in range(len(names))]
         axes.set_yticks(centres, [shorten(name, 18) for name in names], parse_math=False)
         axes.tick_params(length=0)
@@ -141,18 +142,18 @@ def visualize(
     if only not in get_args(Only):
         raise UserError(f"`only` must be one of {', '.join(get_args(Only))}, not {only!r}.")
     how = inference_execution(execution)
-    checkpoint = load_model(run)
-    folder = Path(run) if Path(run).is_dir() else Path(run).parent
+    checkpoint = load_checkpoint(run)
     dataset = dataset_of(checkpoint, split, data_dir=data_dir)
     order = torch.randperm(len(dataset), generator=seeded_generator(seed, "visualize"))
-    images, labels, logits = _choose(checkpoint, dataset.subset(order), n, only, how)
+    shuffled = Subset(whole=dataset, indices=order, split=split)
+    images, labels, logits = _choose(checkpoint, shuffled, n, only, how)
     if not len(images):
         raise UserError(
             f"the network has none of the {len(dataset):,} {split} images {only}; "
             "draw others with `only` all."
         )
     title = f"{checkpoint.recipe.get('model', 'network')} on {dataset.name}, {split}"
-    out = out or folder / "predictions.png"
+    out = out or Run(run if Path(run).is_dir() else Path(run).parent).predictions_file
     return plot_predictions(images, labels, logits, checkpoint.classes, out, title=title)
 
 
@@ -163,9 +164,8 @@ def _choose(
     seen: list[Tensor] = []
     found = 0
     for logits, labels in logit_batches(
-        ready_for_inference(checkpoint.model, execution),
+        ready_for_inference(checkpoint.build(), execution),
         dataset,
-        image_size=checkpoint.image_size,
         execution=execution,
     ):
         seen.append(logits)

@@ -19,12 +19,9 @@ import torch
 from resnetlab.compute.compiled import compiled
 from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.compute.machine import compiler, has_fast_bf16, processor
-from resnetlab.data.dataset import Dataset
-from resnetlab.data.sampling import steps_per_epoch
 from resnetlab.errors import UserError
 from resnetlab.files import cache_home, write_json
-from resnetlab.models.architecture import Architecture
-from resnetlab.recipes.record import Recipe
+from resnetlab.training.plan import Plan
 from resnetlab.training.state import State
 from resnetlab.training.step import make_batch, train_step
 
@@ -37,9 +34,7 @@ Report = Callable[[str], None]
 
 
 def choose_execution(
-    recipe: Recipe,
-    architecture: Architecture,
-    data: Dataset,
+    plan: Plan,
     *,
     processes: int = 1,
     local_processes: int = 1,
@@ -50,8 +45,9 @@ def choose_execution(
     ``processes`` share a batch, ``local_processes`` of them this machine's cores. ``report`` is
     told what was chosen, and why.
     """
+    recipe = plan.recipe
     if recipe.execution != "auto":
-        return Execution.parse(recipe.execution)
+        return plan.execution
     if torch.cuda.is_available():
         return Execution(device="cuda", precision="bf16", layout="channels_last", mode="compile")
     # torchrun gives each of several processes one thread; alone, torch or the user has chosen.
@@ -60,7 +56,7 @@ def choose_execution(
     batch_size = recipe.batch_size // processes
     memory = cache_home() / "executions.json"
     known = _remembered(memory)
-    rates = known.setdefault(_key(recipe, architecture, threads, batch_size), {})
+    rates = known.setdefault(_key(plan, threads, batch_size), {})
     remembered = set(rates)
     possible: list[Execution] = []
 
@@ -70,7 +66,7 @@ def choose_execution(
         if str(candidate) not in rates:
             if set(rates) == remembered:
                 report(f"measuring how {recipe.model} trains fastest on this machine (once) ...")
-            rates[str(candidate)] = _measure(candidate, recipe, architecture, data, batch_size)
+            rates[str(candidate)] = _measure(plan.with_execution(candidate), batch_size)
         possible.append(candidate)
 
     def rate(candidate: Execution) -> float:
@@ -88,7 +84,7 @@ def choose_execution(
     candidates = [replace(eager, mode="fused", layout="channels_last")]  # it knows no other layout
     if has_fast_bf16():
         candidates.append(replace(candidates[0], mode="winograd", precision="bf16"))
-    if compiler() and recipe.epochs * len(data) / (rate(eager) * processes) > COMPILE_PAYS:
+    if compiler() and recipe.epochs * len(plan.data) / (rate(eager) * processes) > COMPILE_PAYS:
         candidates.append(replace(eager, mode="compile"))
     for candidate in candidates:
         try:
@@ -102,7 +98,7 @@ def choose_execution(
         # Something else may have run beside one of them, so each kind has a second try.
         for candidate in (eager, *candidates):
             if candidate in possible:
-                again = _measure(candidate, recipe, architecture, data, batch_size)
+                again = _measure(plan.with_execution(candidate), batch_size)
                 rates[str(candidate)] = max(rate(candidate), again)
         with contextlib.suppress(UserError):  # a cache that cannot be written is measured again
             write_json(memory, known)
@@ -114,36 +110,31 @@ def choose_execution(
     return best
 
 
-def _measure(
-    execution: Execution,
-    recipe: Recipe,
-    architecture: Architecture,
-    data: Dataset,
-    batch_size: int,
-) -> float:
+def _measure(plan: Plan, batch_size: int) -> float:
     """Images a second of the real step: the median of one to six, after two to warm up."""
-    recipe = replace(recipe, early_size=None)  # most of a training sees images of full size
-    state = State.create(recipe, architecture, execution, steps_per_epoch(len(data), 1))
-    state.accelerate(execution)
+    plan = replace(plan, early_steps=0)  # most of a training sees images of full size
+    state = State.create(plan)
+    state.accelerate(plan.execution)
     state.model.train()
-    indices = torch.arange(min(batch_size, len(data)))
+    indices = torch.arange(min(batch_size, len(plan.data)))
     times = []
     # The first step may compile for half a minute; that says nothing about the others.
     while len(times) < 8 and (len(times) < 3 or sum(times[1:]) < BUDGET / 6):
         began = time.perf_counter()
-        batch = make_batch(data, indices, recipe, execution, epoch=0, step=len(times))
-        train_step(state, state.model, *batch, recipe, execution)
+        batch = make_batch(plan, indices, epoch=0, step=len(times))
+        train_step(plan, state, state.model, *batch)
         times.append(time.perf_counter() - began)
     measured = sorted(times[2:])
     return len(indices) / measured[len(measured) // 2]
 
 
-def _key(recipe: Recipe, architecture: Architecture, threads: int, batch_size: int) -> str:
+def _key(plan: Plan, threads: int, batch_size: int) -> str:
     """What the answer depends on, as a short name."""
     versions = [torch.__version__, version("resnetlab")]
     # Of one model's name, virtual machines may have different instructions.
     machine = [platform.machine(), processor(), processor("flags"), threads, *versions]
-    work = [architecture.to_dict(), batch_size, recipe.accumulate, recipe.image_size]
+    recipe = plan.recipe
+    work = [plan.architecture.to_dict(), batch_size, recipe.accumulate, recipe.image_size]
     text = json.dumps([*machine, *work, recipe.optimizer])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from resnetlab import runs
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.kernels.fused import fuse
 from resnetlab.compute.kernels.winograd import use_winograd
+from resnetlab.data.images import normalize
 from resnetlab.errors import UserError
 from resnetlab.models.adaptation import adapt
-from resnetlab.models.architecture import Architecture
 from resnetlab.models.resnet import ResNet
-from resnetlab.recipes.record import Recipe
+from resnetlab.runs import Run
 from resnetlab.seeding import fold_in
 from resnetlab.training.optimizer import create_optimizer, create_schedule
-from resnetlab.weights.checkpoint import Weights
+from resnetlab.training.plan import Plan
+from resnetlab.weights.checkpoint import Checkpoint
 
 
 @dataclass(kw_only=True)
@@ -43,29 +42,23 @@ class State:
     """the lines of metrics.jsonl"""
 
     @classmethod
-    def create(
-        cls,
-        recipe: Recipe,
-        architecture: Architecture,
-        execution: Execution,
-        steps: int,
-        weights: Weights | None = None,
-        images: Tensor | None = None,
-    ) -> State:
-        """The state before the first of ``steps`` steps an epoch.
+    def create(cls, plan: Plan, start: Checkpoint | None = None) -> State:
+        """The state before the first step.
 
-        What ``weights`` do not give, or all of the network, follows from the recipe's seed; a
-        whitening stem without weights from ``images``, normalised (n, c, h, w).
+        What ``start`` does not give, or all of the network, follows from the recipe's seed; a
+        whitening stem without it from the first 5,000 training images.
         """
+        recipe, architecture, execution = plan.recipe, plan.architecture, plan.execution
         with torch.random.fork_rng():
             torch.manual_seed(fold_in(recipe.seed, "weights"))
-            if weights is None:
+            if start is None:
                 model = ResNet(architecture, zero_init_residual=recipe.zero_init == "residual")
-                if images is not None:
-                    model.whiten(images)
+                if architecture.stem == "whitening":
+                    images, _ = plan.data.batch(torch.arange(min(5000, len(plan.data))))
+                    model.whiten(normalize(images, plan.data.preprocessing))
             else:
                 model = adapt(
-                    weights.build(),
+                    start.build(),
                     num_classes=architecture.num_classes,
                     in_channels=architecture.in_channels,
                 )
@@ -79,7 +72,7 @@ class State:
             model=model,
             ema=ema,
             optimizer=optimizer,
-            schedule=create_schedule(optimizer, recipe, steps),
+            schedule=create_schedule(optimizer, recipe, plan.steps_per_epoch),
             scaler=torch.amp.GradScaler(execution.device, enabled=execution.precision == "fp16"),
             sums=torch.zeros(3, dtype=torch.float64, device=execution.device),
         )
@@ -102,15 +95,15 @@ class State:
         names = ("model", "ema", "optimizer", "schedule", "scaler")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
-    def save(self, path: Path) -> None:
-        """Write last.pt atomically."""
+    def save(self, run: Run) -> None:
+        """Write the run's last.pt."""
         values = {name: part.state_dict() for name, part in self._parts().items()}
         values |= {"step": self.step, "seconds": self.seconds}
-        runs.save(values | {"history": self.history, "sums": self.sums}, path)
+        run.write_last(values | {"history": self.history, "sums": self.sums})
 
-    def load(self, path: Path) -> None:
+    def load(self, run: Run) -> None:
         """Take over what ``save`` wrote; UserError if it is of another training."""
-        values = runs.load(path)
+        values = run.last
         try:
             for name, part in self._parts().items():
                 part.load_state_dict(values[name])
@@ -119,6 +112,6 @@ class State:
             self.sums.copy_(values["sums"])
         except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"{path} does not fit the recipe.json beside it; put back the recipe that the run "
-                "was started with, or remove last.pt to train from scratch."
+                f"{run.last_file} does not fit the recipe.json beside it; put back the recipe that "
+                "the run was started with, or remove last.pt to train from scratch."
             ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Literal
 
 from torch import Tensor
@@ -150,6 +150,12 @@ def _name(architecture: Architecture, **changes: str) -> str | None:
         and replace(record, **sizes, **changes) == architecture
     ]
     return next(iter(exact + like), None)
+
+
+def differences(one: Architecture, other: Architecture) -> list[str]:
+    """Fields in which the second record differs from the first, with the second's values."""
+    pairs = [(f.name, getattr(one, f.name), getattr(other, f.name)) for f in fields(Architecture)]
+    return [f"{name} {value}" for name, first, value in pairs if first != value]
 
 
 def some(names: list[str], limit: int = 6) -> str:

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from resnetlab.compute.compiled import compiled
+from resnetlab.compute import compiled
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.kernels.fused import fuse
 from resnetlab.compute.kernels.winograd import convolve, use_winograd

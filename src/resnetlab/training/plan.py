@@ -1,0 +1,131 @@
+"""A recipe resolved against the data and the machine, once, before the first step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from resnetlab.compute.distributed import World
+from resnetlab.compute.execution import PLAIN, Execution
+from resnetlab.data.augment import Augmentation
+from resnetlab.data.catalogue import load_dataset
+from resnetlab.data.dataset import Dataset, cut
+from resnetlab.data.sampling import epoch_batches, steps_per_epoch
+from resnetlab.errors import UserError
+from resnetlab.models.architecture import Architecture, get_architecture
+from resnetlab.models.summary import on_meta
+from resnetlab.recipes.record import Recipe
+from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that a training needs to know; nothing downstream derives it again."""
+
+    recipe: Recipe
+    architecture: Architecture
+    """the recipe's, with the channels and classes of the data"""
+    data: Dataset
+    """the training images, as the network sees them"""
+    val: Dataset | None
+    """the validation images, used to select best.pt; None: the last weights are kept"""
+    augmentation: Augmentation
+    execution: Execution
+    """plain PyTorch as long as the recipe says "auto" """
+    steps_per_epoch: int
+    total_steps: int
+    early_steps: int
+    """steps, from the first, whose images are of ``recipe.early_size``"""
+
+    def with_execution(self, execution: Execution) -> Plan:
+        """The same, computed so; the recipe says so too."""
+        recipe = replace(self.recipe, execution=str(execution))
+        return replace(self, execution=execution, recipe=recipe)
+
+
+def make_plan(recipe: Recipe, data: Dataset, val: Dataset | None = None) -> Plan:
+    """The plan of a recipe for these images; UserError for what does not fit together."""
+    fitting = {"in_channels": data.preprocessing.channels, "num_classes": len(data.classes)}
+    steps = steps_per_epoch(len(data), recipe.batch_size)
+    early = math.ceil(recipe.early_share * recipe.epochs * steps) if recipe.early_size else 0
+    return Plan(
+        recipe=recipe,
+        architecture=get_architecture(recipe.model, **fitting | dict(recipe.model_overrides)),
+        data=data,
+        val=val,
+        augmentation=Augmentation(
+            crop_padding=recipe.crop_padding,
+            crop_mode=recipe.crop_mode,
+            flip=recipe.flip,
+            cutout=recipe.cutout,
+            mixup=recipe.mixup,
+            cutmix=recipe.cutmix,
+            seed=recipe.seed,
+            preprocessing=data.preprocessing,
+            num_classes=len(data.classes),
+        ),
+        execution=PLAIN if recipe.execution == "auto" else Execution.parse(recipe.execution),
+        steps_per_epoch=steps,
+        total_steps=max(1, round(recipe.epochs * steps)),
+        early_steps=early,
+    )
+
+
+def load_pretrained(recipe: Recipe) -> Checkpoint | None:
+    """What the recipe starts from; None: from scratch."""
+    if recipe.pretrained is None:
+        return None
+    architecture = get_architecture(recipe.model, **recipe.model_overrides)
+    return load_checkpoint(recipe.pretrained, model=architecture)
+
+
+def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
+    """The training images, and the validation images if the recipe has any."""
+    data_dir = Path(recipe.data_dir) if recipe.data_dir else None
+    whole = load_dataset(recipe.dataset, "train+val", data_dir=data_dir)
+    preprocessing = whole.preprocessing
+    if recipe.mean and recipe.std and len(recipe.mean) == preprocessing.channels:
+        preprocessing = replace(preprocessing, mean=recipe.mean, std=recipe.std)
+    elif recipe.mean and not recipe.pretrained:  # weights of other channels bring means of others
+        raise UserError(
+            f"`mean` and `std` have {len(recipe.mean)} channels and {recipe.dataset} has "
+            f"{preprocessing.channels}; give a number for each."
+        )
+    if recipe.image_size:
+        preprocessing = replace(preprocessing, size=recipe.image_size)
+    whole = whole.prepared(preprocessing)
+    train = cut(whole, "train", recipe.val_size, recipe.split_seed)
+    val = cut(whole, "val", recipe.val_size, recipe.split_seed) if recipe.val_size else None
+    return train, val
+
+
+def check_plan(plan: Plan, world: World) -> None:
+    """UserError, before anything is written, for a first batch that could not be trained on."""
+    recipe, data, classes = plan.recipe, plan.data, len(plan.data.classes)
+    if plan.architecture.num_classes != classes:
+        raise UserError(
+            f"`model_overrides` ask for num_classes {plan.architecture.num_classes} and "
+            f"{data.name} has {classes} classes; leave num_classes out."
+        )
+    next(
+        epoch_batches(
+            len(data), recipe.batch_size, seed=0, epoch=0, rank=world.rank, world_size=world.size
+        )
+    )
+    channels, size = data.preprocessing.channels, data.preprocessing.size
+    if recipe.crop_mode == "reflect" and recipe.crop_padding >= size:
+        raise UserError(
+            f"`crop_padding` {recipe.crop_padding} cannot be reflected by images of {size} pixels; "
+            "choose a smaller one, or `crop_mode` zero."
+        )
+    network = on_meta(plan.architecture)
+    network(torch.empty(1, channels, size, size, device="meta"))
+    if recipe.early_size and plan.early_steps:
+        early = torch.empty(1, channels, recipe.early_size, recipe.early_size, device="meta")
+        try:
+            network(early)
+        except UserError as error:
+            raise UserError(f"`early_size` {recipe.early_size}: {error}") from None

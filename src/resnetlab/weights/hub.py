@@ -1,0 +1,160 @@
+"""Weights that lie online: an https address, torchvision's, a Hugging Face repository.
+
+Each is fetched once and then taken from the cache of the library that it belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+
+from resnetlab.errors import UserError
+from resnetlab.records import did_you_mean
+
+_TIMEOUT = 8.0
+"""seconds without an answer after which a host counts as out of reach"""
+
+
+def download(url: str) -> Path:
+    """The file behind an https address, from PyTorch's cache if it is there."""
+    name = Path(urlsplit(url).path).name
+    digest = re.search(r"-([0-9a-f]{8,})\.", name)
+    if not digest:  # other addresses may end in the same name
+        name = f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)  # download_url_to_file takes none
+    try:
+        torch.hub.download_url_to_file(
+            url, str(path), digest[1] if digest else None, progress=sys.stderr.isatty()
+        )
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"{url} cannot be fetched ({error}); without internet, give a local file instead."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+    return path
+
+
+def from_torchvision(model: str, member: str) -> tuple[Path, dict[str, Any], str]:
+    """``model``: resnet50 or ResNet50 (of ResNet50_Weights)."""
+    from torchvision.models import get_model_weights, list_models
+
+    try:
+        weights = get_model_weights(model.lower())
+    except ValueError as error:
+        near = did_you_mean(model.lower(), list_models(include="*resne*"))
+        raise UserError(f"torchvision has no model {model.lower()!r}{near}") from error
+    if member not in weights.__members__:
+        raise UserError(f"{weights.__name__} are: {', '.join(weights.__members__)}, not {member}.")
+    weight = weights[member]
+    card = {
+        "classes": weight.meta["categories"],
+        "preprocessing": preprocessing_of_torchvision(weight.transforms()),
+    }
+    return download(weight.url), card, f"torchvision {weight}"
+
+
+def from_hub(name: str) -> tuple[Path, dict[str, Any], str]:
+    """The weights of a Hugging Face repository, of timm or of transformers.
+
+    Its config.json gives classes and normalisation, and tells networks apart that tensors cannot.
+    """
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
+
+    offline = not _reachable(constants.ENDPOINT)
+
+    def get(filename: str) -> Path | None:
+        try:
+            return Path(hf_hub_download(name, filename, local_files_only=offline))
+        except (HfHubHTTPError, HFValidationError, OSError, EntryNotFoundError) as error:
+            lost = isinstance(error, LocalEntryNotFoundError)  # not in the cache, and no answer
+            if isinstance(error, EntryNotFoundError) and (offline or not lost):
+                return None
+            raise UserError(f"{name} cannot be fetched: {str(error).splitlines()[0]}") from error
+
+    path = get("model.safetensors") or get("pytorch_model.bin")
+    if path is None and offline:
+        raise UserError(
+            f"{name} cannot be fetched: {constants.ENDPOINT} is out of reach and the cache does "
+            "not hold it; without internet, give a local file instead."
+        )
+    if path is None:
+        raise UserError(f"{name} has neither model.safetensors nor pytorch_model.bin.")
+    config = get("config.json")
+    values = json.loads(config.read_text()) if config else {}
+    architecture = str(values.get("architecture", ""))
+    if re.match("resnet(aa|blur)", architecture):
+        raise UserError(f"{name} is a {architecture}, whose anti-aliased strides we do not have.")
+    if values.get("downsample_in_bottleneck") or values.get("downsample_in_first_stage"):
+        raise UserError(f"{name} has its strides where its tensors do not tell and we do not.")
+    card: dict[str, Any] = {
+        "preprocessing": preprocessing_of_timm(values.get("pretrained_cfg", {}))
+    }
+    if "label_names" in values:
+        card["classes"] = values["label_names"]
+    return path, card, f"{name} of the Hugging Face hub"
+
+
+def preprocessing_of_torchvision(transforms: Any) -> dict[str, Any]:
+    """Fields of ``Preprocessing`` out of a weight's ``transforms()``, ImageClassification."""
+    return {
+        "mean": transforms.mean,
+        "std": transforms.std,
+        "size": transforms.crop_size[0],
+        "resize": transforms.resize_size[0],
+        "interpolation": transforms.interpolation.value,
+    }
+
+
+def preprocessing_of_timm(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of ``Preprocessing`` out of timm's pretrained_cfg, as far as it has them.
+
+    What timm's ``resolve_data_config`` fills in is filled in here: crop_pct 0.875, bicubic.
+    """
+    fields = {name: config[name] for name in ("mean", "std") if name in config}
+    if "input_size" not in config:
+        return fields
+    size = config["input_size"][-1]
+    modes = {"center": "center", "squash": "squash", "border": "letterbox"}
+    return fields | {
+        "size": size,
+        "resize": math.floor(size / (config.get("crop_pct") or 0.875)),
+        "crop": modes[config.get("crop_mode") or "center"],
+        "interpolation": config.get("interpolation") or "bicubic",
+    }
+
+
+def _reachable(address: str) -> bool:
+    """Whether a host answers at all; huggingface_hub itself would retry for half a minute."""
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(address, method="HEAD"), timeout=_TIMEOUT
+        ):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
