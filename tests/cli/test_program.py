@@ -199,3 +199,55 @@ def test_output_that_cannot_be_written_is_one_sentence():
 def test_a_reader_that_goes_away_is_no_mistake():
     done = run_shell("(sleep 0.1; resnetlab --help; echo $? >&2) | true")
     assert done.stderr == "1\n"
+
+
+LONG = "x" * 300  # longer than a file's name can be
+WITHOUT_RIGHTS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")  # as root, too
+ONE_AFTER_THE_OTHER = """
+import sys
+from resnetlab.cli import main
+for words in sys.argv[1:]:
+    sys.argv[1:] = words.split()
+    try:
+        main()
+        print(words, "was done", file=sys.stderr)
+    except SystemExit as stop:
+        assert stop.code in (1, 2)
+"""
+CLOSED = ["evaluate {closed}/run", "evaluate {closed}/w.pt", "plot {closed}/run"]
+CLOSED += ["resume {closed}/run", "predict {run} {closed}/x.png --format json"]
+CLOSED += ["data stats cifar10 --data-dir {closed}", "train smoke --out {closed}/x {data}"]
+CLOSED += ["train smoke --pretrained {closed}/w.pt {data}", "plot {run} --out {closed}/x.png"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(f"evaluate {LONG}", f"plot {LONG}", f"resume {LONG}", f"predict {{run}} {LONG}"),
+        *(f"train smoke --out {LONG} {{data}}", f"data stats cifar10 --data-dir {LONG}"),
+        *(f"train smoke --pretrained {LONG} {{data}}", f"plot {{run}} --out {LONG}.png"),
+        f"benchmark inference --folder {LONG}",
+    ],
+)
+def test_a_path_that_cannot_be_is_one_sentence(resnetlab, assert_sentence, smoke, samples, words):
+    filled = words.format(run=smoke.run, data=f"--data-dir {samples} --execution plain")
+    assert_sentence(resnetlab(*filled.split()), f"{LONG[:100]}.*too long")
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs util-linux")
+def test_a_path_that_is_closed_is_one_sentence(smoke, samples, tmp_path):
+    closed = tmp_path / "closed"
+    shutil.copytree(smoke.run, closed / "run")
+    shutil.copy(smoke.run / "best.pt", closed / "w.pt")
+    (closed / "x.png").touch()
+    for path in (*closed.rglob("*"), closed):
+        path.chmod(0 if path.is_file() else 0o500)
+    (closed / "cifar10").mkdir(mode=0)
+    data = f"--data-dir {samples} --execution plain"
+    filled = [words.format(closed=closed, run=smoke.run, data=data) for words in CLOSED]
+    program = [*WITHOUT_RIGHTS, sys.executable, "-c", ONE_AFTER_THE_OTHER, *filled]
+    done = subprocess.run(program, capture_output=True, text=True)
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(CLOSED), done.stderr
+    for line in lines:
+        assert re.search(rf"cannot [^\n]*{closed}[^\n]*: Permission", line)

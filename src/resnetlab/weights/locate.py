@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from resnetlab.errors import UserError
+from resnetlab.files import reading
 from resnetlab.models.architecture import ARCHITECTURES
 from resnetlab.weights import hub
 from resnetlab.weights.card import read_card
@@ -27,12 +28,13 @@ def locate(source: str | Path) -> tuple[Path, dict[str, Any], str]:
     if it lies online and cannot be reached.
     """
     path, text = Path(source), str(source)
-    if path.is_dir():
-        if not (path / BEST).is_file():
-            raise UserError(f"{path} is a folder without a {BEST}; give a run or a file.")
-        return path / BEST, {}, f"run {path.resolve().name}"
-    if path.is_file():
-        return path, {}, ""
+    with reading(path):
+        if path.is_dir():
+            if not (path / BEST).is_file():
+                raise UserError(f"{path} is a folder without a {BEST}; give a run or a file.")
+            return path / BEST, {}, f"run {path.resolve().name}"
+        if path.is_file():
+            return path, {}, ""
     if text in bundled_names():
         path = BUNDLED / f"{text}.safetensors"
         return path, read_card(json.loads(path.with_suffix(".json").read_text())), f"bundled {text}"
