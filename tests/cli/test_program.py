@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from resnetlab.cli import program
+from resnetlab.errors import UserError
 
 WRONG = {
     "": "name a command: .*train",
@@ -157,6 +158,42 @@ def test_ctrl_c_is_one_sentence(assert_sentence, resnetlab, monkeypatch):
         error = KeyboardInterrupt(*[text] * bool(text))
         monkeypatch.setattr(program, "_run", lambda *_, error=error: _raise(error))
         assert_sentence(resnetlab("models"), "^resnetlab: stopped\\.", code=130)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), KeyError("x"), RuntimeError("x"), FileNotFoundError(2, "no such", "x")],
+)
+def test_a_fault_of_ours_shows_its_traceback(resnetlab, monkeypatch, error):
+    monkeypatch.setattr(program, "_run", lambda *_: _raise(error))
+    with pytest.raises(type(error)):
+        resnetlab("models")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence", "said"),
+    [
+        (
+            "train smoke",
+            "`val_size` 3 is wrong; take `seed` 1.",
+            "--val-size 3 is wrong; take --seed 1.",
+        ),
+        (
+            "resume RUN",
+            "`val_size` 3 in `run`; see `resnetlab x`",
+            "`val_size` 3 in RUN; see `resnetlab x`",
+        ),
+        ("data", "`val_size`", "`val_size`"),
+    ],
+)
+def test_parameters_of_the_command_are_said_as_they_are_typed(
+    resnetlab, assert_sentence, monkeypatch, words, sentence, said
+):
+    monkeypatch.setattr(program, "_run", lambda *_: _raise(UserError(sentence)))
+    assert_sentence(
+        resnetlab(*words.split(), *["--help"] * (words == "data")),
+        f"^resnetlab: {re.escape(said)}\n$",
+    )
 
 
 def _raise(error):
