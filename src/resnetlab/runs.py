@@ -49,6 +49,7 @@ class Run:
         self.result_file = self.path / "test.json"
         self._metrics_file = self.path / "metrics.jsonl"
         self._recipe_file = self.path / "recipe.json"
+        self._lock_file = self.path / ".lock"
         self._is_new = False
 
     def __repr__(self) -> str:
@@ -194,13 +195,13 @@ class Run:
                 "first."
             )
 
-        # The folder itself is locked, so that no lock file stays in it.
-        with locked(self.path, busy):
+        with locked(self._lock_file, busy):
             remove_partial(self.path)
             try:
                 yield
             finally:
-                if self._is_new and not any(self.path.iterdir()):  # it could not begin
+                if self._is_new and list(self.path.iterdir()) == [self._lock_file]:
+                    self._lock_file.unlink()  # the training could not begin
                     self.path.rmdir()
 
 

@@ -27,7 +27,7 @@ WRONG = {
     "train smoke --lr fast": "--lr.*'fast'",
     "train smoke --epochs inf": "epochs must be finite, not inf",
     "train smoke --epochs 0": "epochs must be greater than 0",
-    "train smoke --batch-size 0": "batch_size must be greater than 0",
+    "train smoke --batch-size 0": "--batch-size must be greater than 0",
     "train smoke --batch-size 1.5": "--batch-size.*'1.5'",
     "train smoke --optimizer adam": "adam.*--optimizer.*nesterov",
     "train smoke --model resnet21": "no model 'resnet21'; did you mean 'resnet",

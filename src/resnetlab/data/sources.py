@@ -163,7 +163,7 @@ def _from_network(source: Source, partial: Path, report: Report) -> Arrays:
 
     def official(folder: Path) -> Arrays:
         assert source.read
-        download.download(source.urls, source.download_bytes, folder)
+        download.download(source.urls, folder, total_bytes=source.download_bytes)
         return source.read(folder)
 
     host = source.urls[0].split("/")[2]

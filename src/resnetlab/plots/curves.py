@@ -61,10 +61,10 @@ def plot_curves(
         axes.ticklabel_format(useOffset=False)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    # Where a curve of a training that goes well is not.
-    for axes, place in ((loss, "upper right"), (accuracy, "lower right")):
-        if axes.get_lines():
-            axes.legend(loc=place, framealpha=0.9, edgecolor="none")
+    for axes in (loss, accuracy):
+        if axes.get_lines():  # their legend stands below the axes, where no curve can be
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "frameon": False}
+            axes.legend(ncols=2, **below)
         if len(epochs) == 1:
             axes.margins(y=1)
     return write_figure(figure, out)
