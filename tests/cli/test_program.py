@@ -233,6 +233,11 @@ def test_output_that_cannot_be_written_is_one_sentence():
     )
 
 
+def test_closed_streams_are_no_mistake():
+    done = run_shell("resnetlab --help >&-; echo $?; resnetlab nothing 2>&-; echo $?")
+    assert (done.stdout, done.stderr) == ("0\n2\n", "")
+
+
 def test_a_reader_that_goes_away_is_no_mistake():
     done = run_shell("(sleep 0.1; resnetlab --help; echo $? >&2) | true")
     assert done.stderr == "1\n"
