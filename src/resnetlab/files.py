@@ -89,6 +89,16 @@ def cannot_write(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot write {path}: {reason}; free some space or name another folder.")
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Look at a path that a person gave: where the system does not let us, UserError names it."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot read {error.filename or path}: {reason}.") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_write(path) as temporary:

@@ -605,7 +605,11 @@ def no_network(monkeypatch, tmp_path):
         ("timm/resnet50.a1_in1k", "timm/resnet50.a1_in1k cannot be fetched.*local file"),
         ("hf-hub:somebody/their-net", "somebody/their-net cannot be fetched.*local file"),
         ("https://example.org/x.pth", r"https://example.org/x.pth cannot be fetched.*local file"),
-        ("no-such-file.pth", "there is no file, run or bundled network 'no-such-file.pth'"),
+        ("no-such-file.pth", r"no file, run or bundled network 'no-such-file.pth'.*address\.$"),
+        ("resnet20", "did you mean 'resnet20-cifar10'"),
+        ("resnet20-cifar11", "did you mean 'resnet20-cifar10'"),
+        ("resnet50", "did you mean 'resnet50:DEFAULT'"),
+        ("resnet56", r"address\.$"),
     ],
 )
 def test_offline_is_said_in_one_sentence_and_at_once(source, words):

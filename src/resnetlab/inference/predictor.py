@@ -25,6 +25,7 @@ from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import available_cores
 from resnetlab.data.images import ImageSource, read_image
 from resnetlab.errors import UserError
+from resnetlab.files import reading
 from resnetlab.inference.prepare import (
     compute_logits,
     inference_batch_size,
@@ -182,7 +183,9 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """
     found = []
     for path in map(Path, paths):
-        if not path.is_dir():
+        with reading(path):
+            is_folder = path.is_dir()
+        if not is_folder:
             found.append(path)
             continue
         inside = [file for file in sorted(path.rglob("*")) if _is_image(file.relative_to(path))]

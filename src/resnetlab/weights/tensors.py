@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from resnetlab.errors import UserError
-from resnetlab.files import check_zip
+from resnetlab.files import check_zip, reading
 from resnetlab.weights import mindspore
 from resnetlab.weights.card import NAMES, read_card
 from resnetlab.weights.digest import digest
@@ -58,7 +58,7 @@ def read_tensors(path: Path) -> Read:
     The content decides how it is read, not the ending. UserError if it is damaged, of no kind
     known here, or wants to run code.
     """
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         head = file.read(16)
     if head[:1] == b"\n":
         return mindspore.read_checkpoint(path), {}, [], "MindSpore checkpoint"

@@ -1,0 +1,34 @@
+"""``resnetlab predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from resnetlab import console
+from resnetlab.cli.options import Arg
+from resnetlab.cli.shared import Execution, ModelName, Network
+
+
+def predict(
+    run: Network,
+    images: Annotated[
+        tuple[Path, ...], Arg("an image file or a folder of images, or several", "PATH ...")
+    ],
+    *,
+    topk: Annotated[int, Arg("classes to name for each image", "N")] = 5,
+    format: Annotated[Literal["table", "json", "csv"], Arg("how to print them")] = "table",
+    model: ModelName = None,
+    execution: Execution = "auto",
+) -> None:
+    """Classify image files, or all images in folders."""
+    from resnetlab.inference.predictor import predict, print_predictions
+    from resnetlab.weights.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(run, model=model)
+    if not checkpoint.recipe:
+        console.print_origin(checkpoint.origin, *checkpoint.notes)
+    predictions = predict(checkpoint, images, topk=topk, execution=execution)
+    print_predictions(predictions, format)
+    if any(prediction.error for prediction in predictions):
+        raise SystemExit(1)
