@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeVar
 
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+T = TypeVar("T")
 
 Report = Callable[[str], None]
 """What long work tells of itself, a line at a time."""
@@ -17,6 +20,24 @@ Report = Callable[[str], None]
 
 def print_to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def progress(items: Iterable[T], total: int, what: str) -> Generator[T, None, None]:
+    """The items, with a bar on stderr that goes when they are done; none without a terminal."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        # What is printed meanwhile stands above the bar, unless it goes into a pipe or a file.
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    with bar:
+        yield from bar.track(items, total=total, description=what)
 
 
 def table(*columns: str) -> Table:

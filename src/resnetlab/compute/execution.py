@@ -92,17 +92,23 @@ class Execution(Record):
         """The context of a forward pass and its loss."""
         return torch.autocast(self.device, self.dtype, enabled=self.precision != "fp32")
 
+    def set_up(self) -> None:
+        """Set this process up to compute so: its threads, and what its allocator keeps.
+
+        Once, by whatever starts the work: a training, a backend of inference, a benchmark.
+        """
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        if self.device == "cpu":
+            keep_memory()
+
     def place(self, model: nn.Module) -> None:
-        """Move the network, in place, to its device and layout; set this process up for it.
+        """Move the network, in place, to its device and layout.
 
         UserError if torch finds no such device.
         """
         if self.device == "cuda" and not torch.cuda.is_available():
             raise UserError("execution cuda: torch finds no GPU here; take cpu or auto.")
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        if self.device == "cpu":
-            keep_memory()
         model.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
 
 
