@@ -13,7 +13,7 @@ from resnetlab.evaluation.evaluate import logit_batches
 from resnetlab.models.resnet import create_model
 from resnetlab.plots import images
 from resnetlab.plots.images import plot_predictions, plot_samples, visualize
-from resnetlab.plots.style import BLUE, VERMILLION
+from resnetlab.plots.style import BLUE, ORANGE
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
@@ -71,7 +71,7 @@ def logits_for(predicted, confidence=0.75, classes=10):
 
 
 @pytest.mark.parametrize("name", ["cifar10-sample", "fashion-mnist-sample"])
-def test_predictions_are_blue_and_ticked_or_red_and_crossed(
+def test_predictions_are_blue_and_ticked_or_orange_and_crossed(
     name, tmp_path, drawn, assert_png, assert_readable
 ):
     dataset = sample(name)
@@ -92,7 +92,7 @@ def test_predictions_are_blue_and_ticked_or_red_and_crossed(
         )
         assert axes.get_xlabel() == f"true: {dataset.classes[labels[i]]}"
         for color in (axes.title.get_color(), to_hex(axes.spines["top"].get_edgecolor())):
-            assert color.upper() == (BLUE if right else VERMILLION)
+            assert color.upper() == (BLUE if right else ORANGE)
         shown = torch.from_numpy(np.array(axes.get_images()[0].get_array())).permute(2, 0, 1)
         assert torch.equal(shown, images[i].expand(3, -1, -1))
         assert axes.get_images()[0].get_interpolation() == "nearest"

@@ -23,7 +23,7 @@ from resnetlab.evaluation.evaluate import (
 )
 from resnetlab.inference.backends import Backend
 from resnetlab.inference.prepare import inference_execution
-from resnetlab.plots.style import BLUE, FONT, VERMILLION, new_figure, shorten, write_figure
+from resnetlab.plots.style import BLUE, FONT, ORANGE, new_figure, shorten, write_figure
 from resnetlab.runs import Run
 from resnetlab.seeding import seeded_generator
 from resnetlab.weights.checkpoint import load_checkpoint
@@ -114,7 +114,7 @@ def plot_predictions(
     for axes in cells[n:]:
         axes.remove()
     for i, (axes, pixels) in enumerate(zip(cells, _pixels(images), strict=False)):
-        color, mark = (BLUE, "✓") if right[i] else (VERMILLION, "✗")
+        color, mark = (BLUE, "✓") if right[i] else (ORANGE, "✗")
         text = {"fontfamily": FONT, "fontsize": 9, "parse_math": False}
         name = shorten(classes[int(predicted[i])], 12)
         axes.set_title(f"{mark} {name} {100 * confidence[i]:.0f} %", color=color, pad=4, **text)
