@@ -240,7 +240,7 @@ def test_the_command_line_says_which_is_the_limit(monkeypatch, capsys, measured_
     words = "inference --batch-sizes 2 --execution plain --folder photos --image-size 32"
     out = run(monkeypatch, capsys, *words.split())
     assert re.search(r"network .*images/s .*of a convolution", out)
-    assert re.search(r"files .*decoder alone .*network alone .*limit", out)
+    assert re.search(r"limit .*decoder alone .*network alone .*files", out)
     assert "resnet20, JPEG of 500 x 375: limit: decoder (decoder alone 900 images/s, " in out
     how = {"execution": "plain", "overrides": {}, "image_size": 32}
     assert measured_inference == {

@@ -33,6 +33,7 @@ from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
 from .runs import Run
 from .training.job import Training, resume, train
+from .version import __version__
 from .weights.checkpoint import Checkpoint, load_checkpoint, load_weights
 from .weights.save import export_state_dict, save_weights
 
@@ -60,6 +61,7 @@ __all__ = [
     "ResNet",
     "Run",
     "Training",
+    "__version__",
     "adapt",
     "benchmark_data",
     "benchmark_files",

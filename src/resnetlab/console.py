@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -40,8 +42,22 @@ def progress(items: Iterable[T], total: int, what: str) -> Generator[T, None, No
         yield from bar.track(items, total=total, description=what)
 
 
+def print_origin(origin: str, *notes: str) -> None:
+    """Of a network that was trained elsewhere: what it is, and what had to be assumed."""
+    for line in (origin, *notes):
+        print_to_stderr(f"resnetlab: {line}")
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))
+
+
 def table(*columns: str) -> Table:
-    """An empty table; a column whose name ends in * holds numbers."""
+    """An empty table; a column whose name ends in * holds numbers.
+
+    The columns stand in the order of their importance: where a terminal is too narrow for all of
+    them, the last are left out first.
+    """
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column.rstrip("*"), justify="right" if column.endswith("*") else "left")
@@ -49,12 +65,62 @@ def table(*columns: str) -> Table:
 
 
 def print_table(table: Table) -> None:
-    """To stdout, at the width of the terminal; into a pipe or a file whole, whatever its width."""
-    console = Console(markup=False)  # a class may be called [bold]
+    """To stdout: into a pipe or a file whole, on a terminal as wide as that is.
+
+    There, texts wrap between words and after commas; where that is not enough, columns are left
+    out from the right, and a line below names them.
+    """
+    console = Console(markup=False, highlight=False)  # a class may be called [bold]
     if not console.is_terminal:
         console.width = console.measure(table, options=console.options.update(width=10_000)).maximum
-    console.print(table)
+        console.print(table)
+        return
+    fitted, left_out = _fit(table, console.width)
+    console.print(fitted)
+    if left_out:
+        names = ", ".join(left_out)
+        console.print(f"Hidden for lack of space: {names}. A wider terminal or a pipe shows them.")
 
 
-def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))
+def _fit(whole: Table, room: int) -> tuple[Table, list[str]]:
+    """The table in ``room`` columns of text, and the names of those that found no place."""
+    cells = [[str(column.header), *map(str, column.cells)] for column in whole.columns]
+    least = [
+        max(cell_len(part.rstrip()) for text in texts for part in _parts(text)) for texts in cells
+    ]
+    kept = len(cells)
+    while kept > 1 and _width(least[:kept]) > room:
+        kept -= 1
+    widths = least[:kept]
+    missing = [
+        max(map(cell_len, texts)) - width for texts, width in zip(cells, widths, strict=False)
+    ]
+    for i in sorted(range(kept), key=missing.__getitem__):  # first those that want least
+        widths[i] += min(missing[i], max(room - _width(widths), 0))
+    fitted = Table(box=box.SIMPLE_HEAD)
+    for column, width in zip(whole.columns, widths, strict=False):
+        header = _wrap(str(column.header), width)
+        fitted.add_column(header, justify=column.justify, min_width=width, overflow="fold")
+    for row, texts in zip(whole.rows, list(zip(*cells, strict=True))[1:], strict=True):
+        fitted.add_row(*map(_wrap, texts, widths), end_section=row.end_section)
+    return fitted, [texts[0] for texts in cells[kept:]]
+
+
+def _width(columns: Sequence[int]) -> int:
+    """Of a table with a margin on either side of each column, and one between them."""
+    return sum(columns) + 3 * len(columns) + 1
+
+
+def _parts(text: str) -> list[str]:
+    """A text cut where it may wrap: after spaces, and after commas that stand in no number."""
+    return re.split(r"(?<= )|(?<=,)(?=\D)", text)
+
+
+def _wrap(text: str, width: int) -> str:
+    """The text with line breaks, so that its lines are as long as ``width`` allows."""
+    lines = [""]
+    for part in _parts(text):
+        if lines[-1] and cell_len(lines[-1] + part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)

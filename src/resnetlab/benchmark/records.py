@@ -26,7 +26,7 @@ class Rate:
         return asdict(self)
 
     def cells(self) -> dict[str, str]:
-        """Heading -> cell of a table; the heading of a number ends in ``*``."""
+        """Heading -> cell of a table, the important first; that of a number ends in ``*``."""
         return {
             "batch*": f"{self.batch_size:,}",
             "images/s*": _short(self.images_per_second),
@@ -73,15 +73,15 @@ class NetworkRate(Rate):
     def cells(self) -> dict[str, str]:
         return {
             "network": self.model,
-            "pixels*": str(self.image_size),
-            "execution": self.execution,
             **super().cells(),
-            "parameters*": f"{self.parameters:,}",
-            "multiply-adds*": f"{self.multiply_adds:,}",
-            "GFLOP/s*": _short(self.gflops),
+            "execution": self.execution,
             "of a product*": f"{self.share_of_matrix_product:.0f} %",
             "of a convolution*": f"{self.share_of_convolution:.0f} %",
+            "GFLOP/s*": _short(self.gflops),
             "peak MB*": f"{self.peak_memory_mb:,.0f}",
+            "pixels*": str(self.image_size),
+            "multiply-adds*": f"{self.multiply_adds:,}",
+            "parameters*": f"{self.parameters:,}",
         }
 
 
@@ -112,13 +112,13 @@ class FileRate(Rate):
     def cells(self) -> dict[str, str]:
         return {
             "network": self.model,
-            "pixels*": str(self.image_size),
-            "execution": self.execution,
-            "files": self.files,
             **super().cells(),
+            "limit": self.limit,
             "decoder alone*": _short(self.decoder_images_per_second),
             "network alone*": _short(self.network_images_per_second),
-            "limit": self.limit,
+            "execution": self.execution,
+            "files": self.files,
+            "pixels*": str(self.image_size),
         }
 
 

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 def one_ahead(
     function: Callable[[Item], Result], batches: Iterable[Sequence[Item]], *, threads: int = 1
 ) -> Iterator[list[Result]]:
-    """``[function(item) for item in batch]`` for each batch, computed in threads ahead of the caller.
+    """``[function(item) for item in batch]`` for each batch, computed in threads.
 
     While the caller works on a batch, the next one is computed, and no more than that. Results
     come in order; an exception is raised where its batch would have come. Closing the iterator

@@ -135,9 +135,9 @@ def evaluate_model(
     execution: Execution = PLAIN,
     tta: TTA = "none",
 ) -> Evaluation:
-    """Evaluate a network (placed, in eval mode, its outputs in the order of the data set's classes).
+    """Evaluate a network on every image of ``dataset`` once.
 
-    Every image of ``dataset`` counts once.
+    It is placed and in eval mode, and its outputs stand in the order of the data set's classes.
     """
     backend = TorchBackend(
         model=model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -84,13 +84,13 @@ class Predictor:
 
     def predict_files(
         self, images: Iterable[ImageSource], *, topk: int = 5, batch_size: int | None = None
-    ) -> Iterator[Prediction]:
+    ) -> Generator[Prediction, None, None]:
         """Like ``predict``, with all images below a folder in its place; see ``find_images``."""
         return self.predict(find_images(images), topk=topk, batch_size=batch_size)
 
     def predict(
         self, images: Iterable[ImageSource], *, topk: int = 5, batch_size: int | None = None
-    ) -> Iterator[Prediction]:
+    ) -> Generator[Prediction, None, None]:
         """One prediction for each image, in their order, as soon as its batch is done.
 
         An image that cannot be read gives a Prediction with ``error``. ``topk`` may exceed the
@@ -104,7 +104,7 @@ class Predictor:
 
     def _predict(
         self, images: Iterable[ImageSource], topk: int, batch_size: int | None
-    ) -> Iterator[Prediction]:
+    ) -> Generator[Prediction, None, None]:
         for batch in self.read_batches(images, batch_size):
             yield from self._predict_batch(batch, topk)
 

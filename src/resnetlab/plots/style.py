@@ -46,11 +46,16 @@ def shorten(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
+def check_format(out: Path, parameter: str = "out") -> None:
+    """UserError, naming the parameter, if matplotlib cannot write such a file."""
+    if out.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
+        raise UserError(f"`{parameter}` {out}: name a file that ends in .png, .svg or .pdf.")
+
+
 def write_figure(figure: Figure, out: str | Path) -> Path:
     """Save atomically in the format of the suffix; UserError if matplotlib cannot write it."""
     out = Path(out)
-    if out.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
-        raise UserError(f"`out` {out}: name a file that ends in .png, .svg or .pdf.")
+    check_format(out)
     with atomic_write(out) as temporary:
         figure.savefig(temporary)
     return out

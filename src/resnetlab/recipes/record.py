@@ -42,9 +42,10 @@ class Recipe(Record):
     split_seed: int = 0
     """seed of that split, kept apart so that runs of several seeds share it"""
     mean: tuple[float, ...] | None = None
-    """of the pixels, per channel, scaled to 0..1; default: the pretrained weights' or the data's"""
+    """of the pixels scaled to 0..1, a number for each channel; default: the pretrained weights' or
+    the data's"""
     std: tuple[float, ...] | None = None
-    """their standard deviation, likewise"""
+    """their standard deviation, a number for each channel; default: likewise"""
     image_size: int | None = None
     """pixels; images are resized to it; default: as they are"""
 

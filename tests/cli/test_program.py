@@ -1,6 +1,5 @@
-"""The command line: what it prints, and one sentence with exit code 2 for what cannot be."""
+"""What the program answers: one sentence and exit code 2 for what the user can mend."""
 
-import json
 import os
 import re
 import shutil
@@ -9,53 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from resnetlab import cli
-from resnetlab.data.catalogue import load_dataset
-from resnetlab.recipes.table import RECIPES
-from resnetlab.weights.checkpoint import load_checkpoint
-
-COMMANDS = ["data", "models", "show", "train", "resume", "evaluate", "predict", "plot"]
-COMMANDS += ["visualize", *(f"train {name}" for name in RECIPES)]
-COMMANDS += ["data fetch", "data stats", "data show"]
-
-
-def assert_sentence(answer, wanted, code=2):
-    """One line on stderr, nothing on stdout, no traceback."""
-    assert answer.code == code, answer
-    assert answer.out == ""
-    assert re.fullmatch(r"resnetlab: [^\n]*\n", answer.err), answer.err
-    assert re.search(wanted, answer.err), answer.err
-    assert "Traceback" not in answer.err
-
-
-@pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_of_every_command(resnetlab, command):
-    answer = resnetlab(*command.split(), "--help")
-    assert (answer.code, answer.err) == (0, "")
-    usage, _, rest = answer.out.partition("\n\n")
-    assert usage.startswith(f"usage: resnetlab {command}".strip())
-    # what the command is for comes first; no field is without words
-    assert re.match(r"[A-Z\d][^\n]{15,}", rest), rest
-    plain = re.sub(r"\s+", " ", re.sub(r"[│╭╮╰╯─]|-{3,}", " ", rest))
-    for text in ("(default: None)", "{None}", "<factory>", "object at 0x", "functools"):
-        assert text not in plain
-    assert not re.findall(r"--[a-z-]+ (?:\{[^}]*\}|[A-Z]+|) ?\((?:default|required)", plain)
-
-
-def test_help_names_every_command(resnetlab):
-    out = resnetlab("--help").out
-    for command in COMMANDS:
-        if " " not in command:
-            assert f"• {command} " in out
-
+from resnetlab.cli import program
 
 WRONG = {
-    "": "Expected one of .*train",
+    "": "name a command: .*train",
     "trian smoke": "there is no command 'trian'; did you mean 'train'",
     "data fech cifar10": "there is no command 'fech'; did you mean 'fetch'",
-    "train": "Expected one of .*cifar10-quick",
+    "train": "name a recipe: .*cifar10-quick",
     "train smok": "there is no recipe 'smok'; did you mean 'smoke'",
     "train smok --epochs 2 --lr 1": "there is no recipe 'smok'; did you mean 'smoke'",
     "train smoke smoke": "smoke",
@@ -111,7 +71,7 @@ WRONG = {
 
 @pytest.mark.parametrize("words", WRONG)
 def test_wrong_input_is_one_sentence(
-    resnetlab, words, smoke, samples, tmp_path, empty_cache, monkeypatch
+    assert_sentence, resnetlab, words, smoke, samples, tmp_path, empty_cache, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -139,7 +99,7 @@ def test_a_training_that_cannot_go_on_is_one_sentence(resnetlab, samples, tmp_pa
 
 @pytest.mark.parametrize("name", ["best.pt", "metrics.jsonl"])
 @pytest.mark.parametrize("content", [b"", b"\x00\xff", None])
-def test_a_damaged_run_is_one_sentence(resnetlab, smoke, tmp_path, name, content):
+def test_a_damaged_run_is_one_sentence(assert_sentence, resnetlab, smoke, tmp_path, name, content):
     run = shutil.copytree(smoke.run, tmp_path / "run")
     whole = (run / name).read_bytes()
     (run / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
@@ -148,7 +108,7 @@ def test_a_damaged_run_is_one_sentence(resnetlab, smoke, tmp_path, name, content
     assert_sentence(resnetlab(command, run), wanted)
 
 
-def test_a_damaged_cache_is_one_sentence(resnetlab, samples, tmp_path):
+def test_a_damaged_cache_is_one_sentence(assert_sentence, resnetlab, samples, tmp_path):
     """A folder in the cache's layout whose file is truncated, as by a broken copy."""
     folder = shutil.copytree(samples, tmp_path / "data")
     path = folder / "cifar10-sample" / "train.safetensors"
@@ -159,7 +119,7 @@ def test_a_damaged_cache_is_one_sentence(resnetlab, samples, tmp_path):
     )
 
 
-def test_a_closed_folder_is_one_sentence(resnetlab, smoke, tmp_path):
+def test_a_closed_folder_is_one_sentence(assert_sentence, resnetlab, smoke, tmp_path):
     """Below a file even root cannot write."""
     (tmp_path / "file").touch()
     for command in ("plot", "visualize"):
@@ -192,99 +152,11 @@ def test_a_full_disk_is_one_sentence(resnetlab, samples, small_disk, taken):
     assert re.fullmatch(rf"resnetlab: cannot write (to --out )?{run}.*(space|another).*", last)
 
 
-def test_models(resnetlab):
-    rows = json.loads(resnetlab("models", "resnet*", "--json").out)
-    by_name = {row["name"]: row for row in rows}
-    assert by_name["resnet50"]["parameters"] == 25_557_032
-    table = resnetlab("models", "resnet20").out
-    assert re.search(r"resnet20 +20 +269,722 +[\d,]+ +32 px +8.75 %", table)
-
-
-def test_show(resnetlab):
-    words = ["show", "resnet50", "--image-size", 64]
-    rows = json.loads(resnetlab(*words, "--json").out)
-    assert rows[-1]["output"] == [1000]
-    assert sum(row["parameters"] for row in rows) == 25_557_032
-    assert re.search(r"layer4 +3 x Bottleneck +2048 x 2 x 2 ", resnetlab(*words).out)
-    fields = ["--override", "depths", "1,1,1", "widths", "8,16,32", "shortcut", "B"]
-    small = json.loads(resnetlab("show", "resnet20", "--in-channels", 1, *fields, "--json").out)
-    assert [row["output"][0] for row in small if row["name"].startswith("layer")] == [8, 16, 32]
-
-
-def test_evaluate(resnetlab, smoke):
-    values = json.loads(resnetlab("evaluate", smoke.run, "--json").out)
-    assert values == json.loads((smoke.run / "test.json").read_text())
-    fast = json.loads(resnetlab("evaluate", smoke.run, "--execution", "bf16", "--json").out)
-    assert fast["loss"] != values["loss"]
-    out = resnetlab("evaluate", smoke.run, "--split", "val").out
-    best = max(line["val_top1"] for line in smoke.history)
-    assert out.startswith("cifar10-sample, val: 100 images\n")
-    assert f"top-1 {best:.2f} %" in out
-    assert re.search(r"automobile +[\d.]+ +[\d.]+ +[\d.]+ +10 ", out)
-
-
-def test_predict(resnetlab, smoke, samples, tmp_path):
-    data = load_dataset("cifar10-sample", "test", data_dir=samples)
-    for i in range(3):
-        Image.fromarray(data.images[i].permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
-    words = ("predict", smoke.run, tmp_path, "--format", "json", "--topk", 2)
-    answer = resnetlab(*words, "--execution", "plain")
-    assert answer.code == 0
-    rows = json.loads(answer.out)
-    assert json.loads(resnetlab(*words, "--execution", "bf16").out) != rows
-    assert [row["image"] for row in rows] == [str(tmp_path / f"{i}.png") for i in range(3)]
-    assert all(len(row["predictions"]) == 2 for row in rows)
-    (tmp_path / "1.png").write_text("text")
-    answer = resnetlab("predict", smoke.run, tmp_path, "--format", "csv", "--topk", 1)
-    assert answer.code == 1
-    assert len(answer.out.splitlines()) == 1 + 2
-    assert answer.err.splitlines()[-1].startswith(f"cannot read {tmp_path / '1.png'}: not an image")
-
-
-def test_pictures(resnetlab, smoke, samples, tmp_path):
-    for words in (
-        ("plot", smoke.run),
-        ("visualize", smoke.run, "--n", 4, "--data-dir", samples),
-        ("data", "show", "cifar10-sample", "--data-dir", samples),
-    ):
-        out = tmp_path / f"{words[0]}.png"
-        answer = resnetlab(*words, "--out", out)
-        assert (answer.code, answer.out) == (0, f"{out}\n")
-        with Image.open(out) as image:
-            image.load()
-
-
-def test_data(resnetlab, samples):
-    words = ("cifar10-sample", "--data-dir", samples)
-    assert resnetlab("data", "fetch", *words).out == f"{samples / 'cifar10-sample'}\n"
-    values = json.loads(resnetlab("data", "stats", *words, "--json").out)
-    assert (values["n"], len(values["mean"]), len(values["std"])) == (300, 3, 3)
-    assert f"mean {values['mean'][0]:.8f}" in resnetlab("data", "stats", *words).out
-
-
-def test_train_reports_and_resume_goes_on(resnetlab, smoke, samples, tmp_path):
-    run = tmp_path / "run"
-    words = ["--epochs", 2, "--warmup-epochs", 1, "--data-dir", samples, "--execution", "plain"]
-    narrow = ["--model-overrides", "widths", "4,4,8", "width_per_group", 64]
-    answer = resnetlab("train", "smoke", "--out", run, *words, *narrow)
-    assert answer.code == 0, answer.err
-    said = json.loads((run / "test.json").read_text())
-    assert answer.out.startswith(f"test accuracy {said['top1']:.2f} % on 100 images\n")
-    for name in ("best.pt", "test.json", "metrics.jsonl", "curves.png", "last.pt"):
-        assert f"{run / name}" in answer.out
-        assert (run / name).exists()
-    assert load_checkpoint(run).architecture.widths == (4, 4, 8)
-    (run / "test.json").unlink()  # as if it had been killed at the very end
-    again = resnetlab("resume", run)
-    assert (again.code, again.out) == (0, answer.out)
-    assert json.loads((run / "test.json").read_text()) == said
-
-
-def test_ctrl_c_is_one_sentence(resnetlab, monkeypatch):
+def test_ctrl_c_is_one_sentence(assert_sentence, resnetlab, monkeypatch):
     for text in ("stopped.", ""):
         error = KeyboardInterrupt(*[text] * bool(text))
-        monkeypatch.setattr(cli, "_parse", lambda words, error=error: _raise(error))
-        assert_sentence(resnetlab(), "^resnetlab: stopped\\.", code=130)
+        monkeypatch.setattr(program, "_run", lambda *_, error=error: _raise(error))
+        assert_sentence(resnetlab("models"), "^resnetlab: stopped\\.", code=130)
 
 
 def _raise(error):
@@ -303,7 +175,6 @@ def run_shell(script, **options):
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_a_terminal_of_any_encoding_is_told(encoding):
-    """tyro draws its boxes, which the sentence is taken from, in two ways."""
     script = "resnetlab data fech; resnetlab train smoke --lrr 1; resnetlab train smök"
     done = run_shell(script, env=os.environ | {"PYTHONIOENCODING": encoding})
     assert (done.stdout, done.stderr.splitlines()[:2]) == (
@@ -319,7 +190,10 @@ def test_a_terminal_of_any_encoding_is_told(encoding):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_output_that_cannot_be_written_is_one_sentence():
     done = run_shell("resnetlab --help > /dev/full")
-    assert (done.returncode, done.stderr) == (2, "resnetlab: [Errno 28] No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "resnetlab: cannot write the output: No space left on device.\n",
+    )
 
 
 def test_a_reader_that_goes_away_is_no_mistake():

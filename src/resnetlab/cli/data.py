@@ -1,0 +1,49 @@
+"""``resnetlab data``: fetch a data set, look at it, measure it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from resnetlab import console
+from resnetlab.cli.options import Arg
+from resnetlab.cli.shared import DataDir, Json
+
+DatasetName = Annotated[str, Arg("cifar10 or fashion-mnist", "NAME")]
+
+
+def fetch(name: DatasetName, *, data_dir: DataDir = None) -> None:
+    """Fetch a data set into the cache, from the first source that answers, and check it."""
+    from resnetlab.data.catalogue import fetch
+
+    print(fetch(name, data_dir=data_dir))
+
+
+def stats(name: DatasetName, *, data_dir: DataDir = None, json: Json = False) -> None:
+    """Compute mean and standard deviation of each channel over the training images."""
+    from resnetlab.data.catalogue import load_dataset
+    from resnetlab.data.dataset import dataset_statistics
+
+    dataset = load_dataset(name, "train+val", data_dir=data_dir)
+    mean, std = dataset_statistics(dataset)
+    if json:
+        console.print_json({"dataset": name, "n": len(dataset), "mean": mean, "std": std})
+        return
+    print(f"{name}: {len(dataset):,} training images, pixels scaled to 0..1")
+    print("mean", *(f"{value:.8f}" for value in mean))
+    print("std ", *(f"{value:.8f}" for value in std))
+
+
+def show(
+    name: DatasetName,
+    *,
+    out: Annotated[Path, Arg("file to draw to: .png, .svg or .pdf", "FILE")] = Path("samples.png"),
+    split: Annotated[Literal["train", "test"], Arg("images to draw from")] = "train",
+    data_dir: DataDir = None,
+) -> None:
+    """Draw a labelled grid of images, a row for each class."""
+    from resnetlab.data.catalogue import load_dataset
+    from resnetlab.plots.images import plot_samples
+
+    whole = "train+val" if split == "train" else split
+    print(plot_samples(load_dataset(name, whole, data_dir=data_dir), out))
