@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex
 from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.images import normalize
 from resnetlab.evaluation.evaluate import logit_batches
+from resnetlab.inference.backends import TorchBackend
 from resnetlab.models.resnet import create_model
 from resnetlab.plots import images
 from resnetlab.plots.images import plot_predictions, plot_samples, visualize
@@ -136,7 +137,10 @@ def run(tmp_path):
 
 def test_visualize_draws_what_it_is_asked_for_and_the_same_again(run, drawn, assert_png):
     network, dataset = load_checkpoint(run).build(), sample()
-    (logits, labels) = next(logit_batches(network, dataset, batch_size=100))
+    backend = TorchBackend(
+        model=network, classes=dataset.classes, preprocessing=dataset.preprocessing
+    )
+    (logits, labels) = next(logit_batches(backend, dataset, batch_size=100))
     right = int((logits.argmax(1) == labels).sum())
     assert 0 < right < 100
 
@@ -181,7 +185,7 @@ def test_visualize_says_when_nothing_is_wrong(run, monkeypatch):
     labels = sample().labels.flip(0)
     perfect = logits_for(labels).flip(0)
     monkeypatch.setattr(
-        images, "logit_batches", lambda model, dataset, **_: iter([(perfect, dataset.labels)])
+        images, "progress_batches", lambda backend, dataset: iter([(perfect, dataset.labels)])
     )
     monkeypatch.setattr(images.torch, "randperm", lambda n, generator: torch.arange(n))
     with pytest.raises(ValueError, match="none of the 100 test images wrong"):

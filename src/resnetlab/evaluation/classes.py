@@ -51,23 +51,22 @@ def in_order_of(dataset: Dataset, backend: Backend) -> Backend:
     keys, wanted_keys = [_key(name) for name in own], [_key(name) for name in wanted]
     if keys == wanted_keys:
         return backend
-    if sorted(keys) == sorted(wanted_keys):
+    if {*keys} == {*wanted_keys}:
         if len({*keys}) < len(keys):
             raise UserError(
                 f"the network and {dataset.name} have their classes in different orders, and two "
-                f"of them share the name {_first_twice(own)!r}; rename one."
+                f"share the name {_first_twice(own)!r}; rename one."
             )
         order = tuple(map(keys.index, wanted_keys))
         return Reordered(backend=backend, classes=wanted, order=order)
     if _only_numbers(keys) or _only_numbers(wanted_keys):
         return backend
-    own_number = next(i for i, key in enumerate(keys) if keys.count(key) != wanted_keys.count(key))
-    their_number = next(
-        i for i, key in enumerate(wanted_keys) if wanted_keys.count(key) != keys.count(key)
-    )
+    network_only = [name for name in own if _key(name) not in wanted_keys][:1]
+    data_only = [name for name in wanted if _key(name) not in keys][:1]
+    alone = [f"the network alone has {name!r}" for name in network_only]
+    alone += [f"{dataset.name} alone has {name!r}" for name in data_only]
     raise UserError(
-        f"the network has a class {own[own_number]!r} that {dataset.name} has not, and "
-        f"{dataset.name} has a class {wanted[their_number]!r} that the network has not; take a "
+        f"the network and {dataset.name} have different classes: {', '.join(alone)}; take a "
         "data set of the network's classes."
     )
 

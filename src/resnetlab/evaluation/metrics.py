@@ -41,6 +41,7 @@ class Scores:
     def __init__(self, classes: int) -> None:
         # Rank 0 evaluates alone: a metric that waited for the other ranks would wait for ever.
         options: dict[str, Any] = {"num_classes": classes, "sync_on_compute": False}
+        options["validate_args"] = False  # it would refuse a single class
         top5 = {"top_k": min(5, classes), "average": "micro"}
         self._sums = torch.zeros(3, dtype=torch.float64)
         self._of_logits: dict[str, Metric] = {
