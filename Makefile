@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install train test lint benchmark
+.PHONY: install train test lint benchmark figures
 
 install: .venv/.installed
 
@@ -25,3 +25,7 @@ lint: install
 
 benchmark: install
 	@$(BIN)/python -m benchmarks
+
+# RUN: a finished run folder of cifar10-quick to draw from; without it one is trained.
+figures: install
+	$(BIN)/python -m benchmarks.figures $(RUN)

@@ -126,7 +126,7 @@ def assert_png() -> Callable[[Path], None]:
             assert image.format == "PNG"
             assert image.width >= 300
             assert len(np.unique(np.asarray(image))) > 10
-        assert not [p for p in path.parent.iterdir() if p.name.startswith(".")]
+        assert not [p for p in path.parent.iterdir() if "partial" in p.name]
 
     return check
 

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from resnetlab.errors import UserError
 from resnetlab.files import atomic_write, locked, remove_partial, write_json, write_text
 
 
@@ -74,11 +75,8 @@ def test_a_path_below_a_file_is_a_sentence(tmp_path):
         write_text(tmp_path / "file" / "x", "")
 
 
-@pytest.mark.parametrize("name", ["folder", "file"])
-def test_one_holds_a_lock_and_another_waits_or_gives_up(tmp_path, name):
-    path = tmp_path / name
-    if name == "folder":
-        path.mkdir()
+def test_one_holds_a_lock_and_another_waits_or_gives_up(tmp_path):
+    path = tmp_path / "lock"
     waiting, got = threading.Event(), threading.Event()
 
     def wait():
@@ -99,3 +97,24 @@ def test_one_holds_a_lock_and_another_waits_or_gives_up(tmp_path, name):
     assert got.is_set()
     with locked(path, give_up):
         pass
+
+
+def test_a_killed_process_lets_go_of_its_lock(tmp_path):
+    code = """
+import os, pathlib, sys
+from resnetlab.files import locked
+with locked(pathlib.Path(sys.argv[1]), lambda: None):
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path / "lock"])
+    with locked(tmp_path / "lock", lambda: pytest.fail("still held")):
+        pass
+
+
+def test_a_lock_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UserError, match="cannot write"),
+        locked(tmp_path / "file" / "lock", lambda: None),
+    ):
+        pytest.fail("held")

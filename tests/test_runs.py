@@ -21,6 +21,7 @@ from resnetlab.weights.card import FIELDS
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
 FILES = {"recipe.json", "metrics.jsonl", "last.pt", "best.pt", "test.json", "curves.png"}
+FILES |= {".lock"}
 COLUMNS = {"epoch", "step", "lr", "train_loss", "train_top1", "val_loss", "val_top1"}
 COLUMNS |= {"images_per_second", "seconds", "peak_memory_mb"}
 READERS = (
@@ -185,8 +186,8 @@ def test_a_run_that_is_being_trained_is_left_alone(resnetlab, smoke, samples, tm
     (run := tmp_path / "run").mkdir()
     if command.startswith("resume"):  # in the other case no recipe is written yet
         shutil.copy(smoke.run / "recipe.json", run)
-    before = list(run.iterdir())
     with Run(run).training():
+        before = list(run.iterdir())
         answer = resnetlab(*command.format(run=run, data=samples).split())
     said = f"resnetlab: {run} is being trained by another process; wait for its end or stop it "
     assert (answer.code, answer.out, answer.err) == (2, "", f"{said}first.\n")

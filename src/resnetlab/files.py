@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import tempfile
@@ -11,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from resnetlab.errors import UserError
 
@@ -50,22 +51,24 @@ def remove_partial(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, busy: Callable[[], None]) -> Iterator[None]:
-    """Hold a file or an existing folder, as one process at a time can.
+    """Hold a lock file, as one process at a time can; the file stays.
 
     Where another holds it, ``busy`` is called, and may raise; else its end is waited for. The
-    system lets go of the lock even if its process is killed.
+    system lets go of the lock even if its process is killed. UserError where it cannot be written.
     """
-    # A folder cannot be opened for writing, and a file must be, or NFS would not lock it.
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    lock = FileLock(path)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.acquire(timeout=0)
+        except Timeout:
             busy()
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock.acquire()
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def check_zip(path: Path) -> None:
@@ -79,6 +82,16 @@ def cannot_write(path: Path, error: OSError) -> UserError:
     """The sentence for a user whose disk is full or whose folder is closed to them."""
     reason = error.strerror or str(error)
     return UserError(f"cannot write {path}: {reason}; free some space or name another folder.")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Look at a path that a person gave: where the system does not let us, UserError names it."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot read {error.filename or path}: {reason}.") from error
 
 
 def write_text(path: Path, text: str) -> None:

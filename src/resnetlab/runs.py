@@ -19,7 +19,15 @@ from typing import Any
 import torch
 
 from resnetlab.errors import UserError
-from resnetlab.files import atomic_write, check_zip, locked, remove_partial, write_json, write_text
+from resnetlab.files import (
+    atomic_write,
+    check_zip,
+    locked,
+    reading,
+    remove_partial,
+    write_json,
+    write_text,
+)
 from resnetlab.recipes.record import Recipe
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 from resnetlab.weights.locate import BEST
@@ -41,6 +49,7 @@ class Run:
         self.result_file = self.path / "test.json"
         self._metrics_file = self.path / "metrics.jsonl"
         self._recipe_file = self.path / "recipe.json"
+        self._lock_file = self.path / ".lock"
         self._is_new = False
 
     def __repr__(self) -> str:
@@ -86,16 +95,15 @@ class Run:
     @property
     def exists(self) -> bool:
         """Whether a training has begun here, so that ``resume`` can go on with it."""
-        return self._recipe_file.exists()
+        with reading(self._recipe_file):
+            return self._recipe_file.exists()
 
     @property
     def recipe(self) -> Recipe:
         """How it is trained; UserError if the folder has no recipe or it is damaged."""
-        path = self._recipe_file
-        if not path.is_file():
-            raise UserError(f"{self.path} holds no {path.name}, so it is not a run folder.")
+        path, text = self._recipe_file, self._read(self._recipe_file)
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(text)
             if values.pop("format", FORMAT) > FORMAT:
                 raise UserError("it is of a later version of resnetlab; update this one.")
             return Recipe.from_dict(values)
@@ -108,16 +116,23 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The epochs' metrics; UserError if the folder has none or they are damaged."""
-        path = self._metrics_file
-        if not path.is_file():
-            raise UserError(f"{self.path} holds no {path.name}, so it is not a run folder.")
+        path, text = self._metrics_file, self._read(self._metrics_file)
         try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            return [json.loads(line) for line in text.splitlines()]
         except ValueError as error:
             raise UserError(
                 f"{path} is damaged ({error}); `resnetlab resume` writes it anew if the run is not "
                 "finished."
             ) from error
+
+    def _read(self, path: Path) -> str:
+        with reading(path):
+            if not path.is_file():
+                raise UserError(f"{self.path} holds no {path.name}, so it is not a run folder.")
+            try:
+                return path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path} is damaged ({error}).") from error
 
     def write_metrics(self, metrics: Sequence[Mapping[str, Any]]) -> None:
         write_text(self._metrics_file, "".join(json.dumps(line) + "\n" for line in metrics))
@@ -180,13 +195,13 @@ class Run:
                 "first."
             )
 
-        # The folder itself is locked, so that no lock file stays in it.
-        with locked(self.path, busy):
+        with locked(self._lock_file, busy):
             remove_partial(self.path)
             try:
                 yield
             finally:
-                if self._is_new and not any(self.path.iterdir()):  # it could not begin
+                if self._is_new and list(self.path.iterdir()) == [self._lock_file]:
+                    self._lock_file.unlink()  # the training could not begin
                     self.path.rmdir()
 
 

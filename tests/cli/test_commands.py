@@ -26,7 +26,13 @@ def job(
 
 
 JOB = Command(name="program job", function=job)
-GROUP = Group(name="program", about="", members={"job": JOB, "other-job": JOB}, noun="task")
+GROUP = Group(
+    name="program",
+    about="",
+    members={"job": JOB, "other-job": JOB},
+    noun="task",
+    present=lambda name: name.replace("old-job", "job"),
+)
 
 PARSED: list[tuple[str, dict[str, Any]]] = [
     ("a", {}),
@@ -65,6 +71,7 @@ def test_usage_and_purpose():
     [
         ("job a b", (JOB, ["a", "b"])),
         ("other_job", (JOB, [])),
+        ("old-job a", (JOB, ["a"])),
         ("--lr 1 job a", (JOB, ["a", "--lr", "1"])),  # as in `train --out runs/a smoke`
         ("--help", (GROUP, ["--help"])),
         ("job --help", (JOB, ["--help"])),

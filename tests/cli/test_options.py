@@ -32,8 +32,14 @@ def test_a_function_says_what_its_options_are():
 
 
 @dataclass
-class Small:
-    size: int = 3
+class Section:
+    name: str = ""
+    """what it is called"""
+
+
+@dataclass
+class Small(Section):
+    size: Annotated[int, "above 0"] = 3
     """pixels
     of it"""
     seen = 0
@@ -42,7 +48,8 @@ class Small:
 
 
 def test_a_record_says_what_its_options_are():
-    size, mean = options_of_fields(Small(size=4))
+    name, size, mean = options_of_fields(Small(size=4))
+    assert (name.help, name.group, size.group) == ("what it is called", "section", "small")
     assert (size.flag, size.default, size.help) == ("--size", 4, "pixels of it")
     assert (mean.takes, mean.value_name, mean.help) == ("several", "X ...", "one each")
     recipe = list(options_of_fields(Recipe()))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from resnetlab.cli import program
+from resnetlab.errors import UserError
 
 WRONG = {
     "": "name a command: .*train",
@@ -26,7 +27,7 @@ WRONG = {
     "train smoke --lr fast": "--lr.*'fast'",
     "train smoke --epochs inf": "epochs must be finite, not inf",
     "train smoke --epochs 0": "epochs must be greater than 0",
-    "train smoke --batch-size 0": "batch_size must be greater than 0",
+    "train smoke --batch-size 0": "--batch-size must be greater than 0",
     "train smoke --batch-size 1.5": "--batch-size.*'1.5'",
     "train smoke --optimizer adam": "adam.*--optimizer.*nesterov",
     "train smoke --model resnet21": "no model 'resnet21'; did you mean 'resnet",
@@ -159,6 +160,42 @@ def test_ctrl_c_is_one_sentence(assert_sentence, resnetlab, monkeypatch):
         assert_sentence(resnetlab("models"), "^resnetlab: stopped\\.", code=130)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), KeyError("x"), RuntimeError("x"), FileNotFoundError(2, "no such", "x")],
+)
+def test_a_fault_of_ours_shows_its_traceback(resnetlab, monkeypatch, error):
+    monkeypatch.setattr(program, "_run", lambda *_: _raise(error))
+    with pytest.raises(type(error)):
+        resnetlab("models")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence", "said"),
+    [
+        (
+            "train smoke",
+            "`val_size` 3 is wrong; take `seed` 1.",
+            "--val-size 3 is wrong; take --seed 1.",
+        ),
+        (
+            "resume RUN",
+            "`val_size` 3 in `run`; see `resnetlab x`",
+            "`val_size` 3 in RUN; see `resnetlab x`",
+        ),
+        ("data", "`val_size`", "`val_size`"),
+    ],
+)
+def test_parameters_of_the_command_are_said_as_they_are_typed(
+    resnetlab, assert_sentence, monkeypatch, words, sentence, said
+):
+    monkeypatch.setattr(program, "_run", lambda *_: _raise(UserError(sentence)))
+    assert_sentence(
+        resnetlab(*words.split(), *["--help"] * (words == "data")),
+        f"^resnetlab: {re.escape(said)}\n$",
+    )
+
+
 def _raise(error):
     raise error
 
@@ -196,6 +233,63 @@ def test_output_that_cannot_be_written_is_one_sentence():
     )
 
 
+def test_closed_streams_are_no_mistake():
+    done = run_shell("resnetlab --help >&-; echo $?; resnetlab nothing 2>&-; echo $?")
+    assert (done.stdout, done.stderr) == ("0\n2\n", "")
+
+
 def test_a_reader_that_goes_away_is_no_mistake():
     done = run_shell("(sleep 0.1; resnetlab --help; echo $? >&2) | true")
     assert done.stderr == "1\n"
+
+
+LONG = "x" * 300  # longer than a file's name can be
+WITHOUT_RIGHTS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")  # as root, too
+ONE_AFTER_THE_OTHER = """
+import sys
+from resnetlab.cli import main
+for words in sys.argv[1:]:
+    sys.argv[1:] = words.split()
+    try:
+        main()
+        print(words, "was done", file=sys.stderr)
+    except SystemExit as stop:
+        assert stop.code in (1, 2)
+"""
+CLOSED = ["evaluate {closed}/run", "evaluate {closed}/w.pt", "plot {closed}/run"]
+CLOSED += ["resume {closed}/run", "predict {run} {closed}/x.png --format json"]
+CLOSED += ["data stats cifar10 --data-dir {closed}", "train smoke --out {closed}/x {data}"]
+CLOSED += ["train smoke --pretrained {closed}/w.pt {data}", "plot {run} --out {closed}/x.png"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(f"evaluate {LONG}", f"plot {LONG}", f"resume {LONG}", f"predict {{run}} {LONG}"),
+        *(f"train smoke --out {LONG} {{data}}", f"data stats cifar10 --data-dir {LONG}"),
+        *(f"train smoke --pretrained {LONG} {{data}}", f"plot {{run}} --out {LONG}.png"),
+        f"benchmark inference --folder {LONG}",
+    ],
+)
+def test_a_path_that_cannot_be_is_one_sentence(resnetlab, assert_sentence, smoke, samples, words):
+    filled = words.format(run=smoke.run, data=f"--data-dir {samples} --execution plain")
+    assert_sentence(resnetlab(*filled.split()), f"{LONG[:100]}.*too long")
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs util-linux")
+def test_a_path_that_is_closed_is_one_sentence(smoke, samples, tmp_path):
+    closed = tmp_path / "closed"
+    shutil.copytree(smoke.run, closed / "run")
+    shutil.copy(smoke.run / "best.pt", closed / "w.pt")
+    (closed / "x.png").touch()
+    for path in (*closed.rglob("*"), closed):
+        path.chmod(0 if path.is_file() else 0o500)
+    (closed / "cifar10").mkdir(mode=0)
+    data = f"--data-dir {samples} --execution plain"
+    filled = [words.format(closed=closed, run=smoke.run, data=data) for words in CLOSED]
+    program = [*WITHOUT_RIGHTS, sys.executable, "-c", ONE_AFTER_THE_OTHER, *filled]
+    done = subprocess.run(program, capture_output=True, text=True)
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(CLOSED), done.stderr
+    for line in lines:
+        assert re.search(rf"cannot [^\n]*{closed}[^\n]*: Permission", line)

@@ -24,7 +24,7 @@ def test_a_host_that_never_answers_costs_seconds(monkeypatch):
 
     monkeypatch.setattr(download.urllib.request, "urlopen", hang)
     with pytest.raises(TimeoutError, match="no answer"):
-        download.download(("http://nowhere/file",), 1, Path())
+        download.download(("http://nowhere/file",), Path(), total_bytes=1)
     release.set()
 
 

@@ -97,7 +97,7 @@ def test_official_host(tiny, host, home, lines):
 
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
-    [("slow", "too slow: 0 kB/s"), ("short", "cannot be read"), ("stall", "timed out")],
+    [("slow", "too slow: 0 kB/s"), ("short", "broke off after"), ("stall", "timed out")],
 )
 def test_a_bad_host_is_left_for_the_mirror(
     behaviour, reason, tiny, host, home, lines, monkeypatch, tmp_path

@@ -586,7 +586,6 @@ def no_network(monkeypatch, tmp_path):
     def refuse(*_args, **_options):
         raise urllib.error.URLError("Name or service not known")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
@@ -606,7 +605,11 @@ def no_network(monkeypatch, tmp_path):
         ("timm/resnet50.a1_in1k", "timm/resnet50.a1_in1k cannot be fetched.*local file"),
         ("hf-hub:somebody/their-net", "somebody/their-net cannot be fetched.*local file"),
         ("https://example.org/x.pth", r"https://example.org/x.pth cannot be fetched.*local file"),
-        ("no-such-file.pth", "there is no file, run or bundled network 'no-such-file.pth'"),
+        ("no-such-file.pth", r"no file, run or bundled network 'no-such-file.pth'.*address\.$"),
+        ("resnet20", "did you mean 'resnet20-cifar10'"),
+        ("resnet20-cifar11", "did you mean 'resnet20-cifar10'"),
+        ("resnet50", "did you mean 'resnet50:DEFAULT'"),
+        ("resnet56", r"address\.$"),
     ],
 )
 def test_offline_is_said_in_one_sentence_and_at_once(source, words):
@@ -620,11 +623,13 @@ def test_offline_is_said_in_one_sentence_and_at_once(source, words):
 def test_torchvision_weight_carries_its_classes_and_normalisation(monkeypatch, tmp_path):
     theirs = torchvision.models.resnet18()
 
-    def fetch(url, path, digest, **_):
-        assert url.endswith(f"resnet18-{digest}.pth")
-        torch.save(theirs.state_dict(), path)
+    def fetch(urls, folder, **_):
+        (url,) = urls
+        assert url.endswith("/resnet18-f37072fd.pth")
+        torch.save(theirs.state_dict(), folder / "resnet18-f37072fd.pth")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    monkeypatch.setattr(hub, "fetch_files", fetch)
+    monkeypatch.setattr(hub, "_sha256", lambda _: "f37072fd")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     weights = load_checkpoint("ResNet18_Weights.IMAGENET1K_V1")
     assert weights.origin.startswith("torchvision ResNet18_Weights.IMAGENET1K_V1, resnet18, ")

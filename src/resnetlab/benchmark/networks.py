@@ -18,6 +18,7 @@ from resnetlab.benchmark.samples import write_samples
 from resnetlab.benchmark.timing import require_positive
 from resnetlab.compute.execution import Execution
 from resnetlab.errors import UserError
+from resnetlab.files import reading
 from resnetlab.inference.prepare import inference_execution
 from resnetlab.models.architecture import get_architecture
 from resnetlab.models.summary import default_image_size
@@ -103,8 +104,10 @@ def benchmark_files(
     work.
     """
     require_positive(seconds=seconds)
-    if folder is not None and not Path(folder).is_dir():
-        raise UserError(f"there is no folder {folder}.")
+    if folder is not None:
+        with reading(Path(folder)):
+            if not Path(folder).is_dir():
+                raise UserError(f"there is no folder {folder}.")
     tasks = [_inference_task(model, execution, overrides, image_size) for model in models]
     rows = []
     for task in tasks:

@@ -100,6 +100,8 @@ class Group:
     about: str
     members: dict[str, Command | Group]
     noun: str = "command"
+    present: Callable[[str], str] = str
+    """gives the present name of a former one"""
     closing: str = ""
     """the end of its help"""
 
@@ -114,7 +116,7 @@ class Group:
             raise UserError(f"name a {self.noun}: {self.usage}; there are: {self._list()}.")
         if words[0] in ("-h", "--help"):
             return self, words
-        name = words[0].replace("_", "-")
+        name = self.present(words[0].replace("_", "-"))
         if name in self.members:
             found, rest = self.members[name], words[1:]
             return found.find(rest) if isinstance(found, Group) else (found, rest)

@@ -120,12 +120,19 @@ def options_of(function: Callable[..., Any]) -> Iterator[Option]:
 
 
 def options_of_fields(record: Any) -> Iterator[Option]:
-    """An option for each field of a record: its value is the default, its docstring the help."""
-    texts = dict(_field_docstrings(type(record)))
-    hints = get_type_hints(type(record))
+    """An option for each field of a record: its value is the default, its docstring the help.
+
+    The class that declares a field names the group.
+    """
+    hints, declared = get_type_hints(type(record)), {}
+    for section in type(record).__mro__:
+        if dataclasses.is_dataclass(section):
+            for name, text in _field_docstrings(section):
+                declared[name] = (section.__name__.lower(), text)
     for field in dataclasses.fields(record):
-        value, (hint, _) = getattr(record, field.name), _split(hints[field.name])
-        yield Option(parameter=field.name, hint=hint, default=value, help=texts[field.name])
+        (hint, _), (group, text) = _split(hints[field.name]), declared[field.name]
+        default = getattr(record, field.name)
+        yield Option(parameter=field.name, hint=hint, default=default, help=text, group=group)
 
 
 def _field_docstrings(record: type) -> Iterator[tuple[str, str]]:

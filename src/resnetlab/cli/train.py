@@ -10,27 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from resnetlab.cli.commands import Command, Group
 from resnetlab.cli.options import Arg, Option, options_of, options_of_fields
 from resnetlab.cli.shared import Run
-from resnetlab.recipes.table import ABOUT, RECIPES
+from resnetlab.recipes.table import ABOUT, RECIPES, resolve
 
 if TYPE_CHECKING:
     from resnetlab.training.job import Training
 
-GROUPS = {
-    "common options": ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out"),
-    "network": ("pretrained", "model_overrides", "zero_init"),
-    "data": ("data_dir", "val_size", "split_seed", "image_size", "mean", "std"),
-    "augmentation": (
-        *("flip", "crop_padding", "crop_mode", "cutout", "mixup", "cutmix", "label_smoothing"),
-    ),
-    "optimizer": (
-        *("optimizer", "momentum", "norm_lr", "muon_lr", "muon_momentum", "weight_decay"),
-        *("weight_decay_on", "clip_norm", "ema_decay"),
-    ),
-    "schedule": ("schedule", "milestones", "warmup_epochs", "warmup"),
-    "speed and memory": ("execution", "accumulate", "early_size", "early_share"),
-    "result": ("tta", "name"),
-}
-"""Title in the help -> parameters; the common ones first."""
+COMMON = ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out")
+"""Parameters that stand first in the help; the others follow by the sections of the recipe."""
 
 _METAVARS = {"model_overrides": "FIELD VALUE ...", "execution": "WORDS", "pretrained": "WEIGHTS"}
 _METAVARS |= {"model": "NAME", "dataset": "NAME"}
@@ -67,14 +53,12 @@ class TrainRecipe(Command):
 
     @cached_property
     def options(self) -> list[Option]:
-        (out,) = (option for option in options_of(train) if option.parameter == "out")
-        options = {
-            option.parameter: option for option in (out, *options_of_fields(RECIPES[self.recipe]))
-        }
+        (_, out), fields = options_of(train), options_of_fields(RECIPES[self.recipe])
+        options = {option.parameter: option for option in (out, *fields)}
+        first = [replace(options.pop(name), group="common options") for name in COMMON]
         return [
-            replace(options[name], group=title, metavar=_METAVARS.get(name, options[name].metavar))
-            for title, names in GROUPS.items()
-            for name in names
+            replace(option, metavar=_METAVARS.get(option.parameter, option.metavar))
+            for option in (*first, *options.values())
         ]
 
 
@@ -82,6 +66,7 @@ TRAIN = Group(
     name="resnetlab train",
     about="Train a network and evaluate it on the test set at the end.",
     noun="recipe",
+    present=resolve,
     members={
         name: TrainRecipe(
             name=f"resnetlab train {name}", function=partial(train, name), recipe=name

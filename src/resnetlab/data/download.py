@@ -14,7 +14,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
@@ -33,8 +35,18 @@ DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
-def download(urls: tuple[str, ...], total_bytes: int, folder: Path) -> None:
-    """Each url to a file of its last name in `folder`; `total_bytes` is their sum."""
+def download(
+    urls: Sequence[str],
+    folder: Path,
+    *,
+    total_bytes: int | None = None,
+    longest: float = LONGEST_SECONDS,
+) -> None:
+    """Each url to a file of its last name in ``folder``.
+
+    ``total_bytes`` is the sum of all, by default what the host says of the first. A host that would
+    need more than ``longest`` seconds is left as soon as its rate is known (TimeoutError).
+    """
     console = Console(stderr=True)
     columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TransferSpeedColumn())
     bar = Progress(
@@ -44,16 +56,25 @@ def download(urls: tuple[str, ...], total_bytes: int, folder: Path) -> None:
     with bar:
         task = bar.add_task("downloading", total=total_bytes)
         for url in urls:
-            with _open(url) as response, open(folder / url.rsplit("/", 1)[-1], "wb") as file:
+            with _open(url) as response, open(folder / name_of(url), "wb") as file:
+                total_bytes = total_bytes or int(response.headers.get("Content-Length") or 0)
+                bar.update(task, total=total_bytes or None)
                 while chunk := response.read1(1 << 18):
                     file.write(chunk)
                     done += len(chunk)
                     bar.update(task, completed=done)
                     elapsed = time.monotonic() - started
                     expected = elapsed * total_bytes / done
-                    if elapsed > MEASURE_SECONDS and expected > LONGEST_SECONDS:
+                    if elapsed > MEASURE_SECONDS and expected > longest:
                         rate, minutes = done / elapsed / 1000, expected / 60
                         raise TimeoutError(f"too slow: {rate:.0f} kB/s, {minutes:.0f} minutes")
+    if total_bytes and done < total_bytes:
+        raise ConnectionError(f"broke off after {done:,} of {total_bytes:,} bytes")
+
+
+def name_of(url: str) -> str:
+    """The last part of the address's path."""
+    return Path(urlsplit(url).path).name
 
 
 def _open(url: str) -> http.client.HTTPResponse:

@@ -25,7 +25,7 @@ from resnetlab.data import download, formats
 from resnetlab.data.formats import Arrays
 from resnetlab.data.sampling import stratified_indices
 from resnetlab.errors import UserError
-from resnetlab.files import cache_home, locked
+from resnetlab.files import cache_home, locked, reading
 
 
 class DataUnavailable(UserError):
@@ -69,7 +69,9 @@ def fetch(
     """
     name, folder = source.name, cache_home() / source.name
     if data_dir is not None:
-        if (data_dir / name / "train.safetensors").exists():
+        with reading(data_dir):
+            stored = (data_dir / name / "train.safetensors").exists()
+        if stored:
             _read_both(source, data_dir / name)
             return data_dir / name
         if source.read:  # even if the cache has the set: an explicit folder is never ignored
@@ -161,7 +163,7 @@ def _from_network(source: Source, partial: Path, report: Report) -> Arrays:
 
     def official(folder: Path) -> Arrays:
         assert source.read
-        download.download(source.urls, source.download_bytes, folder)
+        download.download(source.urls, folder, total_bytes=source.download_bytes)
         return source.read(folder)
 
     host = source.urls[0].split("/")[2]

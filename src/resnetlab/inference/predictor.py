@@ -17,6 +17,7 @@ from resnetlab.compute.execution import Execution
 from resnetlab.data.images import ImageSource, read_image
 from resnetlab.data.prefetch import one_ahead
 from resnetlab.errors import UserError
+from resnetlab.files import reading
 from resnetlab.inference.backends import Backend, TorchBackend
 from resnetlab.inference.prepare import inference_batch_size
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
@@ -173,9 +174,14 @@ def find_images(images: Iterable[ImageSource]) -> list[ImageSource]:
     """
     found: list[ImageSource] = []
     for image in images:
-        path = Path(image) if isinstance(image, str | Path) else None
-        if path is None or not path.is_dir():
-            found.append(path or image)
+        if not isinstance(image, str | Path):
+            found.append(image)
+            continue
+        path = Path(image)
+        with reading(path):
+            is_folder = path.is_dir()
+        if not is_folder:
+            found.append(path)
             continue
         inside = [file for file in sorted(path.rglob("*")) if _is_image(file.relative_to(path))]
         inside = [file for file in inside if not file.is_dir()]

@@ -48,7 +48,7 @@ def create_optimizer(
 
 def lr_factor(recipe: Recipe, epoch: float) -> float:
     """The learning rate at a moment of training, as a share of ``recipe.lr``; epoch may be 1.5."""
-    warmup = recipe.warmup_epochs
+    warmup = recipe.warmup_length
     if epoch < warmup:
         return 0.1 if recipe.warmup == "constant" else 0.1 + 0.9 * epoch / warmup
     if recipe.schedule == "step":

@@ -49,11 +49,14 @@ class Plan:
 def make_plan(recipe: Recipe, data: Dataset, val: Dataset | None = None) -> Plan:
     """The plan of a recipe for these images; UserError for what does not fit together."""
     fitting = {"in_channels": data.preprocessing.channels, "num_classes": len(data.classes)}
+    architecture = get_architecture(recipe.model, **fitting | dict(recipe.model_overrides))
+    if recipe.early_size:  # of another model's recipe, it may be less than this one can take
+        recipe = replace(recipe, early_size=max(recipe.early_size, architecture.minimum_size))
     steps = steps_per_epoch(len(data), recipe.batch_size)
     early = math.ceil(recipe.early_share * recipe.epochs * steps) if recipe.early_size else 0
     return Plan(
         recipe=recipe,
-        architecture=get_architecture(recipe.model, **fitting | dict(recipe.model_overrides)),
+        architecture=architecture,
         data=data,
         val=val,
         augmentation=Augmentation(
@@ -121,11 +124,4 @@ def check_plan(plan: Plan, world: World) -> None:
             f"`crop_padding` {recipe.crop_padding} cannot be reflected by images of {size} pixels; "
             "choose a smaller one, or `crop_mode` zero."
         )
-    network = on_meta(plan.architecture)
-    network(torch.empty(1, channels, size, size, device="meta"))
-    if recipe.early_size and plan.early_steps:
-        early = torch.empty(1, channels, recipe.early_size, recipe.early_size, device="meta")
-        try:
-            network(early)
-        except UserError as error:
-            raise UserError(f"`early_size` {recipe.early_size}: {error}") from None
+    on_meta(plan.architecture)(torch.empty(1, channels, size, size, device="meta"))

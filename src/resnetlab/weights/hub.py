@@ -9,17 +9,18 @@ import hashlib
 import json
 import math
 import re
-import socket
-import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 
+from resnetlab.data.download import download as fetch_files
+from resnetlab.data.download import name_of
 from resnetlab.errors import UserError
 from resnetlab.records import did_you_mean
 
@@ -28,28 +29,36 @@ _TIMEOUT = 8.0
 
 
 def download(url: str) -> Path:
-    """The file behind an https address, from PyTorch's cache if it is there."""
-    name = Path(urlsplit(url).path).name
+    """The file behind an https address, from PyTorch's cache if it is there.
+
+    A digest in its name (torchvision's) is checked. UserError where it cannot be fetched.
+    """
+    name = name_of(url)
     digest = re.search(r"-([0-9a-f]{8,})\.", name)
-    if not digest:  # other addresses may end in the same name
-        name = f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    # Other addresses may end in the same name.
+    unique = name if digest else f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
+    path = Path(torch.hub.get_dir()) / "checkpoints" / unique
     if path.is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_TIMEOUT)  # download_url_to_file takes none
     try:
-        torch.hub.download_url_to_file(
-            url, str(path), digest[1] if digest else None, progress=sys.stderr.isatty()
-        )
-    except (OSError, RuntimeError) as error:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            fetch_files([url], Path(folder), longest=math.inf)
+            fetched = Path(folder) / name
+            if digest and not _sha256(fetched).startswith(digest[1]):
+                raise OSError("its SHA-256 is not the one in its name")
+            fetched.replace(path)
+    except (OSError, HTTPException) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
         raise UserError(
-            f"{url} cannot be fetched ({error}); without internet, give a local file instead."
+            f"{url} cannot be fetched ({reason}); without internet, give a local file instead."
         ) from error
-    finally:
-        socket.setdefaulttimeout(before)
     return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def from_torchvision(model: str, member: str) -> tuple[Path, dict[str, Any], str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from resnetlab.errors import UserError
+from resnetlab.files import reading
 from resnetlab.models.architecture import ARCHITECTURES
 from resnetlab.weights import hub
 from resnetlab.weights.card import read_card
@@ -27,12 +29,13 @@ def locate(source: str | Path) -> tuple[Path, dict[str, Any], str]:
     if it lies online and cannot be reached.
     """
     path, text = Path(source), str(source)
-    if path.is_dir():
-        if not (path / BEST).is_file():
-            raise UserError(f"{path} is a folder without a {BEST}; give a run or a file.")
-        return path / BEST, {}, f"run {path.resolve().name}"
-    if path.is_file():
-        return path, {}, ""
+    with reading(path):
+        if path.is_dir():
+            if not (path / BEST).is_file():
+                raise UserError(f"{path} is a folder without a {BEST}; give a run or a file.")
+            return path / BEST, {}, f"run {path.resolve().name}"
+        if path.is_file():
+            return path, {}, ""
     if text in bundled_names():
         path = BUNDLED / f"{text}.safetensors"
         return path, read_card(json.loads(path.with_suffix(".json").read_text())), f"bundled {text}"
@@ -42,13 +45,23 @@ def locate(source: str | Path) -> tuple[Path, dict[str, Any], str]:
         return hub.from_hub(re.sub("^hf.hub:", "", text))
     if match := re.fullmatch(r"(\w+)_Weights\.(\w+)|(\w+):(\w+)", text):
         return hub.from_torchvision(match[1] or match[3], match[2] or match[4])
-    hint = f"; do you mean {text}:DEFAULT, torchvision's?" if text in ARCHITECTURES else "."
-    bundled = ", ".join(bundled_names()) or "none in this version"
     raise UserError(
-        f"there is no file, run or bundled network {text!r} (bundled: {bundled}), and it is "
-        "neither a torchvision weight (ResNet50_Weights.DEFAULT), nor a hub name (timm/NAME, "
-        f"hf-hub:USER/REPO), nor an https address{hint}"
+        f"there is no file, run or bundled network {text!r} (bundled: {', '.join(bundled_names())})"
+        ", and it is neither a torchvision weight (ResNet50_Weights.DEFAULT), nor a hub name "
+        f"(timm/NAME, hf-hub:USER/REPO), nor an https address{_nearest(text)}"
     )
+
+
+def _nearest(text: str) -> str:
+    """The end of the sentence about a name that is unknown."""
+    bundled = bundled_names()
+    near = [name for name in bundled if name.startswith(f"{text}-")]
+    near += difflib.get_close_matches(text, bundled, n=1, cutoff=0.8)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    if text in ARCHITECTURES and ARCHITECTURES[text].stem == "imagenet":
+        return f"; did you mean '{text}:DEFAULT', torchvision's?"
+    return "."
 
 
 def bundled_names() -> list[str]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from resnetlab.errors import UserError
-from resnetlab.files import check_zip
+from resnetlab.files import check_zip, reading
 from resnetlab.weights import mindspore
 from resnetlab.weights.card import NAMES, read_card
 
@@ -35,7 +35,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[st
     The content decides how it is read, not the ending. UserError if it is damaged, of no kind
     known here, or wants to run code.
     """
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         head = file.read(16)
     if head[8:9] == b"{":
         return _read_safetensors(path)

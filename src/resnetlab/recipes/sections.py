@@ -1,0 +1,202 @@
+"""The sections of a recipe. Each field is declared once, with its help and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from resnetlab.errors import UserError
+from resnetlab.models.architecture import get_architecture
+from resnetlab.records import Limit, Record
+
+POSITIVE, NOT_NEGATIVE = Limit(above=0), Limit(at_least=0)
+SHARE = Limit(at_least=0, below=1)
+
+
+class Section(Record):
+    """Fields of a recipe that belong together. Raises UserError for a value that cannot be."""
+
+    quote = "`"
+
+    def __post_init__(self) -> None:
+        self.check()
+        for section in type(self).__mro__:
+            if "check_together" in vars(section):
+                section.check_together(self)
+
+    def check_together(self) -> None:
+        """Raise UserError for values that do not fit each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class General(Section):
+    """What the run is called, what makes it repeatable, how it is computed and tested."""
+
+    name: str = "custom"
+    """name of the run"""
+    seed: Annotated[int, NOT_NEGATIVE] = 0
+    """seed of the initial weights, the shuffling and the augmentation"""
+    execution: str = "auto"
+    """auto: measure what is fastest here;
+    plain: fp32;
+    or words such as bf16,channels_last,compile"""
+    tta: Literal["none", "flip", "flip-shift"] = "none"
+    """test-time augmentation, for a second result on the test set;
+    flip: average the predictions for an image and its mirror image;
+    flip-shift: and for both shifted by a pixel"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(Section):
+    """What is trained, and from where it starts."""
+
+    model: str = "resnet20"
+    """network, a name from `resnetlab models`"""
+    model_overrides: Mapping[str, int | str] = field(default_factory=dict)
+    """fields of the architecture to change, e.g. `stem cifar depths 2,2,2,2`"""
+    pretrained: str | None = None
+    """initial weights: a run folder, a file, a torchvision weight or a hub name; default: none"""
+    zero_init: Literal["none", "residual"] = "none"
+    """residual: each residual branch starts at zero (arXiv:1706.02677)"""
+
+    def check_together(self) -> None:
+        get_architecture(self.model, **self.model_overrides)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Section):
+    """The images, and how they are split and normalised."""
+
+    dataset: str = "cifar10"
+    """cifar10, fashion-mnist, cifar10-sample or fashion-mnist-sample"""
+    data_dir: str | None = None
+    """folder that already holds the data set, in torchvision's layout"""
+    val_size: Annotated[float, NOT_NEGATIVE] = 5000
+    """validation images, split off the training set to select best.pt;
+    a number or, below 1, a share of it;
+    0: train on all images and keep the last weights"""
+    split_seed: Annotated[int, NOT_NEGATIVE] = 0
+    """seed of that split; of its own, so that runs of several seeds share the split"""
+    mean: tuple[float, ...] | None = None
+    """mean of the pixels, from 0 to 1, a number for each channel;
+    default: that of the pretrained weights or of the data"""
+    std: Annotated[tuple[float, ...] | None, POSITIVE] = None
+    """standard deviation of the pixels, a number for each channel; default: likewise"""
+    image_size: Annotated[int | None, POSITIVE] = None
+    """side in pixels that images are resized to; otherwise their own"""
+
+    def check_together(self) -> None:
+        if self.val_size >= 1 and self.val_size % 1:
+            raise UserError(
+                f"`val_size` must be a whole number of images, or below 1 a share of them, not "
+                f"{self.val_size}."
+            )
+        if len(self.mean or ()) != len(self.std or ()):
+            raise UserError("`mean` and `std` go together: give each a number for every channel.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(Section):
+    """How long the training takes, and how learning rate and image size change in it."""
+
+    epochs: Annotated[float, POSITIVE] = 16
+    """passes over the training set; a fraction ends within an epoch"""
+    schedule: Literal["step", "cosine", "one-cycle"] = "one-cycle"
+    """learning rate after the warm-up;
+    step: divided by 10 at each milestone;
+    cosine: to zero along a cosine;
+    one-cycle: linearly to zero"""
+    milestones: Annotated[tuple[float, ...], Limit(above=0, below=1)] = (0.5, 0.75)
+    """when schedule step divides the rate, as shares of the training"""
+    warmup_share: Annotated[float, SHARE] = 0.0
+    """share of the training, from its start, in which the learning rate rises to its peak"""
+    warmup_epochs: Annotated[float | None, NOT_NEGATIVE] = None
+    """the same in epochs; if given, it replaces the share"""
+    warmup: Literal["linear", "constant"] = "linear"
+    """linear: rise from a tenth of the peak;
+    constant: stay at a tenth (the paper's resnet110)"""
+    early_size: Annotated[int | None, POSITIVE] = None
+    """side in pixels of the images early in the training, which makes those steps cheaper;
+    never less than the network can take"""
+    early_share: Annotated[float, SHARE] = 0.0
+    """share of the training, from its start, with images of that size"""
+
+    @property
+    def warmup_length(self) -> float:
+        """Epochs that the warm-up takes, however it was given."""
+        if self.warmup_epochs is None:
+            return self.warmup_share * self.epochs
+        return self.warmup_epochs
+
+    def check_together(self) -> None:
+        if self.warmup_length >= self.epochs:
+            raise UserError(
+                f"`warmup_epochs` {self.warmup_length:g} must be less than `epochs` "
+                f"{self.epochs:g}; change one of them."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(Section):
+    """The batch, the loss, and the step that follows from them."""
+
+    batch_size: Annotated[int, POSITIVE] = 128
+    """images in a step, over all processes and accumulated parts"""
+    accumulate: Annotated[int, POSITIVE] = 1
+    """parts that a batch is computed in, one after the other, to save memory"""
+    label_smoothing: Annotated[float, SHARE] = 0.0
+    """share of the target that is spread evenly over all classes"""
+    optimizer: Literal["sgd", "nesterov", "muon"] = "nesterov"
+    """sgd: with momentum, as in the paper;
+    nesterov: with Nesterov momentum;
+    muon: Muon for the convolutions, nesterov for the rest"""
+    lr: Annotated[float, POSITIVE] = 0.1
+    """peak learning rate; with muon: of the classifier, the norms and the biases"""
+    norm_lr: Annotated[float | None, POSITIVE] = None
+    """peak learning rate of the norms and the biases; otherwise lr"""
+    momentum: Annotated[float, SHARE] = 0.9
+    """momentum of sgd and nesterov"""
+    muon_lr: Annotated[float, POSITIVE] = 0.05
+    """peak learning rate of Muon: about the angle in radians by which a step turns weights"""
+    muon_momentum: Annotated[float, SHARE] = 0.6
+    """momentum of Muon"""
+    weight_decay: Annotated[float, NOT_NEGATIVE] = 5e-4
+    """L2 penalty"""
+    weight_decay_on: Literal["weights", "all"] = "weights"
+    """weights: the classifier and the convolutions (not Muon's, whose norm is fixed);
+    all: norms and biases too, as in the paper"""
+    clip_norm: Annotated[float, NOT_NEGATIVE] = 0.0
+    """largest norm of the gradient; 0: no clipping"""
+    ema_decay: Annotated[float, SHARE] = 0.0
+    """decay per step of averaged weights, which are evaluated and saved; 0: no average"""
+
+    def check_together(self) -> None:
+        if self.optimizer != "sgd" and not self.momentum:
+            raise UserError(
+                f"`optimizer` {self.optimizer} needs a `momentum`; take sgd to train without one."
+            )
+        if self.batch_size % self.accumulate:
+            raise UserError(
+                f"`batch_size` {self.batch_size} cannot be computed in {self.accumulate} equal "
+                "parts; choose `accumulate` so that it divides it."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(Section):
+    """How training images are varied; ``data/augment.py`` does it."""
+
+    crop_padding: Annotated[int, NOT_NEGATIVE] = 4
+    """pixels added on each side before a random crop of the original size; 0: no crop"""
+    crop_mode: Literal["zero", "reflect"] = "zero"
+    """what those pixels are: zero, or a reflection of the image"""
+    flip: Literal["none", "random", "alternating"] = "random"
+    """random: mirror half of the images, drawn anew in each epoch;
+    alternating: mirror each image in every second epoch (arXiv:2404.00498)"""
+    cutout: Annotated[int, NOT_NEGATIVE] = 0
+    """side in pixels of a square that is blanked out; 0: none"""
+    mixup: Annotated[float, NOT_NEGATIVE] = 0.0
+    """alpha of mixup (arXiv:1710.09412); 0: none"""
+    cutmix: Annotated[float, NOT_NEGATIVE] = 0.0
+    """alpha of CutMix (arXiv:1905.04899); 0: none"""
