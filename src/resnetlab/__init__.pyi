@@ -15,14 +15,8 @@ from .evaluation.evaluate import Evaluation, evaluate, evaluate_model
 from .inference.predictor import Prediction, Predictor, predict
 from .models.adaptation import adapt
 from .models.architecture import ARCHITECTURES, Architecture, get_architecture, list_models
-from .models.resnet import (
-    BasicBlock,
-    Bottleneck,
-    PreBasicBlock,
-    PreBottleneck,
-    ResNet,
-    create_model,
-)
+from .models.preactivation import PreBasicBlock, PreBottleneck
+from .models.resnet import BasicBlock, Bottleneck, ResNet, create_model
 from .models.summary import describe_models, summarize
 from .models.verification import Proof, verify_model, verify_models
 from .plots.confusion import plot_confusion

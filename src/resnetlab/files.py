@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,9 +74,13 @@ def locked(path: Path, busy: Callable[[], None]) -> Iterator[None]:
 
 def check_zip(path: Path) -> None:
     """Raise zipfile.BadZipFile if a byte has changed: torch writes checksums and reads none."""
-    with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zlib.error, UnicodeDecodeError, NotImplementedError, OverflowError) as error:
+        raise zipfile.BadZipFile(f"damaged directory: {error}") from error
+    if damaged:
+        raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:

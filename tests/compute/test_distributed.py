@@ -1,13 +1,16 @@
 """Two real processes under torchrun, on the CPU."""
 
 import json
+import os
 import re
+import socket
 import sys
 
 import pytest
 import torch
 
 from resnetlab.compute.distributed import World, start
+from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.runs import Run
 from resnetlab.weights.checkpoint import load_checkpoint
@@ -75,7 +78,7 @@ with start() as world:
     seen["held"] = held[:]
     try:
         world.from_main(fail)
-    except ValueError as error:
+    except UserError as error:
         seen["error"] = str(error)
     data = load_dataset("cifar10-sample", "test", data_dir=Path(samples))
     batch = {"n": len(data), "batch_size": 12, "seed": 0, "epoch": 0}
@@ -105,13 +108,30 @@ def test_one_process_is_a_world_of_its_own():
             world.from_main(int, "x")
 
 
-def test_two_processes_share_a_batch_and_agree(start, samples, tmp_path):
+def by_torchrun(start, *words):
+    return [start(*words, program=TORCHRUN)]
+
+
+def by_hand(start, *words):
+    """With nothing but the four variables of ``env://``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [
+        start(*words, program=(sys.executable,), env=os.environ | shared | {"RANK": str(rank)})
+        for rank in range(2)
+    ]
+
+
+@pytest.mark.parametrize("launch", [by_torchrun, by_hand])
+def test_two_processes_share_a_batch_and_agree(launch, start, samples, tmp_path):
     """``start`` is the fixture of the command line here."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    process = start(script, samples, tmp_path, program=TORCHRUN)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    for process in launch(start, script, samples, tmp_path):
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
     for rank in range(2):
         seen = json.loads((tmp_path / f"{rank}.json").read_text())
         differences = [seen.pop(f"difference {accumulate}") for accumulate in (1, 3)]
@@ -131,6 +151,30 @@ def test_two_processes_share_a_batch_and_agree(start, samples, tmp_path):
             }
         )
         assert differences == pytest.approx([0, 0], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE must be a whole number, at least 1, but it is ''"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE must be .* but it is 'two'; .*unset WORLD_SIZE"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE must be .* but it is '0'"),
+        ({"RANK": None}, "RANK must be a whole number, 0 to 1, but it is not set"),
+        ({"RANK": "2"}, "RANK must be a whole number, 0 to 1, but it is '2'"),
+        ({"MASTER_ADDR": None}, "MASTER_ADDR must name the machine of rank 0"),
+        ({"MASTER_PORT": "http"}, "MASTER_PORT must be .* but it is 'http'"),
+        ({"MASTER_PORT": None}, "MASTER_PORT must be .* but it is not set"),
+    ],
+)
+def test_a_wrong_variable_is_named(monkeypatch, changes, sentence):
+    right = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in (right | changes).items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"^the environment variable {sentence}"), start():
+        pass
 
 
 def test_the_same_command_trains_in_two_processes(start, samples, tmp_path):

@@ -86,7 +86,7 @@ def test_order_is_kept_whatever_the_batches_and_the_speed_of_decoding(tmp_path, 
         return read(self, image)
 
     monkeypatch.setattr(Predictor, "read", slow_first)
-    monkeypatch.setattr("resnetlab.inference.predictor.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("resnetlab.inference.predictor.available_cores", lambda: 2)
     for batch_size in (1, 3, 64):
         later.clear()
         result = predict(checkpoint(), paths, topk=10, batch_size=batch_size, execution="plain")

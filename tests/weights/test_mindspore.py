@@ -108,6 +108,10 @@ def test_mindspore_reader_joins_slices_and_knows_number_types(tmp_path):
     path.write_bytes(_entry("w", dims, "Float32", values[:200].tobytes()))
     with pytest.raises(ValueError, match="800 bytes for a Float32 tensor"):
         mindspore.read_checkpoint(path)
+    minus_one = b"\x08" + b"\xff" * 9 + b"\x01"
+    path.write_bytes(_entry("w", 2 * minus_one, "Float32", values[:1].tobytes()))
+    with pytest.raises(ValueError, match=r"4 bytes for a Float32 tensor of shape \[-1, -1\]"):
+        mindspore.read_checkpoint(path)
 
 
 @settings(max_examples=50, deadline=None)

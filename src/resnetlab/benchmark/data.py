@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +16,7 @@ from resnetlab.benchmark.records import DataRate
 from resnetlab.benchmark.samples import PHOTO, random_file
 from resnetlab.benchmark.timing import rate_fields, repeat, require_positive
 from resnetlab.compute.execution import Execution
+from resnetlab.compute.machine import available_cores
 from resnetlab.data.augment import cutout, random_crop, random_flip
 from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.dataset import Dataset
@@ -90,7 +90,7 @@ def _batch_jobs(data: Dataset, recipe: Recipe, batch_size: int) -> dict[str, Cal
 def _decode_jobs(batch_size: int) -> dict[str, Callable[[], Any]]:
     """JPEG of the usual size, to 224: one thread and all threads."""
     photo = random_file(*PHOTO)
-    threads = os.cpu_count() or 1
+    threads = available_cores()
     pool = ThreadPoolExecutor(threads)
 
     imagenet = Preprocessing(mean=IMAGENET[0], std=IMAGENET[1], size=224)

@@ -1,4 +1,4 @@
-"""Seconds of a piece of work, and what they make in images a second."""
+"""Seconds that a piece of work takes, and images a second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ def time_once(work: Callable[[], Any]) -> float:
 
 
 def repeat(work: Callable[[], Any], *, repeats: int, seconds: float) -> list[float]:
-    """Seconds of each repetition, after two that warm up; see ``benchmark_training``."""
+    """Seconds of each repetition, after two to warm up; see ``benchmark_training``.
+
+    Not ``torch.utils.benchmark.Timer``: it sets the number of threads, has no limit of repetitions,
+    and does not collect garbage, as a training does.
+    """
     for _ in range(2):
         work()
     times: list[float] = []

@@ -144,7 +144,7 @@ def _compare(
         record = replace(record, in_channels=channels, num_classes=outputs)
     reference = ours if isinstance(ours, ResNet) else ResNet(record)
     reference = copy.deepcopy(reference).cpu().float()
-    small = max(reference.minimum_size, 96 if record.stem != "cifar" else 32)
+    small = max(record.minimum_size, 96 if record.stem != "cifar" else 32)
     mine = trace_network(reference, torch.randn(2, record.in_channels, small, small))
     assert mine.output is not None, mine.crash
     block = 2 if record.block == "basic" else 3

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from resnetlab.comparison.findings import Findings
 from resnetlab.comparison.settings import Pairs
 from resnetlab.comparison.trace import first_tensor
-from resnetlab.models.resnet import ResNet, ShortcutA
+from resnetlab.models.resnet import ResNet
+from resnetlab.models.shortcuts import ShortcutA
 
 TOLERANCE = 1e-4
 """Largest difference of two outputs, in units of the reference's largest output."""

@@ -1,13 +1,17 @@
-"""C++ that is compiled once on the user's machine and kept, and how a network comes to use it."""
+"""C++ compiled on the user's machine and cached, and how a network comes to use it."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import hashlib
+import os
+import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MethodType
 from typing import Any
 
@@ -16,16 +20,23 @@ from torch import Tensor, nn
 
 from resnetlab.compute.machine import compiler, processor
 from resnetlab.errors import UserError
-from resnetlab.files import atomic_write, cache_home
+from resnetlab.files import cache_home
 
 _FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi"]
+_ABANDONED = 600
+"""Seconds after which an unfinished build is taken for one whose process was killed."""
 
 
 @functools.cache
 def compiled(name: str) -> ctypes.CDLL:
-    """The library made from ``name``.cpp in this folder, for the execution of that name.
+    """The library made from ``name``.cpp in ``kernels/``, built if the cache holds none.
 
-    UserError, one sentence, if this machine cannot compile it.
+    In the cache it is called ``NAME-KEY-DIGEST.so``, KEY for what it is made from and DIGEST for
+    its own bytes, which are compared before each use: a damaged library would crash the process, or
+    compute something else.
+
+    Raises:
+        UserError: This machine cannot compile it, or cannot write to the cache.
     """
     source = Path(__file__).parent / "kernels" / f"{name}.cpp"
     program = compiler()
@@ -38,12 +49,10 @@ def compiled(name: str) -> ctypes.CDLL:
     # The flags are what -march=native reads.
     key = [source.read_text(encoding="utf-8"), *command, version.stdout, processor("flags")]
     digest = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
-    path = cache_home() / f"{name}-{digest}.so"
+    folder, stem = cache_home(), f"{name}-{digest}"
     try:
-        if not path.exists():
-            with atomic_write(path) as built:
-                subprocess.run([*command, "-o", built], capture_output=True, text=True, check=True)
-        return ctypes.CDLL(str(path))
+        _remove_remains(folder, name)
+        return ctypes.CDLL(str(_intact(folder, stem) or _build(command, folder, stem)))
     except subprocess.CalledProcessError as error:
         reason = next((x for x in error.stderr.splitlines() if "error" in x), error.stderr[:200])
         raise UserError(f"execution {name}: {program} failed ({reason}); take eager.") from error
@@ -51,15 +60,63 @@ def compiled(name: str) -> ctypes.CDLL:
         raise UserError(f"execution {name}: {error}; take eager.") from error
 
 
+def _intact(folder: Path, stem: str) -> Path | None:
+    """A library in the cache whose bytes are those that were built; all others are removed."""
+    for path in folder.glob(f"{stem}-*.so"):
+        if path.stem == f"{stem}-{_sha256(path)}":
+            return path
+        path.unlink(missing_ok=True)
+    return None
+
+
+def _build(command: list[str], folder: Path, stem: str) -> Path:
+    """Compile, write all of it to the disk, and only then give it its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=f".{stem}-partial-") as workplace:
+        built = Path(workplace) / "library.so"
+        subprocess.run([*command, "-o", built], capture_output=True, text=True, check=True)
+        _flush(built)
+        path = built.replace(folder / f"{stem}-{_sha256(built)}.so")
+        _flush(folder)
+    return path
+
+
+def _remove_remains(folder: Path, name: str) -> None:
+    """Remove what killed builds left: folders, or of version 0.1.0 files."""
+    for remains in folder.glob(f".{name}-*-partial-*"):
+        if time.time() - remains.lstat().st_mtime < _ABANDONED:
+            continue
+        if remains.is_dir():
+            shutil.rmtree(remains, ignore_errors=True)
+        else:
+            remains.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Write a file's bytes, or the names in a folder, from the system's memory to the disk."""
+    if os.name == "nt":  # which opens no folder
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def address(tensor: Tensor | None) -> int | None:
-    """Where a tensor's values are, for the library; None is C++'s null."""
+    """The address of a tensor's values, for the library; None becomes a null pointer."""
     return None if tensor is None else tensor.data_ptr()
 
 
 def compute_in_training(module: nn.Module, forward: Callable[[Any, Tensor], Tensor]) -> None:
-    """Let ``module``, in place, compute ``forward(module, x)`` in training and only there.
+    """Make ``module``, in place, compute ``forward(module, x)`` in training mode only.
 
-    It can be copied, but is saved by its state dict only.
+    It can still be copied, but only its state dict can be saved.
     """
 
     def choose(module: Any, x: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
-"""Rank, world size, start. Started by torchrun there are several processes, otherwise one."""
+"""Processes that train together: this one's place among them, and what they tell each other."""
 
 from __future__ import annotations
 
 import gc
 import os
+import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from resnetlab.compute.machine import available_cores
 from resnetlab.errors import UserError
 
 P = ParamSpec("P")
@@ -28,7 +30,7 @@ class World:
     local_size: int = 1
     """processes on this machine"""
     held: ExitStack = field(default_factory=ExitStack, compare=False, repr=False)
-    """what ends with the world"""
+    """contexts to leave when the world ends"""
 
     @property
     def is_main(self) -> bool:
@@ -41,13 +43,13 @@ class World:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether it is true on any process."""
+        """Whether ``flag`` is true in any process."""
         return (self.size > 1 and self.sum(torch.tensor(float(flag))).item() > 0) or flag
 
     def from_main(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the function returns on rank 0, where alone it is called, on every rank.
+        """Call ``function`` on rank 0 only; return its result on every rank.
 
-        Its UserError is raised on every rank too: none is left waiting for the others.
+        A UserError is raised on every rank, so that none is left waiting for the others.
         """
         box: list[Any] = [None, None]
         if self.is_main:
@@ -62,7 +64,7 @@ class World:
         return cast(T, box[0])
 
     def hold(self, context: AbstractContextManager[None]) -> None:
-        """Enter the context on rank 0, until the world ends; its UserError is every rank's."""
+        """Enter ``context`` on rank 0 until the world ends; its UserError is raised everywhere."""
         self.from_main(self.held.enter_context, context)
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
@@ -74,27 +76,57 @@ class World:
 
 @contextmanager
 def start() -> Iterator[World]:
-    """The world that torchrun's environment describes; one process where there is none."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    """The world that the environment describes; one process where WORLD_SIZE is 1 or not set.
+
+    RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are enough (torch's ``env://``). LOCAL_RANK and
+    LOCAL_WORLD_SIZE, which torchrun sets too, otherwise follow from the processes' host names.
+
+    Raises:
+        UserError: One of these variables is missing or holds no possible number.
+    """
+    size = _number("WORLD_SIZE", 1, default=1)
     if size == 1:
         world = World()
         with world.held:
             yield world
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group("cpu:gloo,cuda:nccl")
-    else:
-        dist.init_process_group("gloo")
+    rank = _number("RANK", 0, size - 1)
+    _number("MASTER_PORT", 1, 65535)
+    if not os.environ.get("MASTER_ADDR"):
+        raise UserError("the environment variable MASTER_ADDR must name the machine of rank 0.")
+    gpu = torch.cuda.is_available()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
     try:
-        world = World(
-            rank=int(os.environ["RANK"]),
-            size=size,
-            local_size=int(os.environ["LOCAL_WORLD_SIZE"]),
-        )
+        hosts: list[Any] = [None] * size
+        dist.all_gather_object(hosts, platform.node())
+        local_size = _number("LOCAL_WORLD_SIZE", 1, size, default=hosts.count(hosts[rank]))
+        local_rank = _number("LOCAL_RANK", 0, default=hosts[:rank].count(hosts[rank]))
+        if gpu:
+            torch.cuda.set_device(local_rank)
+        if not os.environ.get("OMP_NUM_THREADS"):  # which torchrun sets
+            torch.set_num_threads(max(1, available_cores() // local_size))
+        world = World(rank=rank, size=size, local_size=local_size)
         with world.held:
             yield world
     finally:
-        # DDP's cycles would keep the group, and its threads abort a process that ends with them.
+        # DDP holds the group in reference cycles, and its threads abort a process that exits.
         gc.collect()
         dist.destroy_process_group()
+
+
+def _number(
+    variable: str, smallest: int, largest: int | None = None, *, default: int | None = None
+) -> int:
+    """A whole number from the environment; ``default``, if there is one, where it is not set."""
+    text = os.environ.get(variable)
+    if text is None and default is not None:
+        return default
+    number = int(text) if text and text.isdecimal() else None
+    if number is None or number < smallest or (largest is not None and number > largest):
+        limits = f"at least {smallest}" if largest is None else f"{smallest} to {largest}"
+        found = "it is not set" if text is None else f"it is {text!r}"
+        raise UserError(
+            f"the environment variable {variable} must be a whole number, {limits}, but {found}; "
+            "to train in one process, unset WORLD_SIZE."
+        )
+    return number

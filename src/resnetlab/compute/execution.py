@@ -1,4 +1,4 @@
-"""How a step is computed on this machine: device, number type, memory layout, compiler, threads."""
+"""How a network is computed: device, number type, memory layout, kernels, threads."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ from typing import Literal, get_args, get_type_hints
 import torch
 from torch import nn
 
-from resnetlab.compute.machine import keep_memory
+from resnetlab.compute.machine import default_threads, keep_memory
 from resnetlab.errors import UserError
 from resnetlab.records import Record, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution(Record):
-    """One way to compute; the defaults are plain PyTorch on the CPU."""
+    """One way to compute; the default is plain PyTorch on the CPU.
+
+    Raises:
+        UserError: The fields do not go together.
+    """
 
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """bf16, fp16: autocast; weights, sums and norms stay in fp32"""
+    """bf16 and fp16: autocast, with weights, sums and norms in fp32"""
     layout: Literal["contiguous", "channels_last"] = "contiguous"
     mode: Literal["eager", "fused", "winograd", "compile"] = "eager"
-    """fused: batch norm, addition and ReLU as one operation (training/fused.py); winograd: that,
-    and 3x3 convolutions in fewer products (training/winograd.py); compile: torch.compile"""
+    """fused: batch norm, addition and ReLU as one operation (kernels/fused.py); winograd: also 3x3
+    convolutions in fewer products (kernels/winograd.py); compile: torch.compile"""
     threads: int = 0
-    """of one process on the CPU; 0: torch's own choice"""
+    """of one process on the CPU; 0: ``default_threads()``"""
 
     def __post_init__(self) -> None:
         self.check_choices()
@@ -52,7 +56,11 @@ class Execution(Record):
 
     @classmethod
     def parse(cls, text: str) -> Execution:
-        """The inverse of ``str``; words may be left out: "bf16,channels_last,threads=2"."""
+        """The inverse of ``str``; words may be left out: "bf16,channels_last,threads=2".
+
+        Raises:
+            UserError: A word is unknown (the nearest is named) or two contradict each other.
+        """
         if text == "plain":
             return PLAIN
         words = {
@@ -83,29 +91,32 @@ class Execution(Record):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what convolutions and matrix products multiply."""
+        """The number type in which convolutions and matrix products multiply."""
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
             self.precision
         ]
 
     def autocast(self) -> AbstractContextManager:
-        """The context of a forward pass and its loss."""
+        """The context in which a forward pass and its loss are computed."""
         return torch.autocast(self.device, self.dtype, enabled=self.precision != "fp32")
 
     def set_up(self) -> None:
-        """Set this process up to compute so: its threads, and what its allocator keeps.
+        """Set up this process to compute so: its threads and its memory allocation.
 
-        Once, by whatever starts the work: a training, a backend of inference, a benchmark.
+        Once, by what starts the work: a training, a backend of inference, a benchmark.
         """
         if self.threads:
             torch.set_num_threads(self.threads)
+        elif default_threads() < torch.get_num_threads():
+            torch.set_num_threads(default_threads())
         if self.device == "cpu":
             keep_memory()
 
     def place(self, model: nn.Module) -> None:
-        """Move the network, in place, to its device and layout.
+        """Move ``model``, in place, to its device and layout.
 
-        UserError if torch finds no such device.
+        Raises:
+            UserError: torch finds no such device.
         """
         if self.device == "cuda" and not torch.cuda.is_available():
             raise UserError("execution cuda: torch finds no GPU here; take cpu or auto.")

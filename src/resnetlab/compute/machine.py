@@ -1,22 +1,23 @@
-"""What this computer has, and how this process is set up for it."""
+"""This computer: processor, memory, compiler, and the cores that this process may use."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
-import resource
 import shutil
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 import torch
 
 
 def keep_memory() -> None:
-    """Tell glibc to keep freed memory: activations are freed and allocated again at every step.
+    """Tell glibc to keep freed memory; without glibc, do nothing.
 
-    Returned to the system, each of their pages would be faulted in anew, which costs as much as
-    the arithmetic on it. Elsewhere than on glibc this does nothing.
+    Activations are freed and allocated again at every step. If their memory went back to the
+    system, every page would fault again, which costs as much as the arithmetic on it.
     """
     m_trim_threshold, m_mmap_max = -1, -4
     try:
@@ -29,16 +30,86 @@ def keep_memory() -> None:
 
 def has_fast_bf16() -> bool:
     """Whether the CPU multiplies bf16 in hardware (AVX-512 BF16 or AMX)."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    if hasattr(torch.cpu, "get_capabilities"):
+        known = torch.cpu.get_capabilities()
+        return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    # torch 2.9 and 2.10 have no public name for it.
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor("flags").split())
+
+
+def available_cores(root: Path = Path("/")) -> int:
+    """Cores that this process may use, at least 1.
+
+    Those that ``taskset`` leaves it, and no more than the CPU quota of its control group (a
+    container's limit), rounded up.
+
+    Args:
+        root: The file system that holds ``proc`` and ``sys``.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min([cores, *map(math.ceil, _cpu_quotas(root))]))
+
+
+def default_threads() -> int:
+    """Threads to compute with where nobody asks for a number.
+
+    OMP_NUM_THREADS if it is set, else torch's choice, which knows no quota, up to
+    ``available_cores``.
+    """
+    if os.environ.get("OMP_NUM_THREADS"):
+        return torch.get_num_threads()
+    return min(torch.get_num_threads(), available_cores())
+
+
+def _cpu_quotas(root: Path) -> Iterator[float]:
+    """CPUs that each control group allows in which this process is, from its own to the root."""
+    try:
+        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    mount = root / "sys/fs/cgroup"
+    for group in groups:
+        _, controllers, name = group.split(":", 2)
+        if not controllers:  # version 2
+            hierarchies = [mount]
+        elif "cpu" in controllers.split(","):
+            hierarchies = [mount / "cpu", mount / controllers]
+        else:
+            continue
+        # In a container the names may be the host's, and only the root be there.
+        path = PurePosixPath(name.lstrip("/"))
+        for hierarchy in hierarchies:
+            for folder in (path, *path.parents):
+                if quota := _cpu_quota(hierarchy / folder):
+                    yield quota
+
+
+def _cpu_quota(folder: Path) -> float | None:
+    """CPUs that one control group allows; None if it sets no limit."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError):  # of no limit, version 2 says "max"
+        return None
 
 
 def compiler() -> str | None:
-    """The C++ compiler of this machine, if there is one: all modes but eager need it."""
+    """The C++ compiler of this machine, or None; every mode but eager needs one."""
     return next(filter(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++")), None)
 
 
 def peak_memory_mb(device: str) -> float:
-    """The most memory that this process has held so far, in MiB; on a GPU, its tensors' alone."""
+    """The most memory that this process has used so far, in MiB; on a GPU, for tensors.
+
+    0 on Windows, which has no ``resource``.
+    """
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status")
@@ -46,11 +117,15 @@ def peak_memory_mb(device: str) -> float:
         # getrusage would count what the parent had before it started this process.
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
         return int(line.split()[1]) / 2**10
+    try:
+        import resource
+    except ImportError:
+        return 0.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes, on macOS
 
 
 def processor(what: str = "model name") -> str:
-    """The processor's model or, with "flags", its instructions where Linux tells them."""
+    """The processor's model; with "flags", its instruction sets (on Linux)."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     found = (line.split(":", 1)[1].strip() for line in lines if line.startswith(what))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from resnetlab.compute.execution import Execution
+from resnetlab.compute.machine import available_cores
 from resnetlab.data.images import ImageSource, read_image
 from resnetlab.data.prefetch import one_ahead
 from resnetlab.errors import UserError
@@ -117,7 +117,7 @@ class Predictor:
         While the caller works on a batch, the next is being decoded, and no more than that.
         """
         batch_size = batch_size or inference_batch_size(self.backend.preprocessing.size)
-        threads = os.cpu_count() or 1
+        threads = available_cores()
         # Handing over a small image on its own costs twice its decoding.
         together = max(1, min(8, batch_size // (2 * threads)))
         parts = (

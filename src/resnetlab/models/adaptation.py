@@ -1,4 +1,4 @@
-"""A trained network for another task: new heads, other input channels."""
+"""A trained network for another task: other classes, other input channels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resnetlab.models.resnet import ResNet
 
 
 def replace_head(model: ResNet, num_classes: int) -> ResNet:
-    """Give ``model`` a fresh classifier of so many classes; changes and returns it."""
+    """Give ``model``, in place, a new classifier of ``num_classes``; returns it."""
     architecture = replace(model.architecture, num_classes=num_classes)
     old = model.get_submodule("fc")
     assert isinstance(old, nn.Linear)
@@ -26,20 +26,22 @@ def replace_head(model: ResNet, num_classes: int) -> ResNet:
 def replace_input(
     model: ResNet, in_channels: int, mode: Literal["average", "repeat"] = "average"
 ) -> ResNet:
-    """Give ``model`` so many input channels; changes and returns it.
+    """Give ``model``, in place, ``in_channels`` input channels; returns it.
 
-    The first convolution's weights (out, old, k, k) become (out, in_channels, k, k): by "average",
-    each new channel is the mean of the old ones; by "repeat", the old ones in turn (R, G, B, R,
-    ...). Both are scaled by old / new, so that the sums stay of one size; from three channels to
-    one, "average" makes of a grey image what the old network made of it in three equal channels.
-    UserError for the stem "whitening": its filters are those of images of the old channels.
+    The first convolution's weights (out, old, k, k) become (out, in_channels, k, k). With "average"
+    each new channel is the mean of the old ones, with "repeat" they are the old ones in turn (R, G,
+    B, R, ...). Both are scaled by old / in_channels, which keeps the size of the sums: from three
+    channels to one, "average" gives a grey image the outputs that it had as three equal channels.
+
+    Raises:
+        UserError: The network has a whitening stem, whose filters fit the old channels only.
     """
     if mode not in ("average", "repeat"):
         raise UserError(f"input_mode must be average or repeat, not {mode!r}.")
     if model.architecture.stem == "whitening":
         raise UserError(
             f"a network with a whitening stem keeps its {model.architecture.in_channels} input "
-            "channels, whose patches its filters whiten; train one for these images from scratch."
+            "channels: its filters fit their patches only; train one for these images from scratch."
         )
     architecture = replace(model.architecture, in_channels=in_channels)
     first = model.conv1[0] if isinstance(model.conv1, nn.Sequential) else model.conv1
@@ -50,7 +52,7 @@ def replace_input(
     if mode == "average":
         new = old.mean(1, keepdim=True).expand_as(new)
     first.weight = nn.Parameter(new * (old.shape[1] / in_channels))
-    first.in_channels = model.in_channels = in_channels
+    first.in_channels = in_channels
     model.architecture = architecture
     return model
 
@@ -62,7 +64,7 @@ def adapt(
     in_channels: int | None = None,
     mode: Literal["average", "repeat"] = "average",
 ) -> ResNet:
-    """``replace_head`` and ``replace_input`` where the number differs; changes and returns it."""
+    """``replace_head`` and ``replace_input`` where the numbers differ; returns ``model``."""
     if in_channels not in (None, model.architecture.in_channels):
         replace_input(model, in_channels, mode)
     if num_classes not in (None, model.architecture.num_classes):

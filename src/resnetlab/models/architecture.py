@@ -15,26 +15,30 @@ from resnetlab.errors import UserError
 from resnetlab.records import Record, check_fields, did_you_mean
 
 EXPANSION = {"single": 1, "basic": 1, "bottleneck": 4}
-"""Output channels of a block divided by its width."""
+"""Output channels of a block, divided by its width."""
 CONVOLUTIONS = {"single": 1, "basic": 2, "bottleneck": 3}
-"""Of a block, without its shortcut's projection."""
+"""Convolutions of a block, not counting the projection of its shortcut."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Record):
-    """A residual (or plain) network as data. Raises UserError, one sentence, where it is none."""
+    """A residual (or plain) network as data.
+
+    Raises:
+        UserError: The fields do not describe a possible network.
+    """
 
     block: Literal["basic", "bottleneck", "single"]
-    """basic: two 3x3 convolutions; bottleneck: 1x1, 3x3, 1x1, four times wider at its end;
-    single: one 3x3"""
+    """basic: two 3x3 convolutions; bottleneck: 1x1, 3x3 and 1x1, with four times the width as
+    output; single: one 3x3"""
     depths: tuple[int, ...]
     """blocks in each stage; every stage after the first halves the resolution"""
     widths: tuple[int, ...] = (64, 128, 256, 512)
     """channels of the 3x3 convolutions in each stage"""
     stem: Literal["imagenet", "deep", "cifar", "whitening"] = "imagenet"
-    """imagenet: 7x7/2 and 3x3/2 max pool; deep: three 3x3 for the 7x7 (ResNet-D); cifar: 3x3/1;
-    whitening: fixed 2x2 filters that whiten the training images' patches (airbench,
-    arXiv:2404.00498), eight for each input channel"""
+    """imagenet: 7x7/2 and 3x3/2 max pool; deep: three 3x3 instead of the 7x7 (ResNet-D); cifar:
+    3x3/1; whitening: fixed 2x2 filters that whiten the training images' patches (airbench,
+    arXiv:2404.00498), eight per input channel"""
     stem_width: int | None = None
     """channels after the stem; None: the first stage's width"""
     transition: Literal["block", "pool"] = "block"
@@ -42,19 +46,19 @@ class Architecture(Record):
     stage begins with a 3x3 convolution and 2x2 max pooling, and all shortcuts are identities"""
     shortcut: Literal["A", "B", "C", "D", "none"] = "B"
     """A: zero-padded identity; B: 1x1 projection where the shape changes; C: projection everywhere;
-    D: as B, stride by average pooling (ResNet-D, arXiv:1812.01187); none: a plain net"""
+    D: B, its stride in an average pooling (ResNet-D, arXiv:1812.01187); none: a plain network"""
     stride_on: Literal["1x1", "3x3"] = "3x3"
-    """bottleneck's stride on its first 1x1 (v1, the paper) or on its 3x3 (v1.5, torchvision)"""
+    """the bottleneck's stride: on its first 1x1 (v1, the paper) or its 3x3 (v1.5, torchvision)"""
     activation: Literal["post", "pre"] = "post"
     """ReLU after the addition (2015) or batch norm and ReLU before each convolution (2016)"""
     groups: int = 1
     """groups of the bottleneck's 3x3 convolution (ResNeXt)"""
     width_per_group: int = 64
-    """channels a group at width 64; 64 with one group is the paper's network"""
+    """channels per group at width 64; 64 with one group is the paper's network"""
     in_channels: int = 3
     """channels of the input image"""
     pooling: Literal["average", "max"] = "average"
-    """over all pixels, before the classifier"""
+    """global pooling before the classifier"""
     num_classes: int = 1000
     """outputs of the classifier"""
 
@@ -74,7 +78,7 @@ class Architecture(Record):
         if self.block != "bottleneck" and (self.groups, self.width_per_group) != (1, 64):
             raise UserError("groups and width_per_group need block 'bottleneck'.")
         if self.block != "bottleneck" and self.stride_on == "1x1":
-            raise UserError("stride_on '1x1' needs block 'bottleneck': the others have no 1x1.")
+            raise UserError("stride_on '1x1' needs block 'bottleneck'; no other block has a 1x1.")
         if self.transition == "pool":
             self._check_pooled()
         elif self.block == "single" or self.stem == "whitening":
@@ -142,14 +146,16 @@ class Architecture(Record):
 
     @property
     def minimum_size(self) -> int:
-        """Pixels: the smallest input of which each stride still has two pixels to halve."""
-        if self.transition == "pool":  # it rounds down, and a whitening stem takes one pixel
-            return self.total_stride + (self.stem == "whitening")
-        return self.total_stride // 2 + 1
+        """The smallest height and width, in pixels, with two pixels left for every stride."""
+        if self.transition == "block":  # rounds up
+            return self.total_stride // 2 + 1
+        if self.stem == "whitening":  # its 2x2 filters take one pixel
+            return self.total_stride + 1
+        return self.total_stride
 
     @property
     def num_layers(self) -> int:
-        """Weighted layers as the papers count them: without the shortcuts' projections."""
+        """Weighted layers as the papers count them: without projections of shortcuts."""
         stem = 3 if self.stem == "deep" else 1
         transitions = len(self.depths) if self.transition == "pool" else 0
         return stem + transitions + sum(self.depths) * CONVOLUTIONS[self.block] + 1
@@ -157,15 +163,6 @@ class Architecture(Record):
     def inner_width(self, width: int) -> int:
         """Channels of the 3x3 convolution in a stage of this width."""
         return width * self.width_per_group // 64 * self.groups
-
-    def stage_sizes(self, size: int) -> tuple[int, ...]:
-        """Pixels of the output of each stage for a square input of ``size`` pixels."""
-        size = -(-size // self.stem_stride) - (self.stem == "whitening")
-        sizes = []
-        for stride in self.strides:
-            size = size // stride if self.transition == "pool" else -(-size // stride)
-            sizes.append(size)
-        return tuple(sizes)
 
 
 def _positive_integers(name: str, values: Any) -> tuple[int, ...]:
@@ -179,8 +176,12 @@ def _positive_integers(name: str, values: Any) -> tuple[int, ...]:
     return tuple(values)
 
 
-_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)} | {
-    152: (3, 8, 36, 3)
+_DEPTHS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
 }
 _IMAGENET = {
     layers: Architecture(block="basic" if layers < 50 else "bottleneck", depths=depths)
@@ -194,8 +195,6 @@ _CIFAR = Architecture(
     shortcut="A",
     num_classes=10,
 )
-
-
 _FAST = Architecture(
     block="single",
     depths=(1, 1, 1),
@@ -234,11 +233,16 @@ ARCHITECTURES: dict[str, Architecture] = {
     "fast_resnet8": _FAST,
     "fast_resnet11": replace(_FAST, block="basic"),
 }
-"""Name -> record. Everything else of these families is an override of one of them."""
+"""Name -> record. Every other network of these families is one of these with fields changed."""
 
 
 def get_architecture(name: str, **overrides: Any) -> Architecture:
-    """The named record with some fields changed; UserError with the nearest name if none."""
+    """The record of this name, with ``overrides`` for some of its fields.
+
+    Raises:
+        UserError: The name or a field is unknown (the nearest is named), or the overrides do not
+            describe a possible network.
+    """
     if name not in ARCHITECTURES:
         near = did_you_mean(name, ARCHITECTURES)
         raise UserError(f"there is no model {name!r}{near}")
@@ -247,54 +251,44 @@ def get_architecture(name: str, **overrides: Any) -> Architecture:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names in the table that match a shell pattern such as ``resnet*``, in the table's order."""
+    """The names that match a shell pattern such as ``resnet*``, in the order of the table."""
     return [name for name in ARCHITECTURES if fnmatch.fnmatchcase(name, pattern)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What the papers print of a network; None where they print nothing."""
+    """What the papers report of a network; None where they report nothing."""
 
     parameters: int | None = None
-    """exact count that the definition implies (the papers round to 0.01 M)"""
+    """exact, as the definition implies (the papers round to 0.01 M)"""
     multiply_adds: float | None = None
     """at 224 pixels (ImageNet) or 32 (CIFAR)"""
     error: float | None = None
-    """%, ImageNet validation, 10-crop, top-1; or CIFAR-10 test"""
+    """in %: top-1 on ImageNet's validation set, 10-crop; or on CIFAR-10's test set"""
 
 
-def _published() -> dict[str, Published]:
-    imagenet = {
-        "resnet18": (11_689_512, 1.8e9, None),
-        "resnet34": (21_797_672, 3.6e9, 24.52),
-        "resnet50": (25_557_032, 4.1e9, None),
-        "resnet101": (44_549_160, 7.8e9, None),
-        "resnet152": (60_192_808, 11.5e9, None),
-        "resnet50_v1": (25_557_032, 3.8e9, 22.85),
-        "resnet101_v1": (44_549_160, 7.6e9, 21.75),
-        "resnet152_v1": (60_192_808, 11.3e9, 21.43),
-        "resnext50_32x4d": (25_028_904, None, None),
-        "resnext101_32x8d": (88_791_336, None, None),
-        "wide_resnet50_2": (68_883_240, None, None),
-        "wide_resnet101_2": (126_886_696, None, None),
-        "plain18": (None, 1.8e9, 27.94),
-        "plain34": (None, 3.6e9, 28.54),
-    }
-    cifar = {
-        "resnet20": (269_722, None, 8.75),
-        "resnet32": (464_154, None, 7.51),
-        "resnet44": (658_586, None, 7.17),
-        "resnet56": (853_018, None, 6.97),
-        "resnet110": (1_727_962, None, 6.43),
-        "resnet1202": (19_421_274, None, 7.93),
-        "preresnet110": (None, None, 6.37),
-        "preresnet164": (None, None, 5.46),
-        "preresnet1001": (None, None, 4.92),
-    }
-    return {
-        name: Published(parameters=parameters, multiply_adds=multiply_adds, error=error)
-        for name, (parameters, multiply_adds, error) in (imagenet | cifar).items()
-    }
-
-
-PUBLISHED: dict[str, Published] = _published()
+PUBLISHED = {
+    "resnet18": Published(parameters=11_689_512, multiply_adds=1.8e9),
+    "resnet34": Published(parameters=21_797_672, multiply_adds=3.6e9, error=24.52),
+    "resnet50": Published(parameters=25_557_032, multiply_adds=4.1e9),
+    "resnet101": Published(parameters=44_549_160, multiply_adds=7.8e9),
+    "resnet152": Published(parameters=60_192_808, multiply_adds=11.5e9),
+    "resnet50_v1": Published(parameters=25_557_032, multiply_adds=3.8e9, error=22.85),
+    "resnet101_v1": Published(parameters=44_549_160, multiply_adds=7.6e9, error=21.75),
+    "resnet152_v1": Published(parameters=60_192_808, multiply_adds=11.3e9, error=21.43),
+    "resnext50_32x4d": Published(parameters=25_028_904),
+    "resnext101_32x8d": Published(parameters=88_791_336),
+    "wide_resnet50_2": Published(parameters=68_883_240),
+    "wide_resnet101_2": Published(parameters=126_886_696),
+    "plain18": Published(multiply_adds=1.8e9, error=27.94),
+    "plain34": Published(multiply_adds=3.6e9, error=28.54),
+    "resnet20": Published(parameters=269_722, error=8.75),
+    "resnet32": Published(parameters=464_154, error=7.51),
+    "resnet44": Published(parameters=658_586, error=7.17),
+    "resnet56": Published(parameters=853_018, error=6.97),
+    "resnet110": Published(parameters=1_727_962, error=6.43),
+    "resnet1202": Published(parameters=19_421_274, error=7.93),
+    "preresnet110": Published(error=6.37),
+    "preresnet164": Published(error=5.46),
+    "preresnet1001": Published(error=4.92),
+}

@@ -1,4 +1,4 @@
-"""The one network: every record of ``architecture.py`` becomes a ``ResNet`` here.
+"""The residual network (arXiv:1512.03385): every ``Architecture`` becomes a ``ResNet`` here.
 
 State-dict keys and their order are torchvision's wherever torchvision has the network.
 """
@@ -9,93 +9,20 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+import torch.fx
 from torch import Tensor, nn
 
 from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture, get_architecture
-
-
-class ShortcutA(nn.Module):
-    """Identity with stride and zero-padded channels (option A of the paper); no parameters.
-
-    (n, in_channels, h, w) -> (n, out_channels, ceil(h / stride), ceil(w / stride)). The zeros are
-    shared out before and after, where the paper leaves the place open and public weights need it.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.before = (out_channels - in_channels) // 2
-        self.after = out_channels - in_channels - self.before
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x[:, :, :: self.stride, :: self.stride]
-        return F.pad(x, (0, 0, 0, 0, self.before, self.after))
-
-
-def conv(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
-) -> nn.Conv2d:
-    """A convolution that keeps the size but for its stride; no bias, as batch norm has one."""
-    return nn.Conv2d(
-        in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
-    )
-
-
-def make_shortcut(
-    kind: str, in_channels: int, out_channels: int, stride: int, norm: bool = True
-) -> nn.Module | None:
-    """The shortcut of one block (see ``Architecture.shortcut``); None for a plain block."""
-    if kind == "none":
-        return None
-    same_shape = stride == 1 and in_channels == out_channels
-    if same_shape and kind != "C":
-        return nn.Identity()
-    if kind == "A":
-        return ShortcutA(in_channels, out_channels, stride)
-    layers: list[nn.Module] = []
-    if kind == "D":
-        pooling = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
-        layers.append(nn.Identity() if stride == 1 else pooling)
-        stride = 1
-    layers.append(conv(in_channels, out_channels, 1, stride))
-    if norm:
-        layers.append(nn.BatchNorm2d(out_channels))
-    return nn.Sequential(*layers)
-
-
-class Transition(nn.Module):
-    """A 3x3 and 2x2 max pooling: (n, in_channels, h, w) -> (n, width, h // 2, w // 2)."""
-
-    def __init__(self, in_channels: int, width: int) -> None:
-        super().__init__()
-        self.conv1 = conv(in_channels, width, 3)
-        self.maxpool = nn.MaxPool2d(2)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.bn1(self.maxpool(self.conv1(x))))
-
-
-class SingleBlock(nn.Module):
-    """One 3x3 and a shortcut: (n, in_channels, h, w) -> (n, width, h / stride, w / stride)."""
-
-    def __init__(
-        self, in_channels: int, width: int, *, stride: int = 1, shortcut: str = "B"
-    ) -> None:
-        super().__init__()
-        self.conv1 = conv(in_channels, width, 3, stride)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = make_shortcut(shortcut, in_channels, width, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.bn1(self.conv1(x))
-        if self.downsample is not None:
-            out += self.downsample(x)
-        return self.relu(out)
+from resnetlab.models.fast import (
+    SingleBlock,
+    Transition,
+    pooled_stage,
+    whitening_filters,
+    whitening_stem,
+)
+from resnetlab.models.preactivation import PreBasicBlock, PreBottleneck
+from resnetlab.models.shortcuts import conv, make_shortcut
 
 
 class BasicBlock(nn.Module):
@@ -158,87 +85,12 @@ class Bottleneck(nn.Module):
         return self.relu(out)
 
 
-class PreBasicBlock(nn.Module):
-    """``BasicBlock`` in the order of 2016: batch norm and ReLU before each convolution.
-
-    The net's first block, and one that projects, activates before the split (paper 2, appendix).
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        *,
-        stride: int = 1,
-        shortcut: str = "B",
-        first: bool = False,
-    ) -> None:
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = conv(in_channels, width, 3, stride)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv2 = conv(width, width, 3)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = make_shortcut(shortcut, in_channels, width, stride, norm=False)
-        self.split_after_activation = first or isinstance(self.downsample, nn.Sequential)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(x))
-        if self.split_after_activation:
-            x = out
-        out = self.conv1(out)
-        out = self.conv2(self.relu(self.bn2(out)))
-        if self.downsample is not None:
-            out += self.downsample(x)
-        return out
-
-
-class PreBottleneck(nn.Module):
-    """``Bottleneck`` in the order of 2016; see ``PreBasicBlock``."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        *,
-        stride: int = 1,
-        shortcut: str = "B",
-        stride_on: str = "1x1",
-        inner_width: int | None = None,
-        groups: int = 1,
-        first: bool = False,
-    ) -> None:
-        super().__init__()
-        inner, out_channels = inner_width or width, 4 * width
-        stride1, stride2 = (stride, 1) if stride_on == "1x1" else (1, stride)
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = conv(in_channels, inner, 1, stride1)
-        self.bn2 = nn.BatchNorm2d(inner)
-        self.conv2 = conv(inner, inner, 3, stride2, groups)
-        self.bn3 = nn.BatchNorm2d(inner)
-        self.conv3 = conv(inner, out_channels, 1)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = make_shortcut(shortcut, in_channels, out_channels, stride, norm=False)
-        self.split_after_activation = first or isinstance(self.downsample, nn.Sequential)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(x))
-        if self.split_after_activation:
-            x = out
-        out = self.conv1(out)
-        out = self.conv2(self.relu(self.bn2(out)))
-        out = self.conv3(self.relu(self.bn3(out)))
-        if self.downsample is not None:
-            out += self.downsample(x)
-        return out
-
-
 BLOCKS: dict[tuple[str, str], type[nn.Module]] = {
-    ("single", "post"): SingleBlock,
     ("basic", "post"): BasicBlock,
     ("bottleneck", "post"): Bottleneck,
     ("basic", "pre"): PreBasicBlock,
     ("bottleneck", "pre"): PreBottleneck,
+    ("single", "post"): SingleBlock,
 }
 
 
@@ -267,8 +119,6 @@ class ResNet(nn.Sequential):
         layers["fc"] = nn.Linear(architecture.stage_outputs[-1], architecture.num_classes)
         super().__init__(OrderedDict(layers))
         self.architecture = architecture
-        self.minimum_size = architecture.minimum_size
-        self.in_channels = architecture.in_channels
         self.stage_names = stage_names
         self._initialize(zero_init_residual)
 
@@ -283,72 +133,89 @@ class ResNet(nn.Sequential):
                 last = [module for module in block.children() if isinstance(module, kind)][-1]
                 nn.init.zeros_(last.weight)
 
-    @torch.jit.unused
     def blocks(self) -> list[nn.Module]:
         """All blocks in order of depth."""
         stages = [self.get_submodule(name).children() for name in self.stage_names]
         return [block for stage in stages for block in stage if not isinstance(block, Transition)]
 
-    @torch.jit.unused
     @torch.no_grad()
     def whiten(self, images: Tensor) -> None:
-        """Set a whitening stem to the patches of ``images``, normalised, (n, in_channels, h, w).
-
-        Its filters are the eigenvectors of the 2x2 patches' covariance, each divided by the
-        patches' deviation along it, and their negatives (airbench, arXiv:2404.00498).
-        """
-        patches = F.unfold(images.float(), 2).transpose(1, 2).flatten(0, 1)
-        variances, directions = torch.linalg.eigh(patches.mT @ patches / len(patches))
-        filters = (directions / torch.sqrt(variances + 5e-4)).mT
-        weight = self.get_parameter("conv1.weight")
-        weight.copy_(torch.cat((filters, -filters)).view_as(weight))
-
-    def _check_input(self, x: Tensor) -> None:
-        if x.dim() != 4 or x.size(1) != self.in_channels:
-            raise UserError(
-                f"this network takes images of shape (n, {self.in_channels}, height, width), "
-                f"not {list(x.shape)}."
-            )
-        if min(x.size(2), x.size(3)) < self.minimum_size:
-            raise UserError(
-                f"images of {x.size(2)} x {x.size(3)} pixels are too small: this network halves "
-                f"them to nothing; give at least {self.minimum_size} x {self.minimum_size}, or "
-                "take the stem 'cifar'."
-            )
+        """Fit the filters of a whitening stem to ``images``, normalised, (n, in_channels, h, w)."""
+        self.get_parameter("conv1.weight").copy_(whitening_filters(images))
 
     def forward(self, input: Tensor) -> Tensor:
-        self._check_input(input)
+        self.check_input(input)
         for module in self:
             input = module(input)
         return input
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Feature maps before the pooling: (n, stage_outputs[-1], h / total_stride, w / ...)."""
-        self._check_input(x)
+        """The feature maps before the pooling.
+
+        Args:
+            x: Normalised images, (n, in_channels, h, w).
+
+        Returns:
+            (n, stage_outputs[-1], h / total_stride, w / total_stride), rounded up. Their mean over
+            height and width is what ``fc`` reads. (A ``fast_resnet`` rounds down, after its stem
+            has taken a pixel, and reads their maximum.)
+
+        Raises:
+            UserError: The images are too small or have another number of channels.
+        """
+        self.check_input(x)
         for name, module in self.named_children():
-            if name in ("avgpool", "pool", "flatten", "fc"):
+            if name in ("avgpool", "pool"):
                 break
             x = module(x)
         return x
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """The output of each stage: (n, stage_outputs[i], h / stride, w / stride)."""
-        self._check_input(x)
+        """The output of every stage, as detection and segmentation need them.
+
+        Args:
+            x: Normalised images, (n, in_channels, h, w).
+
+        Returns:
+            For stage i, (n, stage_outputs[i], h / s, w / s), rounded up, where s is the product of
+            ``stem_stride`` and of ``strides`` up to this stage. (A ``fast_resnet`` rounds down,
+            after its stem has taken a pixel.)
+
+        Raises:
+            UserError: The images are too small or have another number of channels.
+        """
+        self.check_input(x)
         stages = []
         for name, module in self.named_children():
             x = module(x)
             if name in self.stage_names:
                 stages.append(x)
+            if len(stages) == len(self.stage_names):
+                break
         return stages
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise UserError for images that this network cannot take."""
+        if isinstance(x, torch.fx.Proxy):  # while torch.fx traces, there are no sizes
+            return
+        channels, smallest = self.architecture.in_channels, self.architecture.minimum_size
+        if x.dim() != 4 or x.size(1) != channels:
+            raise UserError(
+                f"this network takes images of shape (n, {channels}, height, width), "
+                f"not {list(x.shape)}."
+            )
+        if min(x.size(2), x.size(3)) < smallest:
+            raise UserError(
+                f"images of {x.size(2)} x {x.size(3)} pixels are too small: this network halves "
+                f"them to nothing; give at least {smallest} x {smallest}, or take the stem 'cifar'."
+            )
 
 
 def _stem(architecture: Architecture) -> dict[str, nn.Module]:
     channels, width = architecture.in_channels, architecture.channels_after_stem
-    layers: dict[str, nn.Module] = {}
     if architecture.stem == "whitening":
-        whitening = nn.Conv2d(channels, width, 2, bias=False)
-        whitening.weight.requires_grad_(False)
-        return {"conv1": whitening, "relu": nn.ReLU(inplace=True)}
+        return whitening_stem(channels, width)
+    layers: dict[str, nn.Module] = {}
     if architecture.stem == "cifar":
         layers["conv1"] = conv(channels, width, 3)
     elif architecture.stem == "imagenet":
@@ -367,23 +234,21 @@ def _stem(architecture: Architecture) -> dict[str, nn.Module]:
 
 
 def _stage(architecture: Architecture, index: int) -> nn.Sequential:
-    width, out_channels = architecture.widths[index], architecture.stage_outputs[index]
+    block = BLOCKS[architecture.block, architecture.activation]
+    depth, width = architecture.depths[index], architecture.widths[index]
+    in_channels, out_channels = architecture.stage_inputs[index], architecture.stage_outputs[index]
+    if architecture.transition == "pool":
+        return pooled_stage(in_channels, width, depth, block)
     options: dict[str, Any] = {"shortcut": architecture.shortcut}
     if architecture.block == "bottleneck":
         options["stride_on"] = architecture.stride_on
         options["inner_width"] = architecture.inner_width(width)
         options["groups"] = architecture.groups
-    block = BLOCKS[architecture.block, architecture.activation]
-    blocks = []
-    if architecture.transition == "pool":
-        blocks.append(Transition(architecture.stage_inputs[index], width))
-    for number in range(architecture.depths[index]):
-        first = number == 0 and not blocks
-        if architecture.activation == "pre":
-            options["first"] = first and index == 0
-        in_channels = architecture.stage_inputs[index] if first else out_channels
-        stride = architecture.strides[index] if first else 1
-        blocks.append(block(in_channels, width, stride=stride, **options))
+    first_options = {"stride": architecture.strides[index]}
+    if architecture.activation == "pre":
+        first_options["first"] = index == 0
+    blocks = [block(in_channels, width, **options, **first_options)]
+    blocks += [block(out_channels, width, **options) for _ in range(depth - 1)]
     return nn.Sequential(*blocks)
 
 

@@ -1,4 +1,4 @@
-"""How large a network is: shapes, parameters, multiply-adds; found without computing anything."""
+"""The size of a network: shapes, parameters, multiply-adds, counted without computing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from resnetlab.models.resnet import ResNet
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One row of ``resnetlab show``: a part of the network, in order of depth."""
+    """One row of ``resnetlab show``: a part of the network."""
 
     name: str
     """as in the state dict"""
     kind: str
-    """what it is; of a stage its blocks"""
+    """the layer, or the blocks of a stage"""
     output: tuple[int, ...]
     """(channels, height, width), or (features,) after the pooling"""
     parameters: int
@@ -29,25 +29,30 @@ class Layer:
 
 
 def on_meta(architecture: Architecture) -> ResNet:
-    """The network without memory for its weights, to count and to trace."""
+    """The network on torch's meta device, without memory for weights, to count and to trace."""
     with torch.device("meta"):
         return ResNet(architecture).eval()
 
 
 def default_image_size(architecture: Architecture) -> int:
-    """Pixels of the images that the paper shows a network with this stem."""
+    """Height and width, in pixels, of the images that the papers train such a stem on."""
     return 32 if architecture.stem_stride == 1 else 224
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Trained values; the running statistics of batch norm are none."""
+    """Number of parameters; the running statistics of batch norm do not count."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def summarize(architecture: Architecture, image_size: int | None = None) -> list[Layer]:
-    """The network part by part for one square image of ``image_size`` pixels.
+    """The network part by part, for one square image.
 
-    Raises UserError if the image is too small for the network.
+    Args:
+        architecture: The network.
+        image_size: Height and width in pixels; by default 224, or 32 for a CIFAR stem.
+
+    Raises:
+        UserError: The image is too small for the network.
     """
     size = default_image_size(architecture) if image_size is None else image_size
     model = on_meta(architecture)
@@ -83,11 +88,18 @@ def _kind(module: nn.Module) -> str:
 
 
 def describe_models(pattern: str = "*") -> list[dict[str, Any]]:
-    """For each network of the table its size and what the paper reports of it.
+    """The size of each network of the table, and what its paper reports.
 
-    parameters; multiply_adds at image_size pixels; layers; paper_error in %: on the CIFAR-10 test
-    set, or of ten crops on ImageNet's validation set; None where the papers print none.
-    Raises UserError if no name matches the pattern.
+    Args:
+        pattern: A shell pattern that the names must match.
+
+    Returns:
+        A row for each network: ``name``, ``layers``, ``parameters``, ``multiply_adds`` at
+        ``image_size`` pixels, and ``paper_error`` in % (on CIFAR-10's test set, or 10-crop on
+        ImageNet's validation set; None where the papers report none).
+
+    Raises:
+        UserError: No name matches the pattern.
     """
     names = list_models(pattern)
     if not names:

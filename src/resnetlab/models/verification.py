@@ -1,7 +1,8 @@
-"""Proof of every network: its counts against the paper, its outputs against another network.
+"""Every network checked: its counts against the papers, its outputs against torchvision's.
 
-Where torchvision has none, ``reference_forward`` is the other: a second reading of the papers, from
-bare tensors. It shares no code with ``resnet.py``, so a slip in either shows as a difference.
+For networks that torchvision lacks, ``reference_forward`` is a second implementation from the
+papers, on plain tensors. It shares no code with ``resnet.py``, so that a mistake in either shows as
+a difference.
 """
 
 from __future__ import annotations
@@ -18,18 +19,22 @@ from resnetlab.models.resnet import ResNet
 from resnetlab.models.summary import count_parameters, on_meta
 
 TOLERANCE = 1e-5
-"""Largest difference of outputs, relative to the largest output (at least 1), in fp32."""
+"""Largest accepted difference of outputs, relative to the largest output (at least 1)."""
 
-_DEPTHS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]} | {
-    152: [3, 8, 36, 3]
+_DEPTHS = {
+    18: [2, 2, 2, 2],
+    34: [3, 4, 6, 3],
+    50: [3, 4, 6, 3],
+    101: [3, 4, 23, 3],
+    152: [3, 8, 36, 3],
 }
 
 
 def reference_forward(name: str, state: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Logits (n, classes) of the network that ``name`` stands for, from its state dict.
+    """Logits (n, classes) of the network of this name, for images x (n, channels, h, w).
 
-    Everything but the weights follows from the name alone. Not for ResNeXt and wide networks,
-    which torchvision proves.
+    Everything but the weights follows from the name. ResNeXt and wide networks are not covered:
+    torchvision has them.
     """
     layers = int("".join(c if c.isdigit() else " " for c in name).split()[0])
     imagenet, deep = layers in _DEPTHS, name.endswith("d")
@@ -106,16 +111,16 @@ def reference_forward(name: str, state: dict[str, Tensor], x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """One row of ``resnetlab models --verify``."""
+    """One row of ``resnetlab models --verify``: a network, checked."""
 
     name: str
     parameters: int
     paper_parameters: int | None
-    """None: the papers' definition gives no exact count"""
+    """None where the papers' definition gives no exact count"""
     torchvision_parameters: int | None
-    """None: torchvision has no such network"""
+    """None where torchvision has no such network"""
     reference: str
-    """what the outputs are compared with"""
+    """what the outputs are compared with: ``torchvision`` or ``second reading``"""
     output_difference: float
     """relative to the largest output, at least 1"""
 
@@ -126,43 +131,43 @@ class Proof:
 
 
 def verify_model(name: str) -> Proof:
-    """Prove one network of the table on random weights, statistics and images."""
+    """Check one network of the table, with random weights, statistics and images."""
     record = ARCHITECTURES[name]
     in_torchvision = name in torchvision.models.list_models()
-    theirs = torchvision.models.get_model(name).eval() if in_torchvision else None
-    source = theirs if theirs is not None else ResNet(record)
+    peer = torchvision.models.get_model(name).eval() if in_torchvision else None
+    source = peer if peer is not None else ResNet(record)
     randomize(source)
     ours = on_meta(record)
     ours.load_state_dict(source.state_dict(), assign=True)
     size = max(8 if record.stem_stride == 1 else 65, 2 * record.minimum_size)
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
-    # The second reading rounds in another order; in fp64 that cannot hide a difference.
-    exact = torch.float32 if theirs is not None else torch.float64
+    # The second reading rounds in another order; in fp64 that hides no difference.
+    exact = torch.float32 if peer is not None else torch.float64
     ours, images = ours.to(exact), images.to(exact)
     with torch.inference_mode():
-        if theirs is not None:
-            wanted = theirs(images)
+        if peer is not None:
+            expected = peer(images)
         else:
-            wanted = reference_forward(name, ours.state_dict(), images)
-        difference = (wanted - ours(images)).abs().max() / wanted.abs().max().clamp(min=1)
+            expected = reference_forward(name, ours.state_dict(), images)
+        difference = (expected - ours(images)).abs().max() / expected.abs().max().clamp(min=1)
     published = PUBLISHED.get(name)
     return Proof(
         name=name,
         parameters=count_parameters(ours),
         paper_parameters=published.parameters if published else None,
-        torchvision_parameters=count_parameters(theirs) if theirs is not None else None,
-        reference="torchvision" if theirs is not None else "second reading",
+        torchvision_parameters=count_parameters(peer) if peer is not None else None,
+        reference="torchvision" if peer is not None else "second reading",
         output_difference=difference.item(),
     )
 
 
 def verify_models(pattern: str = "*") -> list[Proof]:
-    """``verify_model`` for all names that match the pattern, in the table's order."""
+    """``verify_model`` for all names that match the pattern, in the order of the table."""
     return [verify_model(name) for name in list_models(pattern)]
 
 
 def randomize(model: nn.Module, seed: int = 0) -> None:
-    """Give norms random scales, shifts and statistics, so that each of them matters, in place."""
+    """Give batch norms, in place, random weights, biases and statistics, so that each matters."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in model.state_dict().items():

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -18,7 +17,13 @@ import torch
 
 from resnetlab.compute.compiled import compiled
 from resnetlab.compute.execution import PLAIN, Execution
-from resnetlab.compute.machine import compiler, has_fast_bf16, processor
+from resnetlab.compute.machine import (
+    available_cores,
+    compiler,
+    default_threads,
+    has_fast_bf16,
+    processor,
+)
 from resnetlab.errors import UserError
 from resnetlab.files import cache_home, write_json
 from resnetlab.training.plan import Plan
@@ -52,7 +57,7 @@ def choose_execution(
         return Execution(device="cuda", precision="bf16", layout="channels_last", mode="compile")
     # torchrun gives each of several processes one thread; alone, torch or the user has chosen.
     alone = local_processes == 1
-    threads = torch.get_num_threads() if alone else _cores() // local_processes or 1
+    threads = default_threads() if alone else available_cores() // local_processes or 1
     batch_size = recipe.batch_size // processes
     memory = cache_home() / "executions.json"
     known = _remembered(memory)
@@ -138,11 +143,6 @@ def _key(plan: Plan, threads: int, batch_size: int) -> str:
     work = [plan.architecture.to_dict(), batch_size, recipe.accumulate, recipe.image_size]
     text = json.dumps([*machine, *work, recipe.optimizer])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _cores() -> int:
-    """Those that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _remembered(path: Path) -> dict[str, dict[str, float]]:

@@ -22,7 +22,7 @@ FIELDS = (
 _FORMAT_1 = {"mean": "mean", "std": "std", "image_size": "size"}
 """Names of format 1 -> fields of ``preprocessing``."""
 
-NAMES = ("format", *FIELDS, *_FORMAT_1)
+NAMES = ("format", "digest", *FIELDS, *_FORMAT_1)
 """All that a card may hold."""
 
 
@@ -31,9 +31,9 @@ def read_card(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises UserError for a format that a later version has written.
     """
-    if values.get("format", 1) > FORMAT:
+    if not isinstance(values.get("format", 1), int) or values.get("format", 1) > FORMAT:
         raise UserError(
-            f"it is of format {values['format']} and this version reads up to {FORMAT}; "
+            f"is of format {values['format']} and this version reads up to {FORMAT}; "
             "update it: pip install --upgrade resnetlab"
         )
     card = {name: values[name] for name in FIELDS if name in values}

@@ -92,9 +92,9 @@ def load_checkpoint(
     """
     wanted = get_architecture(model) if isinstance(model, str) else model
     path, known, kind = locate(source)
+    tensors, card, notes, layout = read_tensors(path)
+    card |= known
     try:
-        tensors, card, notes, layout = read_tensors(path)
-        card |= known
         recorded = Architecture.from_dict(card["architecture"]) if "architecture" in card else None
         translated, renames = foreign.translate(tensors)
         found = recorded or recognition.read_architecture(translated)

@@ -1,25 +1,47 @@
 """MindSpore's checkpoint files, read without MindSpore.
 
-A .ckpt file is one protobuf message (mindspore/ccsrc/utils/checkpoint.proto): ``Checkpoint``
-repeats ``value`` = 1, each with a ``tag`` = 1 (the name) and a ``tensor`` = 2 of ``dims`` = 1,
-``tensor_type`` = 2 and ``tensor_content`` = 3. A tensor of more than 512 MB is cut into consecutive
-values of one tag, and with ``crc_check=True`` 17 bytes follow the message: "crc_num" and a CRC-32
-in 10 bytes.
+A .ckpt file is one protobuf message. A tensor of more than 512 MB is cut into consecutive values of
+one tag, and with ``crc_check=True`` 17 bytes follow the message: "crc_num" and a CRC-32 in 10
+bytes.
 """
 
 from __future__ import annotations
 
 import binascii
+import functools
 import math
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from google.protobuf import text_format
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 from torch import Tensor
 
 from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture
 
+_SCHEMA = """
+name: "mindspore/ccsrc/utils/checkpoint.proto"
+message_type {
+  name: "Checkpoint"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: ".Value" }
+}
+message_type {
+  name: "Value"
+  field { name: "tag" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+  field { name: "tensor" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".Tensor" }
+}
+message_type {
+  name: "Tensor"
+  field { name: "dims" number: 1 label: LABEL_REPEATED type: TYPE_INT64 }
+  field { name: "tensor_type" number: 2 label: LABEL_OPTIONAL type: TYPE_STRING }
+  field { name: "tensor_content" number: 3 label: LABEL_OPTIONAL type: TYPE_BYTES }
+}
+"""
 _DTYPES = {
     "Bool": torch.bool,
     "Int8": torch.int8,
@@ -35,8 +57,12 @@ _DTYPES = {
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Tensors by MindSpore's names; UserError if the file is damaged, encrypted or another's."""
-    content = memoryview(path.read_bytes())
+    """Tensors by MindSpore's names.
+
+    Raises:
+        UserError: The file is damaged, encrypted or of another kind.
+    """
+    content = path.read_bytes()
     if content[-17:-10] == b"crc_num":
         content, crc = content[:-17], int.from_bytes(content[-10:])
         if binascii.crc32(content) != crc:
@@ -45,25 +71,35 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             )
     tensors: dict[str, tuple[list[int], str, bytearray]] = {}
     try:
-        for number, value in _fields(content):
-            if number == 1:
-                tag, dims, kind, data = _value(_submessage(value))
-                _, _, joined = tensors.setdefault(tag, (dims, kind, bytearray()))
-                joined += data
+        for value in _message().FromString(content).value:
+            tensor = value.tensor
+            if not value.tag or not tensor.tensor_type:
+                raise ValueError("an entry without a name or a type")
+            started = (list(tensor.dims), tensor.tensor_type, bytearray())
+            _, _, data = tensors.setdefault(value.tag, started)
+            data += tensor.tensor_content
         return {
             tag: _tensor(dims, kind, data)
             for tag, (dims, kind, data) in tensors.items()
             if kind != "str"
         }
-    except (ValueError, IndexError, KeyError) as error:
+    except (ValueError, DecodeError) as error:
         raise UserError(
             f"{path} cannot be read as a MindSpore checkpoint ({error}): it is damaged, encrypted "
             "or of another kind; save it anew with mindspore.save_checkpoint(network, file)."
         ) from error
 
 
+@functools.cache
+def _message() -> Any:
+    """The class of a whole file's message."""
+    pool = DescriptorPool()
+    pool.Add(text_format.Parse(_SCHEMA, FileDescriptorProto()))
+    return GetMessageClass(pool.FindMessageTypeByName("Checkpoint"))
+
+
 def padding_note(architecture: Architecture) -> str:
-    """What a MindSpore file leaves open, and what that does to the outputs here."""
+    """What a MindSpore file does not record, and how that changes the outputs here."""
     stride = architecture.total_stride
     size = 225 if architecture.stem_stride == 4 else 33
     size = size if size % stride == 1 else stride + 1
@@ -77,76 +113,10 @@ def padding_note(architecture: Architecture) -> str:
     )
 
 
-def _value(fields: memoryview) -> tuple[str, list[int], str, memoryview]:
-    """Name, dimensions, type and bytes of one Checkpoint.Value."""
-    tag, dims, kind, data = "", [], "", memoryview(b"")
-    for number, value in _fields(fields):
-        if number == 1:
-            tag = str(_submessage(value), "utf-8")
-        elif number == 2:
-            for number_, part in _fields(_submessage(value)):
-                if number_ == 1:  # repeated int64, as proto2 writes it or packed
-                    dims += [part] if isinstance(part, int) else list(_varints(part))
-                elif number_ == 2:
-                    kind = str(_submessage(part), "utf-8")
-                elif number_ == 3:
-                    data = _submessage(part)
-    if not tag or not kind:
-        raise ValueError("an entry without a name or a type")
-    return tag, dims, kind, data
-
-
 def _tensor(dims: list[int], kind: str, data: bytearray) -> Tensor:
     if kind not in _DTYPES:
         raise ValueError(f"number type {kind}")
     shape = [] if dims == [0] else dims
-    if len(data) != math.prod(shape) * _DTYPES[kind].itemsize:
+    if min(shape, default=0) < 0 or len(data) != math.prod(shape) * _DTYPES[kind].itemsize:
         raise ValueError(f"{len(data)} bytes for a {kind} tensor of shape {shape}")
     return torch.frombuffer(data, dtype=_DTYPES[kind]).reshape(shape)
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Field numbers and values of a protobuf message: integers, or the bytes of anything longer."""
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        if key & 7 == 0:
-            value, position = _varint(message, position)
-            yield key >> 3, value
-            continue
-        if key & 7 == 2:
-            size, position = _varint(message, position)
-        elif key & 7 in (1, 5):
-            size = 8 if key & 7 == 1 else 4
-        else:
-            raise ValueError("no protobuf message")
-        if position + size > len(message):
-            raise ValueError("the file ends too early")
-        yield key >> 3, message[position : position + size]
-        position += size
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """The number at ``position``, seven bits a byte, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = message[position]
-        value |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 128:
-            return value, position
-        if shift > 63:
-            raise ValueError("no protobuf number")
-
-
-def _varints(packed: memoryview) -> Iterator[int]:
-    position = 0
-    while position < len(packed):
-        value, position = _varint(packed, position)
-        yield value
-
-
-def _submessage(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        raise ValueError("a number where there should be bytes")
-    return value

@@ -17,6 +17,7 @@ from resnetlab.models.architecture import Architecture
 from resnetlab.models.resnet import ResNet
 from resnetlab.preprocessing import Preprocessing
 from resnetlab.weights.card import FIELDS, FORMAT
+from resnetlab.weights.digest import digest
 from resnetlab.weights.recognition import differences
 
 
@@ -82,7 +83,9 @@ def write_weights(
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise UserError(f"{path}: weights are written as .safetensors, .pt or .pth.")
     tensors = _copies(tensors)
-    card = None if card is None else {"format": FORMAT, **card}
+    if card is not None:
+        card = {"format": FORMAT, **json.loads(json.dumps(card))}  # as it will be read
+        card["digest"] = digest([card, tensors])
     with atomic_write(path) as temporary:
         try:
             if path.suffix == ".safetensors":

@@ -10,11 +10,11 @@ from resnetlab.compute import compiled
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.kernels.fused import fuse
 from resnetlab.compute.kernels.winograd import convolve, use_winograd
-from resnetlab.compute.machine import compiler
+from resnetlab.compute.machine import compiler, has_fast_bf16
 from resnetlab.models.resnet import create_model
 
 pytestmark = pytest.mark.skipif(
-    compiler() is None or not torch.cpu._is_avx512_bf16_supported(),
+    compiler() is None or not has_fast_bf16(),
     reason="winograd.cpp needs a C++ compiler and AVX-512 BF16",
 )
 

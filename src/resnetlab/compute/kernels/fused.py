@@ -1,7 +1,8 @@
 """Batch norm, addition and ReLU as one operation of a training step on the CPU.
 
-Between its convolutions a residual network moves memory: eager PyTorch goes over each activation
-once or twice for every one of these, ``fused.cpp`` twice for all, forward and backward.
+Between its convolutions a residual network is bound by memory: eager PyTorch passes over each
+activation once or twice for each of these operations, ``fused.cpp`` twice for all of them, forward
+and backward.
 """
 
 from __future__ import annotations
@@ -16,26 +17,29 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from resnetlab.compute.compiled import address, compiled, compute_in_training
-from resnetlab.models import resnet
+from resnetlab.models.fast import SingleBlock, Transition
+from resnetlab.models.resnet import BasicBlock, Bottleneck, ResNet
+from resnetlab.models.shortcuts import ShortcutA
 
 _LANES = 64
 """Values that the compiled code handles at a time."""
+
+Pair = tuple[Tensor, Tensor]
+"""One activation twice: for the next block's branch and for its shortcut. The gradients of the two
+meet in ``norm_backward``, which adds them as it reads them, not in a pass of their own."""
 
 
 @functools.cache
 def _library() -> ctypes.CDLL:
     library = compiled("fused")
-    pointer, size, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-    library.norm_forward.argtypes = [*[pointer] * 8, size, size, real, real, *[ctypes.c_int] * 2]
-    library.norm_backward.argtypes = [*[pointer] * 9, size, size, *[ctypes.c_int] * 2]
+    pointer, size, real, flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int
+    library.norm_forward.argtypes = 8 * [pointer] + [size, size, real, real, flag, flag]
+    library.norm_backward.argtypes = 9 * [pointer] + [size, size, flag, flag]
     return library
 
 
 class _NormReLU(torch.autograd.Function):
-    """relu(norm(x) + skip) twice, for the next block's branch and for its shortcut.
-
-    The gradients of the two are then added where they are read, not by a pass of their own.
-    """
+    """relu(norm(x) + skip), as a ``Pair``."""
 
     @staticmethod
     def forward(
@@ -46,7 +50,7 @@ class _NormReLU(torch.autograd.Function):
         bias: Tensor,
         norm: Any,
         relu: bool,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Pair:
         ctx.set_materialize_grads(False)
         out = torch.empty_like(x)
         channels = x.size(1)
@@ -94,7 +98,7 @@ class _NormReLU(torch.autograd.Function):
 
 def norm_relu(
     norm: nn.BatchNorm2d, x: Tensor, skip: Tensor | None = None, *, relu: bool = True
-) -> Tensor:
+) -> Pair:
     """relu(norm(x) + skip), all (n, c, h, w); fused in training where the layout allows."""
     channels = x.size(1)
     fits = (
@@ -110,21 +114,20 @@ def norm_relu(
         )
     )
     if not fits:
-        x = nn.BatchNorm2d.forward(norm, x)  # the module's own may be this function
+        x = norm(x)
         x = x if skip is None else x + skip
-        return x.relu() if relu else x
+        x = x.relu() if relu else x
+        return x, x
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked += 1
-    out, twin = _NormReLU.apply(x, skip, norm.weight, norm.bias, norm, relu)
-    out.twin = twin
-    return out
+    return _NormReLU.apply(x, skip, norm.weight, norm.bias, norm, relu)
 
 
 class _Subsample(torch.autograd.Function):
-    """``ShortcutA``, whose gradient PyTorch would write in the other layout and copy over."""
+    """``ShortcutA``; PyTorch would write its gradient in the other layout and then copy it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, shortcut: resnet.ShortcutA) -> Tensor:
+    def forward(ctx: Any, x: Tensor, shortcut: ShortcutA) -> Tensor:
         ctx.shape, ctx.shortcut = x.shape, shortcut
         return shortcut(x)
 
@@ -140,59 +143,77 @@ class _Subsample(torch.autograd.Function):
         return dx, None
 
 
-def _shortcut(block: Any, x: Tensor) -> Tensor | None:
-    """What is added to a block's branch; None in a plain net."""
+def _shortcut(block: BasicBlock | Bottleneck, x: Tensor) -> Tensor | None:
+    """What is added to a block's branch; None in a plain network."""
     if block.downsample is None:
         return None
-    x = getattr(x, "twin", x)
     if isinstance(block.downsample, nn.Sequential):
         *layers, norm = block.downsample.children()
         assert isinstance(norm, nn.BatchNorm2d)
-        return norm_relu(norm, nn.Sequential(*layers)(x), relu=False)
-    if isinstance(block.downsample, resnet.ShortcutA):
+        return norm_relu(norm, nn.Sequential(*layers)(x), relu=False)[0]
+    if isinstance(block.downsample, ShortcutA):
         return _Subsample.apply(x, block.downsample)
     return block.downsample(x)
 
 
-def _transition(block: resnet.Transition, x: Tensor) -> Tensor:
-    return norm_relu(block.bn1, block.maxpool(block.conv1(x)))
+def _transition(block: Transition, x: Pair) -> Pair:
+    return norm_relu(block.bn1, block.maxpool(block.conv1(x[0])))
 
 
-def _single(block: resnet.SingleBlock, x: Tensor) -> Tensor:
-    return norm_relu(block.bn1, block.conv1(x), _shortcut(block, x))
+def _single(block: SingleBlock, x: Pair) -> Pair:
+    branch, shortcut = x
+    return norm_relu(block.bn1, block.conv1(branch), shortcut)
 
 
-def _basic(block: resnet.BasicBlock, x: Tensor) -> Tensor:
-    out = norm_relu(block.bn1, block.conv1(x))
-    return norm_relu(block.bn2, block.conv2(out), _shortcut(block, x))
+def _basic(block: BasicBlock, x: Pair) -> Pair:
+    branch, shortcut = x
+    out, _ = norm_relu(block.bn1, block.conv1(branch))
+    return norm_relu(block.bn2, block.conv2(out), _shortcut(block, shortcut))
 
 
-def _bottleneck(block: resnet.Bottleneck, x: Tensor) -> Tensor:
-    out = norm_relu(block.bn1, block.conv1(x))
-    out = norm_relu(block.bn2, block.conv2(out))
-    return norm_relu(block.bn3, block.conv3(out), _shortcut(block, x))
+def _bottleneck(block: Bottleneck, x: Pair) -> Pair:
+    branch, shortcut = x
+    out, _ = norm_relu(block.bn1, block.conv1(branch))
+    out, _ = norm_relu(block.bn2, block.conv2(out))
+    return norm_relu(block.bn3, block.conv3(out), _shortcut(block, shortcut))
 
 
-_FORWARDS: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
-    resnet.Transition: _transition,
-    resnet.SingleBlock: _single,
-    resnet.BasicBlock: _basic,
-    resnet.Bottleneck: _bottleneck,
+_BLOCKS: dict[type[nn.Module], Callable[[Any, Pair], Pair]] = {
+    Transition: _transition,
+    SingleBlock: _single,
+    BasicBlock: _basic,
+    Bottleneck: _bottleneck,
 }
 
 
-def fuse(model: resnet.ResNet) -> None:
-    """Let ``model``, in place, use the fused operation in training; its weights stay what they are.
+def _forward(model: ResNet, images: Tensor) -> Tensor:
+    """``ResNet.forward`` with fused operations, between which activations travel as ``Pair``s."""
+    model.check_input(images)
+    layers = dict(model.named_children())
+    x = images, images
+    for name, layer in layers.items():
+        if isinstance(layer, nn.BatchNorm2d):
+            x = norm_relu(layer, x[0])
+        elif name == "relu" and "bn1" in layers:
+            continue  # norm_relu has applied it
+        elif name in model.stage_names:
+            for block in layer.children():
+                x = _BLOCKS[type(block)](block, x)
+        else:
+            out = layer(x[0])
+            x = out, out
+    return x[0]
 
-    In evaluation, and in blocks of 2016, whose norms stand before the convolutions, nothing
-    changes. UserError, one sentence, where ``fused.cpp`` cannot be compiled.
+
+def fuse(model: ResNet) -> None:
+    """Make ``model``, in place, use the fused operation in training; its weights do not change.
+
+    Evaluation does not change, nor do pre-activation networks, whose norms come before the
+    convolutions.
+
+    Raises:
+        UserError: ``fused.cpp`` cannot be compiled.
     """
     _library()
-    stem = dict(model.named_children())
-    if "bn1" in stem:
-        compute_in_training(stem["bn1"], norm_relu)
-        compute_in_training(stem["relu"], lambda _, x: x)
-    for module in model.modules():
-        forward = _FORWARDS.get(type(module))
-        if forward is not None:
-            compute_in_training(module, forward)
+    if model.architecture.activation == "post":
+        compute_in_training(model, _forward)

@@ -1,8 +1,9 @@
 """3x3 convolutions of a training step on the CPU by Winograd's minimal filtering.
 
-A processor with AVX-512 BF16 alone multiplies bf16 twice as fast as fp32, not more, and most of a
-step is convolution. F(4x4, 3x3) of Lavin & Gray 2015 (arXiv:1509.09308) needs 36 multiplications
-where the definition takes 144; ``winograd.cpp`` does it forward and for both gradients.
+With AVX-512 BF16 but without AMX a processor multiplies bf16 at most twice as fast as fp32, and
+most of a step is convolution. F(4x4, 3x3) of Lavin & Gray 2015 (arXiv:1509.09308) needs 36
+multiplications where the definition needs 144; ``winograd.cpp`` computes the convolution and both
+gradients in this way.
 """
 
 from __future__ import annotations
@@ -16,32 +17,31 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from resnetlab.compute.compiled import address, compiled, compute_in_training
-from resnetlab.models.resnet import Transition
+from resnetlab.models.fast import Transition
 
 _LANES = 16
 """Channels that the compiled code handles at a time."""
 _FEWEST = 16
-"""Channels from which the products saved outweigh the sums added (measured for multiples of 16)."""
-
+"""Fewest channels at which the saved products outweigh the added sums (measured in steps of 16)."""
 _MOST_STRIDED = 32
-"""Input channels up to which it pays with stride 2 as well, where three outputs of four are thrown
-away: it needs no more multiplications than the definition, and oneDNN is slow there (measured)."""
+"""Most input channels at which it pays with stride 2, where three of four outputs are discarded: it
+needs no more multiplications than the definition, and oneDNN is slow there (measured)."""
 
 
 @cache
 def _library() -> ctypes.CDLL:
     library = compiled("winograd")
     pointer, size = ctypes.c_void_p, ctypes.c_int64
-    library.winograd_forward.argtypes = [*[pointer] * 5, *[size] * 6, ctypes.c_int]
-    library.winograd_weight_gradient.argtypes = [*[pointer] * 4, *[size] * 6]
+    library.winograd_forward.argtypes = 5 * [pointer] + 6 * [size] + [ctypes.c_int]
+    library.winograd_weight_gradient.argtypes = 4 * [pointer] + 6 * [size]
     return library
 
 
 class _Convolution(torch.autograd.Function):
     """x (n, in, h, w) in bf16, weight (out, in, 3, 3) in fp32, both in channels_last order.
 
-    With ``pool`` 2x2 max pooling follows; what it takes the maximum of is never written. Nor is,
-    of stride 2, what is not in the output.
+    With ``pool`` 2x2 max pooling follows, and its input is never written; nor, with stride 2, is
+    what is not in the output.
     """
 
     @staticmethod
@@ -91,7 +91,7 @@ def _apply(
     *,
     turned: bool,
 ) -> None:
-    """Write into y the convolution of x or, with ``turned``, its transpose, for x a gradient.
+    """Write to y the convolution of x or, with ``turned``, the transposed one of a gradient x.
 
     ``shape`` is that of the convolution's input.
     """
@@ -102,9 +102,9 @@ def _apply(
 
 
 def _multiply(x: Tensor, weight: Tensor) -> Tensor:
-    """The convolution of at most 2x2 pixels, whose every output sees every input, as one product.
+    """The convolution of at most 2x2 pixels, where every output sees every input, as one product.
 
-    It takes 16 multiplications, where a 4x4 tile takes 36 and most of its outputs are thrown away.
+    It needs 16 multiplications; a 4x4 tile needs 36, and most of its outputs would be discarded.
     """
     n, _, height, width = x.shape
     filters = weight.permute(0, 2, 3, 1)
@@ -118,10 +118,10 @@ def _multiply(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def convolve(convolution: nn.Conv2d, x: Tensor, *, pool: bool = False) -> Tensor:
-    """What ``convolution`` makes of x (n, c, h, w): if in bf16, by ``winograd.cpp`` or, of at most
-    2x2 pixels, as one product.
+    """``convolution`` of x (n, c, h, w) and, with ``pool``, 2x2 max pooling.
 
-    With ``pool`` 2x2 max pooling follows.
+    In bf16 and channels_last it is computed by ``winograd.cpp`` (at most 2x2 pixels: as one
+    product), otherwise by PyTorch.
     """
     weight = convolution.weight
     fits = (
@@ -147,11 +147,13 @@ def convolve(convolution: nn.Conv2d, x: Tensor, *, pool: bool = False) -> Tensor
 
 
 def use_winograd(model: nn.Module) -> None:
-    """Let the 3x3 convolutions of ``model``, in place, compute so in training; weights stay.
+    """Make the 3x3 convolutions of ``model``, in place, use ``convolve`` in training.
 
-    Those of few channels, of stride 2 and many, of a larger stride, or whose outputs are not a
-    multiple of 16 stay as they are. UserError, one sentence, where ``winograd.cpp`` cannot be
-    compiled.
+    Weights do not change. Convolutions with few channels, with stride 2 and many channels, with a
+    larger stride, or with a number of output channels that is no multiple of 16 stay as they are.
+
+    Raises:
+        UserError: ``winograd.cpp`` cannot be compiled.
     """
     _library()
     for module in model.modules():
