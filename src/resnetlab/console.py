@@ -92,6 +92,8 @@ def _fit(whole: Table, room: int) -> tuple[Table, list[str]]:
     while kept > 1 and _width(least[:kept]) > room:
         kept -= 1
     widths = least[:kept]
+    if kept == 1:  # too wide even alone: it is folded within words
+        widths = [max(1, min(least[0], room - _width([0])))]
     missing = [
         max(map(cell_len, texts)) - width for texts, width in zip(cells, widths, strict=False)
     ]

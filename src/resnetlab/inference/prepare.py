@@ -45,7 +45,7 @@ def inference_batch_size(image_size: int) -> int:
 
 
 def ready_for_inference(model: Network, execution: Execution) -> Network:
-    """A copy of a network in eval mode, placed, whose answers are the same and come faster.
+    """A copy of a network in eval mode, placed, that computes the same predictions faster.
 
     Each batch norm that follows a convolution is folded into it (fp32 logits agree to rounding),
     and bf16 weights are rounded once rather than for every batch. Together that is 1.1 times the
