@@ -36,7 +36,7 @@ def progress(items: Iterable[T], total: int, what: str) -> Generator[T, None, No
         transient=True,
         disable=not console.is_terminal,
         # What is printed meanwhile stands above the bar, unless it goes into a pipe or a file.
-        redirect_stdout=sys.stdout.isatty(),
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
     )
     with bar:
         yield from bar.track(items, total=total, description=what)

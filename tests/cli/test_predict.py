@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import threading
 
@@ -97,7 +96,7 @@ def test_ctrl_c_keeps_what_was_printed(resnetlab, smoke, folder, monkeypatch, fo
 
 @pytest.mark.parametrize("format", ["json", "table"])
 def test_a_terminal_shows_progress_and_a_pipe_gets_none_of_it(start, smoke, folder, format):
-    ours, theirs = pty.openpty()
+    ours, theirs = pytest.importorskip("pty").openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
     process = start(
         *("predict", smoke.run, folder, "--format", format), stderr=theirs, env=environment

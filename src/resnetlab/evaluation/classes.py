@@ -43,26 +43,27 @@ def in_order_of(dataset: Dataset, backend: Backend) -> Backend:
     ("class 3", "LABEL_3", "3") tell nothing: then the order is taken to be the same. Raises
     UserError if there are more or fewer classes, or others.
     """
-    own, wanted = backend.classes, dataset.classes
-    if len(own) != len(wanted):
+    if len(backend.classes) != len(dataset.classes):
         raise UserError(
-            f"the network has {len(own)} outputs and {dataset.name} has {len(wanted)} classes."
+            f"the network has {len(backend.classes)} outputs and {dataset.name} has "
+            f"{len(dataset.classes)} classes."
         )
-    keys, wanted_keys = [_key(name) for name in own], [_key(name) for name in wanted]
-    if keys == wanted_keys:
+    outputs, labels = [[_key(name) for name in x.classes] for x in (backend, dataset)]
+    if outputs == labels:
         return backend
-    if {*keys} == {*wanted_keys}:
-        if len({*keys}) < len(keys):
+    if {*outputs} == {*labels}:
+        if len({*outputs}) < len(outputs):
+            twice = next(name for name in backend.classes if outputs.count(_key(name)) > 1)
             raise UserError(
                 f"the network and {dataset.name} have their classes in different orders, and two "
-                f"share the name {_first_twice(own)!r}; rename one."
+                f"share the name {twice!r}; rename one."
             )
-        order = tuple(map(keys.index, wanted_keys))
-        return Reordered(backend=backend, classes=wanted, order=order)
-    if _only_numbers(keys) or _only_numbers(wanted_keys):
+        order = tuple(map(outputs.index, labels))
+        return Reordered(backend=backend, classes=dataset.classes, order=order)
+    if _only_numbers(outputs) or _only_numbers(labels):
         return backend
-    network_only = [name for name in own if _key(name) not in wanted_keys][:1]
-    data_only = [name for name in wanted if _key(name) not in keys][:1]
+    network_only = [name for name in backend.classes if _key(name) not in labels][:1]
+    data_only = [name for name in dataset.classes if _key(name) not in outputs][:1]
     alone = [f"the network alone has {name!r}" for name in network_only]
     alone += [f"{dataset.name} alone has {name!r}" for name in data_only]
     raise UserError(
@@ -77,8 +78,3 @@ def _key(name: str) -> str:
 
 def _only_numbers(keys: Sequence[str]) -> bool:
     return all(re.fullmatch(r"(class|label)?\d+", key) for key in keys)
-
-
-def _first_twice(names: Sequence[str]) -> str:
-    keys = [_key(name) for name in names]
-    return next(name for name, key in zip(names, keys, strict=True) if keys.count(key) > 1)

@@ -105,11 +105,10 @@ def progress_batches(
 
 
 def evaluate_backend(backend: Backend, dataset: Dataset, *, tta: TTA = "none") -> Evaluation:
-    """Evaluate on every image of ``dataset`` once; classes are compared by name.
+    """Evaluate on every image of ``dataset`` once.
 
-    Raises UserError, as ``in_order_of`` does, if the classes are not those of the data set.
+    The logits stand in the order of the data set's classes; see ``in_order_of``.
     """
-    backend = in_order_of(dataset, backend)
     classes = len(dataset.classes)
     scores = Scores(classes)
     for logits, labels in progress_batches(backend, dataset, tta=tta):
