@@ -56,6 +56,10 @@ def train(
             recipe = replace(recipe, mean=trained.mean, std=trained.std)
         plan = make_plan(recipe, *load_data(recipe))
         check_plan(plan, world)
+        if weights and world.is_main:
+            print_to_stderr(f"starting from {weights.origin}")
+            for note in weights.notes:
+                print_to_stderr(f"  {note}")
         run = world.from_main(Run.create, recipe.name, out)
         world.hold(run.training())
         execution = world.from_main(
