@@ -1,5 +1,6 @@
 import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -260,3 +261,14 @@ def test_the_checkpoint_that_is_given_stays_as_it_is():
     after = network.weights
     assert all(torch.equal(after[key], value) for key, value in before.items())
     assert network.weights["conv1.weight"].is_contiguous()
+
+
+def test_confidence_is_that_of_the_checkpoints_temperature():
+    network, images = checkpoint(), sample().images[:5]
+    plain, cool = (
+        Predictor(replace(network, temperature=t), execution="plain") for t in (1.0, 2.5)
+    )
+    logits = plain.backend.logits(images)
+    wanted = 100 * (logits.double() / 2.5).softmax(1).max(1).values
+    found = [top[0][1] for top in cool.name_top(cool.backend.logits(images))]
+    assert found == pytest.approx(wanted.tolist())

@@ -33,6 +33,11 @@ class Backend(Protocol):
         """How images are arranged before ``logits``, which normalises them itself."""
         ...
 
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before a softmax, so that its confidence is honest."""
+        ...
+
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, channels, size, size) -> fp32 (n, classes) on the CPU."""
         ...
@@ -45,6 +50,7 @@ class TorchBackend:
     model: nn.Module
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    temperature: float = 1.0
     execution: Execution = PLAIN
 
     @classmethod
@@ -60,6 +66,7 @@ class TorchBackend:
             model=ready_for_inference(checkpoint.build(), chosen),
             classes=checkpoint.classes,
             preprocessing=checkpoint.preprocessing,
+            temperature=checkpoint.temperature,
             execution=chosen,
         )
 

@@ -150,7 +150,7 @@ class Predictor:
     def name_top(self, logits: Tensor, topk: int = 5) -> list[tuple[tuple[str, float], ...]]:
         """For each row of logits (n, classes) its likeliest classes with probabilities in %."""
         # float64, so that percentages of sure networks do not all round to 100.
-        percent = 100 * logits.double().softmax(1)
+        percent = 100 * (logits.double() / self.backend.temperature).softmax(1)
         best = percent.topk(min(topk, percent.size(1)))
         classes = self.backend.classes
         return [
