@@ -231,6 +231,7 @@ class Dark:
     name = "by hand"
     classes = ("light", "dark")
     preprocessing = sample().preprocessing
+    temperature = 1.0
 
     def logits(self, images):
         dark = 1 - images[:, 0, 0, 0] / 255

@@ -31,6 +31,10 @@ class Reordered:
     def preprocessing(self) -> Preprocessing:
         return self.backend.preprocessing
 
+    @property
+    def temperature(self) -> float:
+        return self.backend.temperature
+
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, channels, size, size) -> fp32 (n, classes) on the CPU."""
         return self.backend.logits(images)[:, list(self.order)]
