@@ -193,6 +193,13 @@ def shallow(name: str) -> ResNet:
     return model
 
 
+@pytest.fixture(autouse=True)
+def _no_compiled_code_stays():
+    """What torch.compile keeps of one test's networks would meet another's."""
+    yield
+    torch.compiler.reset()
+
+
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize(
     "name", ["resnet20", "resnet50", "preresnet164", "plain20", "resnet18d", "fast_resnet8"]

@@ -17,6 +17,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from huggingface_hub.errors import EntryNotFoundError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.models.resnet import Bottleneck as TimmBottleneck
@@ -346,7 +347,7 @@ def test_transformers_names():
 
     names = {theirs(name): name for name in state}
     assert "resnet.encoder.stages.3.layers.0.layer.2.convolution.weight" in names
-    translated, _ = foreign.translate({name: state[ours] for name, ours in names.items()})
+    translated, *_ = foreign.translate({name: state[ours] for name, ours in names.items()})
     assert list(translated) == list(state)
     assert all(torch.equal(translated[name], state[name]) for name in state)
 
@@ -648,7 +649,13 @@ def test_hub_repository_carries_timm_configuration(monkeypatch, tmp_path):
     config["pretrained_cfg"] |= {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
     (tmp_path / "config.json").write_text(json.dumps(config))
     monkeypatch.setattr(hub, "_reachable", lambda _: True)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda _, name, **__: tmp_path / name)
+
+    def fetch(_, name, **__):
+        if not (tmp_path / name).is_file():
+            raise EntryNotFoundError(name)
+        return tmp_path / name
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
     weights = load_checkpoint("timm/resnet18d.x_in1k")
     assert weights.origin.startswith("timm/resnet18d.x_in1k of the Hugging Face hub, resnet18d")
     assert (weights.preprocessing.mean, weights.preprocessing.size) == ((0.5, 0.5, 0.5), 288)

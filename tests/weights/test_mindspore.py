@@ -143,6 +143,6 @@ def test_mindvision_and_mindcv_names():
 
     kept = {k: v for k, v in state.items() if "num_batches" not in k}
     for vision in (True, False):
-        translated, _ = foreign.translate({theirs(k, vision): v for k, v in kept.items()})
+        translated, *_ = foreign.translate({theirs(k, vision): v for k, v in kept.items()})
         assert translated.keys() == kept.keys()
         assert all(torch.equal(translated[k], v) for k, v in kept.items())

@@ -35,10 +35,10 @@ class Architecture(Record):
     """blocks in each stage; every stage after the first halves the resolution"""
     widths: tuple[int, ...] = (64, 128, 256, 512)
     """channels of the 3x3 convolutions in each stage"""
-    stem: Literal["imagenet", "deep", "cifar", "whitening"] = "imagenet"
+    stem: Literal["imagenet", "deep", "cifar", "cifar-pool", "whitening"] = "imagenet"
     """imagenet: 7x7/2 and 3x3/2 max pool; deep: three 3x3 instead of the 7x7 (ResNet-D); cifar:
-    3x3/1; whitening: fixed 2x2 filters that whiten the training images' patches (airbench,
-    arXiv:2404.00498), eight per input channel"""
+    3x3/1; cifar-pool: 3x3/1 and the max pool; whitening: fixed 2x2 filters that whiten the training
+    images' patches (airbench, arXiv:2404.00498), eight per input channel"""
     stem_width: int | None = None
     """channels after the stem; None: the first stage's width"""
     transition: Literal["block", "pool"] = "block"
@@ -138,7 +138,7 @@ class Architecture(Record):
 
     @property
     def stem_stride(self) -> int:
-        return 4 if self.stem in ("imagenet", "deep") else 1
+        return {"imagenet": 4, "deep": 4, "cifar-pool": 2}.get(self.stem, 1)
 
     @property
     def total_stride(self) -> int:

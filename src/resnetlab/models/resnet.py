@@ -216,7 +216,7 @@ def _stem(architecture: Architecture) -> dict[str, nn.Module]:
     if architecture.stem == "whitening":
         return whitening_stem(channels, width)
     layers: dict[str, nn.Module] = {}
-    if architecture.stem == "cifar":
+    if architecture.stem in ("cifar", "cifar-pool"):
         layers["conv1"] = conv(channels, width, 3)
     elif architecture.stem == "imagenet":
         layers["conv1"] = conv(channels, width, 7, stride=2)

@@ -36,7 +36,7 @@ def on_meta(architecture: Architecture) -> ResNet:
 
 def default_image_size(architecture: Architecture) -> int:
     """Height and width, in pixels, of the images that the papers train such a stem on."""
-    return 32 if architecture.stem_stride == 1 else 224
+    return 224 if architecture.stem_stride == 4 else 32
 
 
 def count_parameters(module: nn.Module) -> int:

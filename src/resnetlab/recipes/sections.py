@@ -57,6 +57,9 @@ class Network(Section):
     """fields of the architecture to change, e.g. `stem cifar depths 2,2,2,2`"""
     pretrained: str | None = None
     """initial weights: a run folder, a file, a torchvision weight or a hub name; default: none"""
+    load: Literal["all", "matching"] = "all"
+    """of the initial weights; all: every tensor but the classifier's must fit;
+    matching: take those that fit, such as ImageNet weights for another stem"""
     zero_init: Literal["none", "residual"] = "none"
     """residual: each residual branch starts at zero (arXiv:1706.02677)"""
 

@@ -56,6 +56,10 @@ def train(
             recipe = replace(recipe, mean=trained.mean, std=trained.std)
         plan = make_plan(recipe, *load_data(recipe))
         check_plan(plan, world)
+        if weights and world.is_main:
+            print_to_stderr(f"starting from {weights.origin}")
+            for note in weights.notes:
+                print_to_stderr(f"  {note}")
         run = world.from_main(Run.create, recipe.name, out)
         world.hold(run.training())
         execution = world.from_main(
@@ -84,6 +88,7 @@ def resume(run: str | Path) -> Training:
 
 
 def _train(plan: Plan, run: Run, world: World, weights: Checkpoint | None) -> Training:
+    plan.execution.set_up()
     state = State.create(plan, weights)
     if run.last_file.exists():
         state.load(run)

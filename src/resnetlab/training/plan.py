@@ -82,7 +82,10 @@ def load_pretrained(recipe: Recipe) -> Checkpoint | None:
     if recipe.pretrained is None:
         return None
     architecture = get_architecture(recipe.model, **recipe.model_overrides)
-    return load_checkpoint(recipe.pretrained, model=architecture)
+    matching = recipe.load == "matching"
+    return load_checkpoint(
+        recipe.pretrained, model=architecture, head=False, allow_mismatch=matching
+    )
 
 
 def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:

@@ -62,6 +62,10 @@ class State:
                     num_classes=architecture.num_classes,
                     in_channels=architecture.in_channels,
                 )
+                if start.fresh:
+                    initial = ResNet(architecture).state_dict()
+                    fresh = {name: initial[name] for name in start.fresh}
+                    model.load_state_dict(fresh, strict=False)
         execution.place(model)
         ema = None
         if recipe.ema_decay:

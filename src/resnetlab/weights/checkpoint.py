@@ -5,7 +5,7 @@ Nothing is unpickled that could run code, and nothing is ever half-loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.resnet import ResNet
 from resnetlab.models.summary import default_image_size
 from resnetlab.preprocessing import Preprocessing
+from resnetlab.records import check_fields
 from resnetlab.weights import foreign, mindspore, recognition
 from resnetlab.weights.card import FIELDS
 from resnetlab.weights.locate import locate
@@ -29,6 +30,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation that every ImageNet network is used with."""
 
 Field = Literal["classes", "preprocessing"]
+"""What a source may leave open."""
 
 OFTEN_CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 """What many CIFAR-10 projects train with; the deviation is not the data's, but it is theirs."""
@@ -46,6 +48,8 @@ class Checkpoint:
     preprocessing: Preprocessing
     guessed: frozenset[Field] = frozenset()
     """fields that the source does not record"""
+    fresh: frozenset[str] = frozenset()
+    """tensors that the source does not give, and that are freshly initialised"""
     temperature: float = 1.0
     """by which logits are divided before the softmax, so that confidence is honest"""
     dataset: str | None = None
@@ -75,7 +79,15 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    source: str | Path, *, model: str | Architecture | None = None, allow_mismatch: bool = False
+    source: str | Path,
+    *,
+    model: str | Architecture | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    allow_mismatch: bool = False,
+    head: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Checkpoint:
     """What ``source`` holds, completely, or UserError with one sentence.
 
@@ -88,36 +100,46 @@ def load_checkpoint(
         model: decides what tensors cannot tell (``recognition.assumptions``): the name of an
             architecture or a record. The number of classes and input channels are the file's all
             the same.
-        allow_mismatch: see ``foreign.complete``.
+        overrides: fields of the architecture that tensors cannot tell, e.g. ``stem="cifar-pool"``.
+        allow_mismatch, head: see ``foreign.complete``.
+        mean, std, classes: what the source does not record, or records wrongly.
     """
-    wanted = get_architecture(model) if isinstance(model, str) else model
+    asked = get_architecture(model) if isinstance(model, str) else model
     path, known, kind = locate(source)
     tensors, card, notes, layout = read_tensors(path)
     card |= known
     try:
         recorded = Architecture.from_dict(card["architecture"]) if "architecture" in card else None
-        translated, renames = foreign.translate(tensors)
+        if recorded:
+            _check_bounds(recorded, tensors)
+        translated, renames, beside = foreign.translate(tensors)
         found = recorded or recognition.read_architecture(translated)
         chosen = found
-        if wanted:
-            head = found if recorded or "fc.weight" in translated else wanted
-            chosen = replace(wanted, num_classes=head.num_classes, in_channels=found.in_channels)
+        if asked:
+            like = found if recorded or "fc.weight" in translated else asked
+            chosen = replace(asked, num_classes=like.num_classes, in_channels=found.in_channels)
+            found = replace(found, num_classes=like.num_classes)
+        if overrides:
+            check_fields(Architecture, overrides)
+            chosen = replace(chosen, **overrides)
         if not allow_mismatch:
-            _check_same(found, chosen, exactly=recorded is not None)
-        weights, completions = foreign.complete(translated, chosen, allow_mismatch=allow_mismatch)
-        classes = card.get("classes")
-        if classes and len(classes) != chosen.num_classes:
+            _check_same(found, chosen, exactly=recorded is not None, training=not head)
+        weights, completions, fresh = foreign.complete(
+            translated, chosen, allow_mismatch=allow_mismatch, head=head
+        )
+        classes = classes or card.get("classes")
+        if head and classes and len(classes) != chosen.num_classes:
             raise UserError(
                 f"there are {len(classes)} names of classes and {chosen.num_classes} outputs."
             )
-        preprocessing, note = _preprocessing(
-            chosen, card.get("preprocessing", {}), tensors, foreign.is_mindspore(tensors)
-        )
+        stated = _normalisation(beside, chosen.in_channels) | card.get("preprocessing", {})
+        stated |= {"mean": mean, "std": std} if mean and std else {}
+        preprocessing, note = _preprocessing(chosen, stated, tensors, foreign.is_mindspore(tensors))
     except (UserError, TypeError) as error:
         raise UserError(f"{source}: {error}") from error
     notes += [*renames, *completions]
-    if not (recorded or wanted):
-        notes += recognition.assumptions(chosen)
+    if not (recorded or asked):
+        notes += recognition.assumptions(chosen, set(overrides or ()))
     notes += [note] if note else []
     for prefix, wrapper in (("module.", "DataParallel"), ("_orig_mod.", "torch.compile")):
         if all(name.startswith(prefix) for name in tensors):
@@ -134,6 +156,7 @@ def load_checkpoint(
         classes=tuple(classes or (f"class {i}" for i in range(chosen.num_classes))),
         preprocessing=preprocessing,
         guessed=frozenset(guessed),
+        fresh=frozenset(fresh),
         temperature=card.get("temperature", 1.0),
         dataset=card.get("dataset"),
         metrics=card.get("metrics") or {},
@@ -143,7 +166,9 @@ def load_checkpoint(
     )
 
 
-def _check_same(found: Architecture, wanted: Architecture, *, exactly: bool) -> None:
+def _check_same(
+    found: Architecture, wanted: Architecture, *, exactly: bool, training: bool = False
+) -> None:
     """UserError if a file has not the wanted network; ``exactly``: more is known than shapes."""
     if found == wanted:
         return
@@ -151,8 +176,29 @@ def _check_same(found: Architecture, wanted: Architecture, *, exactly: bool) -> 
         return
     raise UserError(
         f"it is {recognition.describe(found)}, not the network asked for, which differs in "
-        f"{', '.join(recognition.differences(found, wanted))}; name the right architecture."
+        f"{', '.join(recognition.differences(found, wanted))}; {foreign.remedy(training)}"
     )
+
+
+def _check_bounds(recorded: Architecture, tensors: Mapping[str, Tensor]) -> None:
+    """UserError for a record that is larger than its tensors: nothing is built after it."""
+    largest = max((side for value in tensors.values() for side in value.shape), default=0)
+    numbers = (*recorded.widths, recorded.num_classes, recorded.in_channels)
+    if sum(recorded.depths) > len(tensors) or max(numbers) > largest:
+        raise UserError("its record describes a larger network than its tensors; it is damaged.")
+
+
+def _normalisation(beside: Mapping[str, Tensor], channels: int) -> dict[str, Any]:
+    """Mean and deviation out of buffers of those names beside the network, if they are such."""
+    found = {}
+    for name, value in beside.items():
+        last = name.rpartition(".")[2]
+        if last in ("mean", "std") and value.numel() == channels and value.isfinite().all():
+            found[last] = tuple(value.flatten().tolist())
+    if found.keys() != {"mean", "std"} or min(found["std"]) <= 0:
+        return {}
+    scale = 255 if max(found["std"]) > 1 else 1  # of pixels from 0 to 255
+    return {name: tuple(x / scale for x in values) for name, values in found.items()}
 
 
 _UNKNOWN = (
@@ -191,7 +237,7 @@ def _usual_preprocessing(
 ) -> tuple[dict[str, Any], str]:
     """Fields of ``Preprocessing`` that networks of a layout are known to have, and a note."""
     a, names, resize = architecture, list(names), None
-    if a.in_channels == 3 and a.stem != "cifar" and a.num_classes == 1000:
+    if a.in_channels == 3 and a.stem_stride == 4 and a.num_classes == 1000:
         (mean, std), size, resize, whose = IMAGENET, 224, 256, "ImageNet networks"
     elif _is_small(a, "A") and any("linear." in name for name in names):
         (mean, std), size, whose = IMAGENET, 32, "the public CIFAR-10 networks of this layout"

@@ -58,8 +58,10 @@ def is_mindspore(names: Iterable[str]) -> bool:
     return any(_MINDSPORE.search(name) for name in names)
 
 
-def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors by our names in fp32, and notes on what was renamed.
+def translate(
+    state: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], list[str], dict[str, Tensor]]:
+    """Tensors by our names in fp32, notes on what was renamed, and what lay beside the network.
 
     UserError if two tensors would get one name, or the file holds several networks.
     """
@@ -70,8 +72,10 @@ def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]
             notes.append(f"left out {len(state) - len(kept)} tensors of MindSpore's optimizer")
         state = kept
     names = {old: _rename(old) for old in state}
-    if prefix := _prefix(names.values()):
-        names = {old: new.removeprefix(prefix) for old, new in names.items()}
+    names, others = _split(names)
+    beside = {old: state[old] for old in others}
+    if beside:
+        notes.append(f"left out {len(beside)} tensors beside the network ({some(list(beside))})")
     has_bn1 = "bn1.weight" in names.values()
     heads = {match[1] for new in names.values() if (match := _HEAD.match(new))}
     for old, new in names.items():
@@ -90,13 +94,41 @@ def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]
         notes.append(f"renamed {len(renamed)} of {len(names)} tensors, as {old} to {renamed[old]}")
         if "fc.weight" in sources and sources["fc.weight"] != "fc.weight":
             notes.append(f"its classifier is called {sources['fc.weight']}")
+    state = {old: state[old] for old in names}
     halves = {str(v.dtype) for v in state.values() if v.is_floating_point()} - {"torch.float32"}
     if halves:
         notes.append(f"turned {', '.join(sorted(halves))} into torch.float32")
-    return {
-        names[old]: value.float() if value.is_floating_point() else value
-        for old, value in state.items()
-    }, notes
+    return (
+        {
+            names[old]: value.float() if value.is_floating_point() else value
+            for old, value in state.items()
+        },
+        notes,
+        beside,
+    )
+
+
+def _split(names: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The network's tensors without the prefix that they share, and those beside it.
+
+    ``names``: old -> new. A classifier may stand beside a backbone; a counter of averages, a loss
+    or a normalisation is none of the network's.
+    """
+    prefix = _prefix(names.values())
+    anchor = next((old for old, new in names.items() if new == prefix + _ANCHOR), "")
+    found = re.match(r"(?:(?:module|_orig_mod)\.)+", anchor)
+    wrapper = found[0] if found else ""
+    inside = {
+        old: new.removeprefix(prefix)
+        for old, new in names.items()
+        if new.startswith(prefix) and old.startswith(wrapper)
+    }
+    beside = [old for old in names if old not in inside]
+    if not any(_HEAD.match(new) for new in inside.values()):
+        heads = {old: names[old] for old in beside if _HEAD.match(names[old])}
+        inside |= heads
+        beside = [old for old in beside if old not in heads]
+    return inside, beside
 
 
 def _rename(name: str) -> str:
@@ -132,23 +164,38 @@ def expected_shapes(architecture: Architecture) -> dict[str, torch.Size]:
 
 
 def complete(
-    state: Mapping[str, Tensor], architecture: Architecture, *, allow_mismatch: bool = False
-) -> tuple[dict[str, Tensor], list[str]]:
-    """All tensors of the architecture in its order, and notes; nothing is ever half-loaded.
+    state: Mapping[str, Tensor],
+    architecture: Architecture,
+    *,
+    allow_mismatch: bool = False,
+    head: bool = True,
+) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """All tensors of the architecture in its order, notes, and names of those that are fresh.
 
     ``num_batches_tracked``, which old files and other frameworks lack, is filled in with 0. Any
     other missing, unexpected or misshapen tensor raises UserError that lists them, unless
     ``allow_mismatch``: then fresh values take the place of the missing and misshapen ones, the
-    unexpected are left out, and the notes list all.
+    unexpected are left out, and the notes list all. Without ``head`` that holds for the classifier
+    alone, as a training gives the network another. Values that are not finite are refused.
     """
     shapes, notes = expected_shapes(architecture), []
     counters = [n for n in shapes if n.endswith("num_batches_tracked") and n not in state]
     if counters:
         notes.append(f"filled in {len(counters)} num_batches_tracked, which the file lacks")
     state = {**state, **{name: torch.tensor(0) for name in counters}}
-    missing = [name for name in shapes if name not in state]
+    fits = {name for name, shape in shapes.items() if name in state and state[name].shape == shape}
+    needed = shapes
+    if not head and not {"fc.weight", "fc.bias"} <= fits:
+        left_out = [name for name in state if name.startswith("fc.")]
+        notes.append(
+            f"its classifier ({some(left_out)}) is left out" if left_out else "it has no classifier"
+        )
+        fits -= {"fc.weight", "fc.bias"}
+        state = {name: value for name, value in state.items() if not name.startswith("fc.")}
+        needed = {name: shape for name, shape in shapes.items() if not name.startswith("fc.")}
+    missing = [name for name in needed if name not in state]
     unexpected = [name for name in state if name not in shapes]
-    misshapen = [n for n, shape in shapes.items() if n in state and state[n].shape != shape]
+    misshapen = [name for name in needed if name in state and name not in fits]
     faults = [
         f"{len(names)} {kind} ({some(names)})"
         for kind, names in (
@@ -160,15 +207,36 @@ def complete(
     ]
     if faults and not allow_mismatch:
         raise UserError(
-            f"as {describe(architecture)} it has tensors {', '.join(faults)}; nothing was loaded. "
-            "Name the right architecture, or allow the mismatch to load what fits."
+            f"as {describe(architecture)} it has tensors {', '.join(faults)}; nothing was loaded: "
+            + remedy(training=not head)
         )
-    if missing or misshapen:
-        fresh = ResNet(architecture).state_dict()
-        state |= {name: fresh[name] for name in missing + misshapen}
+    fresh = [name for name in shapes if name not in fits]
+    if fresh:
+        initial = ResNet(architecture).state_dict()
+        state |= {name: initial[name] for name in fresh}
     if faults:
         notes.append(
             f"mismatch allowed: tensors {', '.join(faults)}; what the file does not give is "
             "freshly initialised, what the network does not have is left out"
         )
-    return {name: state[name] for name in shapes}, notes
+    _check_values(state)
+    return {name: state[name] for name in shapes}, notes, fresh
+
+
+def remedy(training: bool) -> str:
+    """What to do where a file is of another network than the one asked for."""
+    matching = ", or take what fits: `load` matching" if training else ""
+    return f"name the right architecture with `model`{matching}."
+
+
+def _check_values(state: Mapping[str, Tensor]) -> None:
+    """UserError for a tensor that no training could have left."""
+    for name, value in state.items():
+        if value.is_floating_point() and not (finite := value.isfinite()).all():
+            wrong = value.numel() - int(finite.sum())
+            raise UserError(
+                f"tensor {name} holds {wrong} values of {value.numel()} that are not finite; its "
+                "training diverged or the file is damaged."
+            )
+        if name.endswith("running_var") and (value < 0).any():
+            raise UserError(f"tensor {name} holds negative variances; the file is damaged.")

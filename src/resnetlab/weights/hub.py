@@ -12,7 +12,7 @@ import re
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -104,27 +104,58 @@ def from_hub(name: str) -> tuple[Path, dict[str, Any], str]:
                 return None
             raise UserError(f"{name} cannot be fetched: {str(error).splitlines()[0]}") from error
 
-    path = get("model.safetensors") or get("pytorch_model.bin")
-    if path is None and offline:
+    found = read_repository(name, get)
+    if found is None and offline:
         raise UserError(
             f"{name} cannot be fetched: {constants.ENDPOINT} is out of reach and the cache does "
             "not hold it; without internet, give a local file instead."
         )
+    if found is None:
+        raise UserError(f"{name} has neither {' nor '.join(WEIGHTS)}.")
+    return (*found, f"{name} of the Hugging Face hub")
+
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Files of a repository that hold a network, the better first."""
+
+
+def read_repository(
+    name: str, get: Callable[[str], Path | None]
+) -> tuple[Path, dict[str, Any]] | None:
+    """The weights of a repository of timm or transformers and its card; None without weights.
+
+    ``get`` gives the path of one of its files, or None. config.json and preprocessor_config.json
+    give classes and preprocessing, and tell networks apart that tensors cannot. UserError for a
+    network that we do not have.
+    """
+    path = next(filter(None, map(get, WEIGHTS)), None)
     if path is None:
-        raise UserError(f"{name} has neither model.safetensors nor pytorch_model.bin.")
-    config = get("config.json")
-    values = json.loads(config.read_text()) if config else {}
-    architecture = str(values.get("architecture", ""))
+        return None
+    config, processor = (
+        _read_json(get(f"{file}.json")) for file in ("config", "preprocessor_config")
+    )
+    architecture = str(config.get("architecture", ""))
     if re.match("resnet(aa|blur)", architecture):
         raise UserError(f"{name} is a {architecture}, whose anti-aliased strides we do not have.")
-    if values.get("downsample_in_bottleneck") or values.get("downsample_in_first_stage"):
+    if config.get("downsample_in_bottleneck") or config.get("downsample_in_first_stage"):
         raise UserError(f"{name} has its strides where its tensors do not tell and we do not.")
-    card: dict[str, Any] = {
-        "preprocessing": preprocessing_of_timm(values.get("pretrained_cfg", {}))
-    }
-    if "label_names" in values:
-        card["classes"] = values["label_names"]
-    return path, card, f"{name} of the Hugging Face hub"
+    fields = preprocessing_of_timm(config.get("pretrained_cfg") or {})
+    card: dict[str, Any] = {"preprocessing": fields | preprocessing_of_transformers(processor)}
+    labels = config.get("id2label") or {}
+    if names := config.get("label_names") or [labels[key] for key in sorted(labels, key=int)]:
+        card["classes"] = names
+    return path, card
+
+
+def _read_json(path: Path | None) -> dict[str, Any]:
+    """A file's dictionary; empty without a file. UserError if it is damaged."""
+    if path is None:
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}).") from error
+    return values if isinstance(values, dict) else {}
 
 
 def preprocessing_of_torchvision(transforms: Any) -> dict[str, Any]:
@@ -153,6 +184,29 @@ def preprocessing_of_timm(config: Mapping[str, Any]) -> dict[str, Any]:
         "resize": math.floor(size / (config.get("crop_pct") or 0.875)),
         "crop": modes[config.get("crop_mode") or "center"],
         "interpolation": config.get("interpolation") or "bicubic",
+    }
+
+
+def preprocessing_of_transformers(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of ``Preprocessing`` out of transformers' preprocessor_config.json, if it has them.
+
+    Below 384 pixels its ConvNextImageProcessor, which ResNets use, resizes the shorter side to
+    size / crop_pct and cuts the centre; from there on it squashes the image.
+    """
+    if not {"image_mean", "image_std"} <= config.keys():
+        return {}
+    fields: dict[str, Any] = {"mean": config["image_mean"], "std": config["image_std"]}
+    size = config.get("size")
+    size = next(iter(size.values()), None) if isinstance(size, dict) else size
+    if not isinstance(size, int):
+        return fields
+    filters = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+    squash = size >= 384
+    return fields | {
+        "size": size,
+        "resize": size if squash else int(size / config.get("crop_pct", 0.875)),
+        "crop": "squash" if squash else "center",
+        "interpolation": filters[config.get("resample", 3)],
     }
 
 

@@ -28,14 +28,13 @@ def locate(source: str | Path) -> tuple[Path, dict[str, Any], str]:
     See ``load_checkpoint`` for what a source may be. UserError if there is none such, or
     if it lies online and cannot be reached.
     """
-    path, text = Path(source), str(source)
+    path, text = Path(source).expanduser(), str(source)
     with reading(path):
         if path.is_dir():
-            if not (path / BEST).is_file():
-                raise UserError(f"{path} is a folder without a {BEST}; give a run or a file.")
-            return path / BEST, {}, f"run {path.resolve().name}"
+            return _in_folder(path)
         if path.is_file():
-            return path, {}, ""
+            beside = path.name in hub.WEIGHTS and (path.parent / "config.json").is_file()
+            return (path, _in_folder(path.parent)[1], "") if beside else (path, {}, "")
     if text in bundled_names():
         path = BUNDLED / f"{text}.safetensors"
         return path, read_card(json.loads(path.with_suffix(".json").read_text())), f"bundled {text}"
@@ -49,6 +48,21 @@ def locate(source: str | Path) -> tuple[Path, dict[str, Any], str]:
         f"there is no file, run or bundled network {text!r} (bundled: {', '.join(bundled_names())})"
         ", and it is neither a torchvision weight (ResNet50_Weights.DEFAULT), nor a hub name "
         f"(timm/NAME, hf-hub:USER/REPO), nor an https address{_nearest(text)}"
+    )
+
+
+def _in_folder(folder: Path) -> tuple[Path, dict[str, Any], str]:
+    """The network of a run, or of a folder that holds a Hugging Face repository."""
+    if (folder / BEST).is_file():
+        return folder / BEST, {}, f"run {folder.resolve().name}"
+
+    def get(filename: str) -> Path | None:
+        return folder / filename if (folder / filename).is_file() else None
+
+    if found := hub.read_repository(str(folder), get):
+        return (*found, f"repository {folder.resolve().name}")
+    raise UserError(
+        f"{folder} is a folder without a {BEST} or {hub.WEIGHTS[0]}; give a run or a file."
     )
 
 

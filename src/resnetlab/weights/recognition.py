@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Literal
 
@@ -105,20 +105,31 @@ def _groups(state: Mapping[str, Tensor], widths: list[int]) -> tuple[int, int]:
     return shapes[0][0] // max(shapes[0][1], 1), max(least)
 
 
-def assumptions(architecture: Architecture) -> list[str]:
-    """What ``read_architecture`` had to assume of a network, as its tensors cannot tell."""
+def assumptions(architecture: Architecture, stated: Collection[str] = ()) -> list[str]:
+    """What ``read_architecture`` had to assume of a network, as its tensors cannot tell.
+
+    ``stated``: fields of the architecture that are known otherwise.
+    """
     notes = []
-    if architecture.shortcut == "A":
+    if architecture.shortcut == "A" and "shortcut" not in stated:
         notes.append(
             "there are no projections: taken for shortcut A, though a plain net looks the same "
-            "(name the architecture if it is one)"
+            "(if it is one: `model_overrides` shortcut none)"
         )
-    if architecture.block == "bottleneck":
-        name, other = ("v1.5", "v1") if architecture.stride_on == "3x3" else ("v1", "v1.5")
+    if architecture.stem == "cifar" and "stem" not in stated:
         notes.append(
-            f"where a bottleneck has its stride cannot be told: taken for {name}, on the "
-            f"{architecture.stride_on} (name the architecture if it is {other})"
+            "whether pooling follows its 3x3 stem cannot be told: taken for none (if there is a "
+            "max pool: `model_overrides` stem cifar-pool)"
         )
+    if architecture.block == "bottleneck" and "stride_on" not in stated:
+        names = {"3x3": "v1.5", "1x1": "v1"}
+        on = architecture.stride_on
+        (other,) = names.keys() - {on}
+        notes.append(
+            f"where a bottleneck has its stride cannot be told: taken for {names[on]}, on the {on} "
+            f"(if it is {names[other]}: `model_overrides` stride_on {other})"
+        )
+    notes.append("strides and dilation of its stages and eps of its norms are taken for the usual")
     return notes
 
 

@@ -41,10 +41,10 @@ _CONTAINERS = (
 """Entries under which programs save the tensors, the likelier first."""
 
 _CONVERSION = (
-    'python -c "import torch; m = torch.load({name!r}, weights_only=False); '
-    "m = next((v for v in m.values() if isinstance(v, dict) and any(map(torch.is_tensor, "
-    "v.values()))), m) if isinstance(m, dict) else m; "
-    "torch.save(m.state_dict() if hasattr(m, 'state_dict') else m, 'weights.pth')\""
+    "python -c \"import torch; d = lambda m: m.state_dict() if hasattr(m, 'state_dict') else m; "
+    "m = d(torch.load({name!r}, weights_only=False)); "
+    "torch.save(next((d(v) for v in m.values() if isinstance(d(v), dict) and "
+    "any(map(torch.is_tensor, d(v).values()))), m), 'weights.pth')\""
 )
 """What a user runs who trusts a file that only unpickles with code."""
 
