@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -73,7 +73,9 @@ class Comparison:
     in_channels: int
     notes: tuple[str, ...]
     """what is worth knowing and no difference"""
-    structures: tuple[Structure | None, Structure, SideBySide | None]
+    structures: tuple[Structure | None, Structure, SideBySide | None] = field(
+        repr=False, compare=False
+    )
     """candidate, reference and their pairs, for the diagram"""
 
     @property
@@ -256,7 +258,9 @@ class _Run:
             distance=round(distance, 3),
             parameters=counts[0],
             reference_parameters=counts[1],
-            parameter_differences=_count(self.model, sides.operations) if sides else (),
+            parameter_differences=()
+            if sides is None or self.trace.output is None
+            else _count(self.model, sides.operations),
             max_output_difference=difference,
             image_size=self.size,
             in_channels=self.channels,
@@ -303,7 +307,7 @@ class _Run:
             found.note(f"The network computes in {low}; it is compared in double precision.")
         if not found.kinds() <= HARMLESS:
             return None
-        sizes = (small, small * 3 // 2 if small >= 64 else small - 8) if other_size else (small,)
+        sizes = (small, small * 3 // 4) if other_size else (small,)
         before = found.kinds()
         proof = Proof(self.model, self.reference, own, trace.logits.shape[-1], found)  # type: ignore[union-attr]
         difference = proof.run(sizes, self.channels)

@@ -129,14 +129,14 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
     unused = {name: size for name, size in sizes.items() if name not in used}
     for owner in _owners(set(unused), sizes):
         amount = sum(size for name, size in unused.items() if f"{name}.".startswith(f"{owner}."))
-        text = "{amount} {amount:parameter} registered without part in the output."
+        text = "{amount} registered {amount:parameter} without part in the output."
         if not amount:  # of lazy layers
             text = "layers are registered but never called."
         line = found.defined.get(owner)
         found.add("unused-parameters", text, owner, amount=amount, line=line)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     if frozen:
-        found.note(f"{plural(frozen, 'parameter')} frozen (requires_grad=False).")
+        found.note(f"{plural(frozen, 'parameter')} {'is' if frozen == 1 else 'are'} frozen (requires_grad=False).")
     uses: dict[str, int] = defaultdict(int)
     for node in live[0]:
         if node.kind in ("conv", "linear", "norm"):

@@ -54,7 +54,7 @@ WORDS = {
 }  # fmt: skip
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)  # whose inputs would be written out again and again
 class Node:
     """One operation: its kind, the operations that it reads, and its place in the network."""
 
@@ -240,7 +240,7 @@ def _with_constant(
         return result
     if number == 0:
         return None
-    if number == 1 and not (name == "div" and args[0] == 1):
+    if number == 1:
         return before
     result.kind, result.tensors = "scale", (tensor,)
     result.settings["factor"] = number

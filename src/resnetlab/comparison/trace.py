@@ -118,7 +118,10 @@ def record(recorder: Recorder, model: nn.Module, images: Tensor, classes: int | 
         try:
             with recorder:
                 trace.result = model(images)
-        except Exception as error:  # strangers' code raises anything
+        except Exception as error:  # a candidate's code raises anything
+            *_, last = traceback.walk_tb(error.__traceback__)
+            if last[0].f_code.co_filename.startswith(_HERE):
+                raise  # our own fault, not the candidate's
             trace.crash = recorder.crash(error)
     for key, tensor in leaves(trace.result):
         node = recorder.tag(tensor)
@@ -181,6 +184,10 @@ def choose_logits(
 
 class Recorder(TorchDispatchMode):
     """Records one forward pass; see ``trace_network``."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, which takes seconds
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
