@@ -30,7 +30,7 @@ from resnetlab.comparison.nearest import (
 )
 from resnetlab.comparison.operations import Node
 from resnetlab.comparison.proof import Proof
-from resnetlab.comparison.rules import SideBySide, compare_structures
+from resnetlab.comparison.rules import SideBySide, common_ratio, compare_structures
 from resnetlab.comparison.running import fill_lazy_layers, first_run, refuse
 from resnetlab.comparison.structure import Structure, parse
 from resnetlab.comparison.target import build, origin_of, own_settings
@@ -145,7 +145,8 @@ def compare_models(
         plan = _choose_reference(
             model, trace, reference, name, image_size, num_classes, channels
         )
-        return _Run(model, name, trace, size, channels, found, *plan).compare(image_size)
+        named = reference is not None
+        return _Run(model, name, trace, size, channels, found, named, *plan).compare(image_size)
 
 
 def _check_name(name: str) -> None:
@@ -217,6 +218,8 @@ class _Run:
     size: int
     channels: int
     found: Findings
+    named: bool
+    """whether the user chose the reference"""
     reference_name: str
     reference: ResNet
 
@@ -240,12 +243,8 @@ class _Run:
         if image_size and image_size <= SMALL_IMAGE:
             _explain_small_stem(self.found, image_size)
         distance = _distance(self.trace, sides, own) if self.trace.output is not None else 0.0
-        if distance > STRANGE:
-            text = (
-                "this is not a ResNet of the papers; the nearest is "
-                f"{self.reference_name}, and {distance:.0%} of the layers have no partner."
-            )
-            self.found.add("not-a-resnet", text, "the network")
+        if distance > STRANGE and "block" not in self.found.kinds():
+            self._judge_family(distance)
         differences = self.found.differences()
         keys = [[(k, v.shape) for k, v in net.state_dict().items()] for net in self.networks]
         equal: Literal["identical", "equivalent"] = "identical" if keys[0] == keys[1] else "equivalent"
@@ -292,8 +291,8 @@ class _Run:
         check_output(trace, found)
         other_size = check_sizes(self.model, self.size, self.channels, trace, found)
         check_single_image(self.model, self.size, self.channels, trace, found)
-        small = self.reference.minimum_size * 4 if other_size else self.size
-        small = min(self.size, max(small, 32 if self.reference.architecture.stem == "cifar" else 64))
+        small, second = (32, 24) if self.reference.architecture.stem == "cifar" else (64, 32)
+        small = min(self.size, small) if other_size else self.size
         training = trace_network(self.model, torch.randn(4, self.channels, small, small), training=True)
         if training.crash and small != self.size:
             small = self.size
@@ -307,7 +306,7 @@ class _Run:
             found.note(f"The network computes in {low}; it is compared in double precision.")
         if not found.kinds() <= HARMLESS:
             return None
-        sizes = (small, small * 3 // 4) if other_size else (small,)
+        sizes = (small, min(second, small)) if other_size else (small,)
         before = found.kinds()
         proof = Proof(self.model, self.reference, own, trace.logits.shape[-1], found)  # type: ignore[union-attr]
         difference = proof.run(sizes, self.channels)
@@ -315,6 +314,23 @@ class _Run:
             text = "the layers pair, but their weights do not: nothing could be compared."
             found.add("function", text, "forward")
         return difference
+
+    def _judge_family(self, distance: float) -> None:
+        """Say first that the candidate is none of the papers', if no reference is near it."""
+        nearest_name = self.reference_name
+        if self.named and self.trace.output is not None:  # another reference may be near
+            parsed = parse(self.trace.output)
+            key, record = nearest(guess_fields(parsed, None), self.name)
+            record = replace(record, in_channels=self.channels)
+            other = replace(self, reference=ResNet(record))
+            own = other._reference_structure()
+            parsed = parse(self.trace.output, block_convs=other.block)
+            sides = compare_structures(parsed, own, Findings())
+            distance, nearest_name = _distance(self.trace, sides, own), key
+        if distance > STRANGE:
+            text = f"this is not a ResNet of the papers; the nearest is {nearest_name}, at a "
+            text += f"distance of {distance:.2f} (0: every layer has its partner, 1: none has)."
+            self.found.add("not-a-resnet", text, "the network")
 
     def _check_repeated_input(self) -> None:
         first = next((n for n in self.trace.live() if n.kind == "conv"), None)
@@ -353,11 +369,14 @@ def _distance(trace: Trace, sides: SideBySide | None, own: Structure) -> float:
     other = [n for n in own.layers if n.kind == "conv"]
     joined = sum(unit.merge is not None for unit in own.units)
     pairs: Pairs = sides.operations if sides else []
-    partners = sum(
-        x is not None and y is not None and x.kind == y.kind == "conv"
-        and x.settings["kernel"] == y.settings["kernel"] and x.settings["groups"] == y.settings["groups"]
-        for x, y in pairs
-    )  # fmt: skip
+    ratio = common_ratio(sides.units) if sides else 1
+    partners = 0.0
+    for x, y in pairs:
+        if x is None or y is None or not x.kind == y.kind == "conv":
+            continue
+        one, two = x.settings, y.settings
+        if one["kernel"] == two["kernel"] and one["groups"] == two["groups"]:
+            partners += 1.0 if one["out"] in (two["out"], ratio * two["out"]) else 0.5
     added = sum(
         x is not None and y is not None and x.merge is not None and y.merge is not None
         and x.merge.kind == "add" == y.merge.kind

@@ -53,7 +53,8 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
         fan_in = weight.shape[1] * receptive
         fan_out = weight.shape[0] * receptive / node.settings["groups"]
         he = [math.sqrt(2 / fan_in), math.sqrt(2 / fan_out)]
-        usual = [*he, 1 / math.sqrt(3 * fan_in)]
+        of_torch = math.sqrt(2 / (weight.shape[0] * receptive))  # knows nothing of groups
+        usual = [*he, of_torch, 1 / math.sqrt(3 * fan_in)]
         std, mean = float(weight.std()), abs(float(weight.mean()))
         judged += 1
         if std == 0 and mean == 0 and node.index in ends:
@@ -218,6 +219,8 @@ def check_output(trace: Trace, found: Findings) -> None:
     """Report an output that is not a tensor of logits; one that names its logits is noted."""
     if trace.logits is None:
         return
+    if "no-classifier" in found.kinds():
+        return
     kind = type(trace.result).__name__
     key = next((k for k, _, t in trace.heads if t is trace.logits), "")
     if not isinstance(trace.result, Tensor):
@@ -228,7 +231,7 @@ def check_output(trace: Trace, found: Findings) -> None:
         text = f"forward returns a {kind} of {plural(len(trace.heads), 'tensor')}, not a tensor "
         text += "of logits."
         found.add("output", text, "forward")
-    elif trace.logits.dim() != 2 and "no-classifier" not in found.kinds():
+    elif trace.logits.dim() != 2:
         text = f"forward returns the shape {list(trace.logits.shape)}, not (n, classes)."
         remedy = "x = torch.flatten(x, 1) before the classifier."
         found.add("output", text, "forward", remedy=remedy)
@@ -242,8 +245,11 @@ def check_sizes(model: nn.Module, size: int, channels: int, trace: Trace, found:
         return False
     if "no-classifier" in found.kinds():
         return True
-    larger = size + size // 4 if size > 64 else 2 * size
+    larger = 2 * size if size <= 64 else 96
     again = trace_network(model, torch.randn(2, channels, larger, larger))
+    if again.crash and larger < size and explain_crash(again.crash, larger).kind != "fixed-size":
+        larger = -(-size * 5 // 128) * 32
+        again = trace_network(model, torch.randn(2, channels, larger, larger))
     location = None
     if again.crash:
         where, location = again.crash.label, again.crash.location
@@ -252,8 +258,12 @@ def check_sizes(model: nn.Module, size: int, channels: int, trace: Trace, found:
         text = cause.what if cause.kind == "fixed-size" else text
     else:
         assert again.output is not None
-        before = [n for n in parse(trace.output).head if n.kind == "globalpool"]
-        after = [n for n in parse(again.output).head if n.kind in ("avgpool", "mean")]
+        before = [n for n in parse(trace.output).head if n.shape[2:] in ((), (1, 1))]
+        after = [
+            n
+            for n in parse(again.output).head
+            if n.kind in ("avgpool", "mean") and n.shape[2:] not in ((), (1, 1))
+        ]
         if not before or not after:
             return True
         where, location = after[0].label, after[0].location

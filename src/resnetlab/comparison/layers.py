@@ -144,6 +144,8 @@ def compare_settings(
         elif other.kind == "maxpool" and mine.kind in POOLS:
             _pool_settings(mine, other, where, found)
         elif other.kind == "globalpool" and mine.kind != "globalpool":
+            if mine.kind in ("avgpool", "mean") and mine.shape[2:] == (1, 1):
+                continue
             size = "x".join(str(n) for n in mine.shape[2:]) or "1x1"
             text = f"the last pooling is {a(mine.words)} to {size}; the reference averages over "
             found.add("pooling", f"{text}the whole map.", *where, node=mine)

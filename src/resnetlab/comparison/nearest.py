@@ -182,7 +182,7 @@ def nearest_by_layers(nodes: list[Node], planned: list[dict[str, Any]], name: st
         count = sum(((theirs - expected) + (expected - theirs)).values())
         other = (record.block != block) + (record.shortcut == "none") + ("pre" in key)
         count += 0.2 * (block == "bottleneck" and record.stride_on != stride_on)
-        named = 12 if theirs.total() < expected.total() / 2 else 1.5  # much of it is not built
+        named = 24 if theirs.total() < expected.total() / 2 else 1.5  # much of it is not built
         return count + 20 * other - named * _names(name, key) + 0.001 * len(key)
 
     best = min(PAPERS, key=distance)

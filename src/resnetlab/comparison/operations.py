@@ -344,7 +344,8 @@ def _is_global(settings: dict[str, Any], shape: tuple[int, ...]) -> bool:
     """Whether an average is over the whole map, however it is written."""
     before, kernel = settings["in_shape"], settings.get("kernel")
     one = len(before) > 2 and (len(shape) == 2 or set(shape[2:]) == {1})
-    return one and (kernel is None or (kernel[0] >= before[2] and kernel[1] >= before[3]))
+    covers = kernel is None or (kernel[0] >= before[2] and kernel[1] >= before[3])
+    return one and covers and kernel != (2, 2)  # which halves what happens to be a map of two
 
 
 def _pair(value: Any) -> tuple[int, int] | None:

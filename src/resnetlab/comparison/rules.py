@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import log
 
 from resnetlab.comparison.kinds import Findings, plural
@@ -395,6 +396,7 @@ def _shape(unit: Unit) -> tuple[int, int]:
 def _stem(
     candidate: Structure, reference: Structure, found: Findings, same_style: bool, ratio: float
 ) -> Pairs:
+    candidate = _without_halving(candidate, found)
     row = lay_side_by_side(candidate.stem, reference.stem)
     sides = (candidate, reference)
     convs = [[n for n in side.stem if n.kind == "conv"] for side in sides]
@@ -443,6 +445,19 @@ def _stem(
     return row
 
 
+def _without_halving(candidate: Structure, found: Findings) -> Structure:
+    """The stem with the stride of a filter or pool in the max pool before it, which is reported."""
+    for before, node in pairwise(candidate.stem):
+        if before.kind == "maxpool" and node.kind in ("blur", "avgpool"):
+            text = f"{a(node.words)} behind the stem's max pool halves the resolution, the "
+            text += "reference's max pool has stride 2."
+            found.add("stride-by-pooling", text, node.label, "maxpool", node=node)
+            stem = [n for n in candidate.stem if n is not node]
+            before.settings["stride"] = shrinkage(node)
+            return replace(candidate, stem=stem)
+    return candidate
+
+
 def _normed(node: Node, row: list[Node]) -> bool:
     at = row.index(node)
     return len(row) > at + 1 and row[at + 1].kind == "norm"
@@ -471,7 +486,7 @@ def _head(
         what = "features" if pooled else "feature maps"
         found.add("no-classifier", f"the network returns {what}: it has no classifier.", "the end of forward", "fc")
         events = [e for e in events if e.extra or e.node.kind not in ("linear", "globalpool")]
-    compare_settings(row, candidate.head, ("the head", ""), found, candidate.style)
+    compare_settings(row, candidate.head, ("the head", ""), found, "post")
     for event in events:
         node, kind = event.node, event.node.kind
         if kind in SWALLOWED and not same_style:

@@ -129,7 +129,7 @@ def parse(output: Node, *, block_convs: int | None = None, style: str | None = N
             gaps.append([])
         else:
             gaps[-1].append(item)
-    stem_end = _stem_end(gaps[0], block_convs, style)
+    stem_end = _stem_end(gaps[0], block_convs, style, bool(units))
     stem, gaps[0] = gaps[0][:stem_end], gaps[0][stem_end:]
     found: list[Unit] = []
     for i, gap in enumerate(gaps):
@@ -183,12 +183,12 @@ def _head_start(row: list[Node | Unit]) -> int:
     return len(row)
 
 
-def _stem_end(gap: list[Node], block_convs: int, style: str) -> int:
+def _stem_end(gap: list[Node], block_convs: int, style: str, residual: bool) -> int:
     """The stem ends with its pool; without one, with its convolution's ReLU."""
     convs = [i for i, node in enumerate(gap) if node.kind == "conv"]
     if not convs:
         return len(gap)
-    early = convs[block_convs] if len(convs) > block_convs else len(gap)
+    early = convs[3] if len(convs) > 3 and not residual else len(gap)
     pools = [i for i, n in enumerate(gap) if n.kind in ("maxpool", "avgpool") and i < early]
     if pools:
         return pools[0] + 1
@@ -365,9 +365,9 @@ def _is_padding(row: list[Node | Unit], i: int) -> bool:
     if not isinstance(node, Node) or not isinstance(follower, Node) or node.kind != "pad":
         return False
     pad = node.settings.get("pad")
-    if follower.kind not in ("conv", "maxpool") or not isinstance(pad, (list, tuple)):
+    if follower.kind not in ("conv", "maxpool", "blur") or not isinstance(pad, (list, tuple)):
         return False
-    zeros = node.settings["mode"] == "constant_pad_nd" or follower.kind == "conv"
+    zeros = node.settings["mode"] == "constant_pad_nd" or follower.kind != "maxpool"
     return zeros and len(pad) == 4 and min(pad) >= 0
 
 
@@ -378,7 +378,7 @@ def _join_padding(row: list[Node | Unit], i: int) -> Node | Unit:
         before = row[i - 1]
         assert isinstance(before, Node)
         left, right, top, bottom = before.settings["pad"]
-        y, x = item.settings.setdefault("own padding", item.settings["padding"])
+        y, x = item.settings.setdefault("own padding", item.settings.get("padding", (0, 0)))
         item.settings["padding"] = (
             (y + top, x + left) if (left, top) == (right, bottom) else (left, right, top, bottom)
         )
