@@ -207,7 +207,8 @@ def _norm(
         return
     result.tensors = tuple(args[1 : 5 if len(args) > 6 else 3])
     momentum, eps = [a for a in args[3:] if isinstance(a, float)][:2]
-    instance = in_shape[0] != result.inputs[0].shape[0]  # torch folds the images into the channels
+    before = result.inputs[0].shape  # of an instance norm torch folds the images into the channels
+    instance = in_shape[0] == 1 != before[0] and in_shape[1] == before[0] * before[1]
     training = next((a for a in args[3:] if isinstance(a, bool)), False)
     result.settings |= {
         "type": "instance norm" if instance else "batch norm",
@@ -256,8 +257,11 @@ def _matrix_product(result: Description, name: str, args: tuple[Any, ...], out: 
     source = result.inputs[0]
     if source.kind == "im2col":  # a convolution as a product of patches, weight on the left
         kernel, dilation, padding, stride = source.settings["arguments"]
-        weight = left[0] if left.dim() == 3 else left
-        shape = (weight.shape[0], source.settings["in_shape"][1], *kernel)
+        channels = source.settings["in_shape"][1]
+        fan_in = channels * math.prod(kernel)
+        weight = right.t() if right.dim() == 2 and right.shape[0] == fan_in else left
+        weight = weight[0] if weight.dim() == 3 else weight
+        shape = (weight.shape[0], channels, *kernel)
         if weight.numel() == math.prod(shape):
             result.kind, result.tensors = "conv", (weight.reshape(shape), None)
             result.inputs = source.inputs

@@ -330,8 +330,7 @@ class _Block:
                 text = f"batch norm and ReLU after convolution {near} of the block stand in the "
                 text += "other order."
                 if lost.position != near:
-                    text = f"batch norm stands before convolution {near + 1} of the block, not "
-                    text += "after it."
+                    text = "batch norm stands before its convolution, not after it."
                 self.say("order", text, gained.node)
         return events
 

@@ -215,6 +215,8 @@ def _style(row: list[Node | Unit], units: list[Unit]) -> str:
         kinds = [node.kind for node in gap]
         if previous is not None:
             activated += kinds[:1] in (["relu"], ["act"])
+        if "conv" in kinds:
+            lead = []  # the fork comes late, inside a block
         inside += bool(lead) and lead[-1].kind in ACTIVATIONS
         outside += "norm" in kinds and "conv" not in kinds
         inside += bool(lead) and lead[-1].kind == "norm" and kinds[:1] not in (["relu"], ["act"])
