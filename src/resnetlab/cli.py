@@ -317,7 +317,9 @@ def predict(
 
 @command()
 def compare(
-    network: Positional[Annotated[str, arg(metavar="FILE.py:NAME", help="class or factory")]],
+    network: Positional[
+        Annotated[str, arg(metavar="FILE:NAME", help="class or factory; .py, .ipynb or .txt")]
+    ],
     to: Annotated[
         str | None, optional(metavar="NAME", help="reference; default: the closest")
     ] = None,
@@ -326,26 +328,35 @@ def compare(
     num_classes: Annotated[
         int | None, optional(metavar="N", help="classes that are expected")
     ] = None,
+    all: Annotated[
+        bool, arg(help="every difference, also of a network that is none of the papers'")
+    ] = False,
+    diagram: Annotated[
+        Path | None, optional(metavar="FILE.svg", help="draw both networks side by side")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Say how anybody's ResNet differs from the reference. Runs their code.
+    """Say how a ResNet differs from the reference. Runs its code.
 
-    Exit code 0 if it is identical or equivalent up to names, 1 if it differs.
+    FILE:NAME may have literal arguments: net.py:Net(depth=20). Exit code 0 if it is identical or
+    equivalent up to names, 1 if it differs.
     """
     print(
-        f"resnetlab: running the code in {network.rpartition(':')[0] or network}", file=sys.stderr
+        f"resnetlab: running the code in {network.partition(':')[0] or network}", file=sys.stderr
     )
-    from resnetlab.comparison import compare_models, load_target, render
+    from resnetlab.comparison import compare_models, draw, load_target, render
 
-    with contextlib.redirect_stdout(sys.stderr):  # their prints are not our answer
-        theirs = load_target(network, num_classes=num_classes, in_channels=in_channels)
+    with contextlib.redirect_stdout(sys.stderr):  # the candidate's prints are not our answer
+        candidate = load_target(network, num_classes=num_classes, in_channels=in_channels)
         comparison = compare_models(
-            theirs, to, image_size=image_size, in_channels=in_channels, num_classes=num_classes
+            candidate, to, image_size=image_size, in_channels=in_channels, num_classes=num_classes
         )
+    if diagram is not None:
+        diagram.expanduser().write_text(draw(comparison), encoding="utf-8")
     if json:
         _print_json(comparison.to_dict())
     else:
-        print(render(comparison))
+        print(render(comparison, everything=all))
     if comparison.verdict == "different":
         raise SystemExit(1)
 
