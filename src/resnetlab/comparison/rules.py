@@ -439,8 +439,8 @@ def _stem(
         else:
             text, where, remedy = f"the stem has no {words}.", place, ""
         kind = f"{'extra' if event.extra else 'missing'}-{suffix}"
-        line = node if event.extra else (convs[0][0] if convs[0] else None)
-        found.add(kind, text, where, "conv1", remedy=remedy, node=line)
+        line = convs[0][0].location if convs[0] and not event.extra else None
+        found.add(kind, text, where, "conv1", remedy=remedy, node=node if event.extra else None, line=line)
     return row
 
 

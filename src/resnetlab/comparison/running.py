@@ -90,7 +90,7 @@ def first_run(
             channels = 3
         trace = run(size)
     first = next((n for n in trace.nodes if n.kind == "conv"), None)
-    large = first is None or first.settings["kernel"][0] >= 5 or first.settings["stride"][0] > 1
+    large = first is None or first.settings["kernel"][0] >= 7 or first.settings["stride"][0] > 1
     pooled = any(n.kind in ("maxpool", "avgpool") for n in trace.nodes[:6])
     if image_size is None and (large or pooled):
         size = 224

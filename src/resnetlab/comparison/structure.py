@@ -68,7 +68,8 @@ class Unit:
     def stride(self) -> int:
         """By how much the branch divides the resolution, however it does it."""
         stride = 1
-        for node in self.branch:
+        late = [i for i, node in enumerate(self.before) if node.kind == "conv"]
+        for node in [*(self.before[late[0] :] if late else []), *self.branch]:
             if node.kind in ("conv", "blur", "maxpool", "avgpool", "slice"):
                 stride *= max(shrinkage(node))
         return stride
