@@ -31,7 +31,7 @@ from resnetlab.comparison.nearest import (
 from resnetlab.comparison.operations import Node
 from resnetlab.comparison.proof import Proof
 from resnetlab.comparison.rules import SideBySide, common_ratio, compare_structures
-from resnetlab.comparison.running import fill_lazy_layers, first_run, refuse
+from resnetlab.comparison.running import fill_lazy_layers, first_run, refuse, unwrap
 from resnetlab.comparison.structure import Structure, parse
 from resnetlab.comparison.target import build, origin_of, own_settings
 from resnetlab.comparison.trace import Trace, trace_network
@@ -140,7 +140,7 @@ def compare_models(
             model = copy.deepcopy(model)
         except Exception:  # e.g. a stored activation; the network itself is then used
             found.note("The network cannot be copied, so the comparison used up its weights.")
-        model = model.cpu().float()
+        model = unwrap(model).cpu().float()
         trace, size, channels = first_run(model, image_size, in_channels, num_classes, found)
         plan = _choose_reference(
             model, trace, reference, name, image_size, num_classes, channels

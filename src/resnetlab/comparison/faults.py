@@ -44,9 +44,9 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
             remedy = "start the scale at 1; 0 is for the last batch norm of a branch alone."
             found.add("init", text, node.label, remedy=remedy, node=node)
     for node in nodes:
-        if node.kind == "linear" and node.tensors[0] is not None:
+        if node.kind == "linear" and not node.settings.get("computed"):
             _judge_classifier(node, found)
-        if node.kind != "conv" or node.tensors[0] is None:
+        if node.kind != "conv" or node.tensors[0] is None or node.settings["computed"]:
             continue
         weight = node.tensors[0].detach().float()
         receptive = math.prod(weight.shape[2:])

@@ -97,6 +97,7 @@ def _table() -> dict[str, Kind]:
         "unused-parameters": (*fragile, "Layers are registered that play no part in the output.", "remove these layers, or use them in forward.", "self.conv3 = nn.Conv2d(64, 64, 1)  # never called"),
         "bias-before-norm": (*fragile, "A bias stands in front of batch norm, which takes it away again.", "bias=False.", "nn.Sequential(nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64))", f"{BN}, 3.2"),
         "extra-bias": (*fragile, "A convolution has a bias that the reference's does not have.", "bias=False.", "nn.Conv2d(64, 64, 3, padding=1)"),
+        "normalised-input": (*variant, "The image is normalised inside the network.", "normalise in the preprocessing, or leave it: it is no fault.", "x = (x - self.mean) / self.std"),
         "repeated-input": (*fragile, "The image's channels are repeated inside the network.", "nn.Conv2d(1, ...) as the first convolution, and the image as it is.", "self.net(x.expand(-1, 3, -1, -1))"),
         # Variants
         "stem": (*variant, "The stem is another one.", "take the reference's stem, or the reference of this stem.", "a 7x7 convolution of stride 2 for 32-pixel images", f"{P1}, table 1 and 4.2"),

@@ -62,7 +62,7 @@ def _node_cost(candidate: Node, reference: Node) -> float:
     if kinds == {"conv"}:
         return sum(0.3 for key in ("kernel", "out", "stride") if a[key] != b[key])
     if len(kinds) == 1:
-        return 0.0
+        return 0.3 if kinds == {"linear"} and a["out"] != b["out"] else 0.0
     if kinds <= set(POOLS):
         return 1.2
     return 0.5 if kinds in ({"relu", "act"}, {"conv", "linear"}) else 100.0
@@ -206,7 +206,7 @@ def _conv_settings(mine: Node, other: Node, where: tuple[str, str], found: Findi
         text += f"{_by(two['padding'])}."
         found.add("padding", text, *where, remedy=f"padding={_plain(two['padding'])}.", node=mine)
     if mode := one.get("padding mode"):
-        text = f"the convolution pads by {mode}, the reference's with zeros."
+        text = f"the convolution pads by {mode} values, the reference's with zeros."
         found.add("padding", text, *where, remedy='padding_mode="zeros".', node=mine)
 
 

@@ -170,6 +170,7 @@ def describe(
         merged = name == "cat" and len(inputs) > 1
         result.kind, settings["pad"] = "cat" if merged else "pad", args[1:2] and args[1]
         settings["mode"] = name
+        settings["value"] = args[2] if name == "constant_pad_nd" and len(args) > 2 else 0
     elif name == "repeat" or name == "im2col":
         settings["arguments"] = args[1:]
     elif name in SLICES or (name == "upsample_nearest2d" and _takes_every_nth(in_shape, out)):

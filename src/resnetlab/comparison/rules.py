@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from math import log
 
 from resnetlab.comparison.kinds import Findings, plural
@@ -19,7 +19,7 @@ from resnetlab.comparison.layers import (
     lay_side_by_side,
 )
 from resnetlab.comparison.operations import Node, adds_itself
-from resnetlab.comparison.structure import MERGES, Structure, Unit, shrinkage
+from resnetlab.comparison.structure import MERGES, ODD_POOLS, Structure, Unit, shrinkage
 
 SWALLOWED = ("norm", "relu", "act")
 """Operations that go with a convolution, and whose place the order of a block decides."""
@@ -395,7 +395,7 @@ def _shape(unit: Unit) -> tuple[int, int]:
 def _stem(
     candidate: Structure, reference: Structure, found: Findings, same_style: bool, ratio: float
 ) -> Pairs:
-    candidate = _without_halving(candidate, found)
+    candidate = _without_halving(_without_normalising(candidate, found), found)
     row = lay_side_by_side(candidate.stem, reference.stem)
     sides = (candidate, reference)
     convs = [[n for n in side.stem if n.kind == "conv"] for side in sides]
@@ -444,6 +444,16 @@ def _stem(
     return row
 
 
+def _without_normalising(candidate: Structure, found: Findings) -> Structure:
+    """The stem without the image's own normalisation before it, which is reported."""
+    lead = list(takewhile(lambda node: node.kind in ("scale", "shift"), candidate.stem))
+    if not lead:
+        return candidate
+    text = "the network normalises the image itself before its first convolution."
+    found.add("normalised-input", text, lead[0].label or "the start of forward", node=lead[0])
+    return replace(candidate, stem=candidate.stem[len(lead) :])
+
+
 def _without_halving(candidate: Structure, found: Findings) -> Structure:
     """The stem with the stride of a filter or pool in the max pool before it, which is reported."""
     for before, node in pairwise(candidate.stem):
@@ -485,6 +495,15 @@ def _head(
         what = "features" if pooled else "feature maps"
         found.add("no-classifier", f"the network returns {what}: it has no classifier.", "the end of forward", "fc")
         events = [e for e in events if e.extra or e.node.kind not in ("linear", "globalpool")]
+    first = next((i for i, n in enumerate(candidate.head) if n.kind == "linear"), None)
+    pooling = candidate.head[:first]
+    if any(node.kind in ODD_POOLS for node in pooling):
+        words = " and ".join(dict.fromkeys(node.words for node in pooling))
+        text = f"the maps become features by {words}; the reference averages over the whole map."
+        found.add("pooling", text, pooling[0].label, node=pooling[0])
+        events = [e for e in events if e.node not in pooling and e.node.kind != "globalpool"]
+    if any(e.extra and e.node.kind == "linear" for e in events):  # its activation goes with it
+        events = [e for e in events if not e.extra or e.node.kind not in SWALLOWED]
     compare_settings(row, candidate.head, ("the head", ""), found, "post")
     for event in events:
         node, kind = event.node, event.node.kind

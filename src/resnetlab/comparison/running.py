@@ -14,6 +14,16 @@ from resnetlab.comparison.trace import Trace, trace_network
 from resnetlab.errors import UserError
 
 
+def unwrap(model: nn.Module) -> nn.Module:
+    """The network without torch.compile around it or its parts."""
+    model = getattr(model, "_orig_mod", model)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if hasattr(child, "_orig_mod"):
+                setattr(module, name, child._orig_mod)
+    return model
+
+
 def refuse(model: nn.Module) -> None:
     """Raise UserError for what cannot be looked into: compiled to TorchScript, or not 2-D."""
     if any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):

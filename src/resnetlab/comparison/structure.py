@@ -13,8 +13,11 @@ MERGES = {"add": "added", "cat": "concatenated", "mul": "multiplied", "sub": "su
     "maximum": "compared for the larger"
 }
 """Operations that join a branch and a shortcut, in words; only the first is right."""
+ODD_POOLS = ("pow", "clamp", "clamp_min", "fork", "exp", "log", "sqrt", "amax", "max")
+"""Of what an unusual pooling is made."""
 POOLS = ("globalpool", "avgpool", "maxpool", "mean", "sumpool")
 ACTIVATIONS = ("relu", "act")
+_PAD_WORDS = {"reflection": "reflect", "replication": "replicate", "constant": "constant"}
 
 
 @dataclass(eq=False)
@@ -160,7 +163,19 @@ def parse(output: Node, *, block_convs: int | None = None, style: str | None = N
             stem += rest
         if unit is not None:
             found.append(unit)
+    _classify_first(found, head)
     return Structure(stem, found, head, style)
+
+
+def _classify_first(units: list[Unit], head: list[Node]) -> None:
+    """A 1x1 convolution as classifier before the pooling, in the order that means the same."""
+    if not units or not head or head[0].kind != "globalpool":
+        return
+    if any(node.kind in ("linear", "conv") for node in head):
+        return
+    after = units[-1].after
+    if after and after[-1].kind == "conv" and after[-1].settings["kernel"] == (1, 1):
+        head.insert(1, after.pop())
 
 
 def _activates_sum(gap: list[Node], unit: Unit | None) -> bool:
@@ -179,7 +194,7 @@ def _head_start(row: list[Node | Unit]) -> int:
         pooled |= isinstance(item, Node) and item.kind == "globalpool"
     for i in range(last + 1, len(row)):
         item = row[i]
-        if isinstance(item, Node) and (item.kind in POOLS or item.kind in ("linear", "softmax")):
+        if isinstance(item, Node) and item.kind in (*POOLS, *ODD_POOLS, "linear", "softmax"):
             return i
     return len(row)
 
@@ -370,7 +385,7 @@ def _is_padding(row: list[Node | Unit], i: int) -> bool:
     pad = node.settings.get("pad")
     if follower.kind not in ("conv", "maxpool", "blur") or not isinstance(pad, (list, tuple)):
         return False
-    zeros = node.settings["mode"] == "constant_pad_nd" or follower.kind != "maxpool"
+    zeros = node.settings["mode"] == "constant_pad_nd" and not node.settings["value"] or follower.kind != "maxpool"
     return zeros and len(pad) == 4 and min(pad) >= 0
 
 
@@ -385,6 +400,6 @@ def _join_padding(row: list[Node | Unit], i: int) -> Node | Unit:
         item.settings["padding"] = (
             (y + top, x + left) if (left, top) == (right, bottom) else (left, right, top, bottom)
         )
-        if before.settings["mode"] != "constant_pad_nd":
-            item.settings["padding mode"] = before.settings["mode"].partition("_")[0]
+        if before.settings["mode"] != "constant_pad_nd" or before.settings["value"]:
+            item.settings["padding mode"] = _PAD_WORDS[before.settings["mode"].partition("_")[0]]
     return item

@@ -455,6 +455,7 @@ class Recorder(TorchDispatchMode):
         if node.kind in ("conv", "linear"):
             self._weights_of(node)
         if node.kind == "conv":
+            self._padding_of(node)
             self.precision.add(str(out.dtype).removeprefix("torch."))
         if not torch.is_grad_enabled():
             node.without_gradient = any(parent.learns for parent in node.inputs)
@@ -467,6 +468,16 @@ class Recorder(TorchDispatchMode):
             if axes and axes[2:] != (2, 3) and node.kind in ("conv", "globalpool", "maxpool"):
                 node.settings["axes"] = axes
         return node
+
+    def _padding_of(self, node: Node) -> None:
+        """Read how a torch module pads, of which the operations tell in many words."""
+        module, x = (self.stack[-1][1], self.stack[-1][2]) if self.stack else (None, None)
+        mode = getattr(module, "padding_mode", "zeros")
+        source = self.tag(x) if isinstance(x, Tensor) else None
+        if isinstance(module, nn.Conv2d) and mode != "zeros" and isinstance(source, Node):
+            node.inputs, node.settings["padding mode"] = [source], mode
+            if isinstance(module.padding, tuple):
+                node.settings["padding"] = tuple(module.padding)
 
     def _weights_of(self, node: Node) -> None:
         """Say where a layer's weight comes from if it is no parameter: made on the way, or held."""
