@@ -483,7 +483,10 @@ class Strided(nn.Module):
 
     def __init__(self, i, o, stride):
         super().__init__()
-        self.weight, self.stride = nn.Parameter(torch.randn(o, i, 3, 3) * (2 / o / 9) ** 0.5), stride
+        self.weight, self.stride = (
+            nn.Parameter(torch.randn(o, i, 3, 3) * (2 / o / 9) ** 0.5),
+            stride,
+        )
 
     def forward(self, x):
         padded = x.new_zeros(x.shape[0], x.shape[1], x.shape[2] + 2, x.shape[3] + 2)
@@ -612,9 +615,11 @@ def two_faults_in_the_shortcut():
         def shortcut(self, i, o, stride):
             if i == o:
                 return None
-            return nn.Sequential(
-                nn.AvgPool2d(stride), nn.Conv2d(i, o, 1), nn.BatchNorm2d(o)
-            ) if i == 16 else nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+            return (
+                nn.Sequential(nn.AvgPool2d(stride), nn.Conv2d(i, o, 1), nn.BatchNorm2d(o))
+                if i == 16
+                else nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+            )
 
     return net_of(Wide)
 

@@ -21,13 +21,7 @@ from resnetlab.comparison.faults import (
 )
 from resnetlab.comparison.kinds import PAGE, Difference, Findings
 from resnetlab.comparison.layers import Pairs
-from resnetlab.comparison.nearest import (
-    SMALL_IMAGE,
-    guess_fields,
-    nearest,
-    nearest_by_layers,
-    planned_convolutions,
-)
+from resnetlab.comparison.nearest import SMALL_IMAGE, choose_reference, guess_fields, nearest
 from resnetlab.comparison.operations import Node
 from resnetlab.comparison.proof import Proof
 from resnetlab.comparison.rules import SideBySide, common_ratio, compare_structures
@@ -142,9 +136,7 @@ def compare_models(
             found.note("The network cannot be copied, so the comparison used up its weights.")
         model = unwrap(model).cpu().float()
         trace, size, channels = first_run(model, image_size, in_channels, num_classes, found)
-        plan = _choose_reference(
-            model, trace, reference, name, image_size, num_classes, channels
-        )
+        plan = choose_reference(model, trace, reference, name, image_size, num_classes, channels)
         named = reference is not None
         return _Run(model, name, trace, size, channels, found, named, *plan).compare(image_size)
 
@@ -154,58 +146,6 @@ def _check_name(name: str) -> None:
         get_architecture(name)
     except ValueError as error:
         raise UserError(str(error)) from error
-
-
-def _choose_reference(
-    model: nn.Module,
-    trace: Trace,
-    reference: ResNet | Architecture | str | None,
-    name: str,
-    image_size: int | None,
-    num_classes: int | None,
-    channels: int,
-) -> tuple[str, ResNet]:
-    """The reference's name and network: the named one, or the closest of the table."""
-    if isinstance(reference, ResNet):
-        return "the given network", copy.deepcopy(reference).cpu().float()
-    if isinstance(reference, Architecture):
-        return "the given network", ResNet(reference)
-    if reference is not None:
-        key, record = reference, replace(get_architecture(reference), in_channels=channels)
-        if image_size and image_size <= SMALL_IMAGE and record.stem == "imagenet":
-            record = replace(record, stem="cifar")
-        record = replace(record, num_classes=num_classes or record.num_classes)
-    elif trace.output is None:
-        key, record = nearest_by_layers(trace.nodes, planned_convolutions(model), name)
-        record = replace(record, in_channels=channels)
-    else:
-        parsed = parse(trace.output)
-        key, record = nearest(guess_fields(parsed, image_size), name, image_size)
-        classes = num_classes or record.num_classes
-        if any(node.kind in ("linear", "conv") for node in parsed.head):
-            classes = num_classes or _classes(model, trace) or record.num_classes
-        record = replace(record, in_channels=channels, num_classes=classes)
-    return _words(key, record), ResNet(record)
-
-
-def _classes(model: nn.Module, trace: Trace) -> int | None:
-    """How many classes the candidate means to tell apart: by its own word, or its logits."""
-    own = getattr(model, "num_classes", None)
-    if isinstance(own, int) and own > 0:
-        return own
-    columns = trace.logits.shape[-1] if trace.logits is not None and trace.logits.dim() == 2 else None
-    return origin_of(model).classes or columns
-
-
-def _words(name: str, record: Architecture) -> str:
-    table = get_architecture(name)
-    shown = ("stem", "shortcut", "stride_on", "activation", "in_channels", "num_classes")
-    changed = [
-        f"{key}={getattr(record, key)}"
-        for key in shown
-        if getattr(record, key) != getattr(table, key)
-    ]
-    return f"{name} ({', '.join(changed)})" if changed else name
 
 
 @dataclass
@@ -247,7 +187,9 @@ class _Run:
             self._judge_family(distance)
         differences = self.found.differences()
         keys = [[(k, v.shape) for k, v in net.state_dict().items()] for net in self.networks]
-        equal: Literal["identical", "equivalent"] = "identical" if keys[0] == keys[1] else "equivalent"
+        equal: Literal["identical", "equivalent"] = (
+            "identical" if keys[0] == keys[1] else "equivalent"
+        )
         counts = [sum(p.numel() for p in net.parameters()) for net in self.networks]
         return Comparison(
             verdict="different" if differences else equal,
@@ -293,7 +235,9 @@ class _Run:
         check_single_image(self.model, self.size, self.channels, trace, found)
         small, second = (32, 24) if self.reference.architecture.stem == "cifar" else (64, 32)
         small = min(self.size, small) if other_size else self.size
-        training = trace_network(self.model, torch.randn(4, self.channels, small, small), training=True)
+        training = trace_network(
+            self.model, torch.randn(4, self.channels, small, small), training=True
+        )
         if training.crash and small != self.size:
             small = self.size
             images = torch.randn(4, self.channels, small, small)

@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 import torch
 from torch import Tensor, nn
 
-from resnetlab.comparison.crashes import explain_crash
 from resnetlab.comparison.kinds import Findings, plural
 from resnetlab.comparison.operations import Node
+from resnetlab.comparison.running import explain_crash
 from resnetlab.comparison.structure import POOLS, parse
 from resnetlab.comparison.trace import Trace, trace_network
 
@@ -137,7 +137,9 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
         found.add("unused-parameters", text, owner, amount=amount, line=line)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     if frozen:
-        found.note(f"{plural(frozen, 'parameter')} {'is' if frozen == 1 else 'are'} frozen (requires_grad=False).")
+        found.note(
+            f"{plural(frozen, 'parameter')} {'is' if frozen == 1 else 'are'} frozen (requires_grad=False)."
+        )
     uses: dict[str, int] = defaultdict(int)
     for node in live[0]:
         if node.kind in ("conv", "linear", "norm"):

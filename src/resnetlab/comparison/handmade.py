@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from resnetlab.comparison.operations import Description, Node
 
-UNDERSTOOD = frozenset("conv norm relu act linear maxpool avgpool globalpool softmax".split())
+UNDERSTOOD = frozenset(
+    ["conv", "norm", "relu", "act", "linear", "maxpool", "avgpool", "globalpool", "softmax"]
+)
 """One of these in a module needs no recognition."""
 TOLERANCE = 1e-4
 

@@ -14,6 +14,10 @@ from resnetlab.comparison.structure import POOLS
 Pairs = list[tuple[Node | None, Node | None]]
 """(candidate, reference) of every operation, in order"""
 T = TypeVar("T")
+SWALLOWED = ("norm", "relu", "act")
+"""Operations that go with a convolution, and whose place the order of a block decides."""
+STEMS = {"relu": "relu", "act": "relu", "norm": "norm", "maxpool": "max-pool"}
+"""How the names of kinds end: missing-relu, extra-norm."""
 
 
 def align(
@@ -192,7 +196,9 @@ def _conv_settings(mine: Node, other: Node, where: tuple[str, str], found: Findi
         found.add("kernel", text, *where, remedy=remedy, node=mine)
     for key in ("dilation", "groups"):
         if one[key] != two[key]:
-            text = f"the convolution has {key} {_by(one[key])}, the reference's has {_by(two[key])}."
+            text = (
+                f"the convolution has {key} {_by(one[key])}, the reference's has {_by(two[key])}."
+            )
             found.add(key, text, *where, remedy=f"{key}={_plain(two[key])}.", node=mine)
     if one["transposed"]:
         found.add("transposed", "the convolution is a transposed one.", *where, node=mine)

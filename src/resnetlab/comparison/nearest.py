@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import Counter
 from dataclasses import replace
@@ -10,10 +11,15 @@ from math import log2
 from statistics import median
 from typing import Any
 
+from torch import nn
+
 from resnetlab.comparison.layers import align
 from resnetlab.comparison.operations import Node, adds_itself
-from resnetlab.comparison.structure import Structure, Unit
-from resnetlab.models.architecture import ARCHITECTURES, Architecture
+from resnetlab.comparison.structure import Structure, Unit, parse
+from resnetlab.comparison.target import origin_of
+from resnetlab.comparison.trace import Trace
+from resnetlab.models.architecture import ARCHITECTURES, Architecture, get_architecture
+from resnetlab.models.resnet import ResNet
 
 SMALL_IMAGE = 48
 """Pixels: up to here the ImageNet stem throws most of the picture away."""
@@ -159,7 +165,9 @@ def _names(name: str, key: str) -> bool:
     return layers is not None and re.search(rf"(?<!\d){layers[0]}\D*$", name) is not None
 
 
-def nearest_by_layers(nodes: list[Node], planned: list[dict[str, Any]], name: str) -> tuple[str, Architecture]:
+def nearest_by_layers(
+    nodes: list[Node], planned: list[dict[str, Any]], name: str
+) -> tuple[str, Architecture]:
     """As ``nearest`` for a network that does not run.
 
     ``nodes``: what ran before the crash. ``planned``: of each module with a 4-D weight its output
@@ -196,7 +204,7 @@ def nearest_by_layers(nodes: list[Node], planned: list[dict[str, Any]], name: st
     return best, replace(record, stem=stem)
 
 
-def planned_convolutions(model: Any) -> list[dict[str, Any]]:
+def planned_convolutions(model: nn.Module) -> list[dict[str, Any]]:
     """Output channels, kernel and stride of every module that holds a 4-D weight, in order."""
     rows = []
     for module in model.modules():
@@ -208,3 +216,57 @@ def planned_convolutions(model: Any) -> list[dict[str, Any]]:
             stride = (stride, stride) if isinstance(stride, int) else tuple(stride)
             rows.append({"out": len(weight), "kernel": tuple(weight.shape[2:]), "stride": stride})
     return rows
+
+
+def choose_reference(
+    model: nn.Module,
+    trace: Trace,
+    reference: ResNet | Architecture | str | None,
+    name: str,
+    image_size: int | None,
+    num_classes: int | None,
+    channels: int,
+) -> tuple[str, ResNet]:
+    """The reference's name and network: the named one, or the closest of the table."""
+    if isinstance(reference, ResNet):
+        return "the given network", copy.deepcopy(reference).cpu().float()
+    if isinstance(reference, Architecture):
+        return "the given network", ResNet(reference)
+    if reference is not None:
+        key, record = reference, replace(get_architecture(reference), in_channels=channels)
+        if image_size and image_size <= SMALL_IMAGE and record.stem == "imagenet":
+            record = replace(record, stem="cifar")
+        record = replace(record, num_classes=num_classes or record.num_classes)
+    elif trace.output is None:
+        key, record = nearest_by_layers(trace.nodes, planned_convolutions(model), name)
+        record = replace(record, in_channels=channels)
+    else:
+        parsed = parse(trace.output)
+        key, record = nearest(guess_fields(parsed, image_size), name, image_size)
+        classes = num_classes or record.num_classes
+        if any(node.kind in ("linear", "conv") for node in parsed.head):
+            classes = num_classes or _classes(model, trace) or record.num_classes
+        record = replace(record, in_channels=channels, num_classes=classes)
+    return _words(key, record), ResNet(record)
+
+
+def _classes(model: nn.Module, trace: Trace) -> int | None:
+    """How many classes the candidate means to tell apart: by its own word, or its logits."""
+    own = getattr(model, "num_classes", None)
+    if isinstance(own, int) and own > 0:
+        return own
+    columns = (
+        trace.logits.shape[-1] if trace.logits is not None and trace.logits.dim() == 2 else None
+    )
+    return origin_of(model).classes or columns
+
+
+def _words(name: str, record: Architecture) -> str:
+    table = get_architecture(name)
+    shown = ("stem", "shortcut", "stride_on", "activation", "in_channels", "num_classes")
+    changed = [
+        f"{key}={getattr(record, key)}"
+        for key in shown
+        if getattr(record, key) != getattr(table, key)
+    ]
+    return f"{name} ({', '.join(changed)})" if changed else name

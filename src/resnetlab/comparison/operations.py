@@ -12,20 +12,63 @@ import torch
 from torch import Tensor
 
 VIEWS = frozenset(
-    """view _unsafe_view reshape _reshape_alias t transpose permute squeeze unsqueeze expand clone
-    alias detach contiguous _to_copy lift_fresh flatten positive view_as movedim""".split()
+    [
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "_reshape_alias",
+        "t",
+        "transpose",
+        "permute",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "clone",
+        "alias",
+        "detach",
+        "contiguous",
+        "_to_copy",
+        "lift_fresh",
+        "flatten",
+        "positive",
+        "view_as",
+        "movedim",
+    ]
 )
 """They change no value: whoever reads the result reads what they read."""
 FACTORIES = frozenset(
-    """empty_like zeros_like ones_like full_like rand_like randn_like new_empty new_zeros new_ones
-    new_full new_empty_strided""".split()
+    [
+        "empty_like",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "rand_like",
+        "randn_like",
+        "new_empty",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty_strided",
+    ]
 )
 """They take only the shape of what they read."""
 RANDOM = frozenset(
-    """bernoulli rand rand_like randn randn_like uniform normal native_dropout randperm
-    multinomial""".split()
+    [
+        "bernoulli",
+        "rand",
+        "rand_like",
+        "randn",
+        "randn_like",
+        "uniform",
+        "normal",
+        "native_dropout",
+        "randperm",
+        "multinomial",
+    ]
 )
-SLICES = frozenset("slice select narrow index index_select split split_with_sizes unbind".split())
+SLICES = frozenset(
+    ["slice", "select", "narrow", "index", "index_select", "split", "split_with_sizes", "unbind"]
+)
 ACTIVATIONS = {
     "leaky_relu": "LeakyReLU", "rrelu_with_noise": "RReLU", "gelu": "GELU", "elu": "ELU",
     "silu": "SiLU", "mish": "Mish", "hardswish": "Hardswish", "hardtanh": "ReLU6 or Hardtanh",
@@ -198,9 +241,7 @@ def _convolution(
     }
 
 
-def _norm(
-    result: Description, name: str, args: tuple[Any, ...], in_shape: tuple[int, ...]
-) -> None:
+def _norm(result: Description, name: str, args: tuple[Any, ...], in_shape: tuple[int, ...]) -> None:
     result.kind = "norm"
     if name in NORMS:
         result.tensors = tuple(args[1:3] if "group" in name else args[2:4])

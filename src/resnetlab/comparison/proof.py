@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from resnetlab.comparison.kinds import Findings
 from resnetlab.comparison.layers import Pairs
 from resnetlab.comparison.operations import Node
+from resnetlab.comparison.recorder import Recorder
 from resnetlab.comparison.rules import compare_structures
 from resnetlab.comparison.structure import Structure, parse
-from resnetlab.comparison.trace import Recorder, Trace, record
+from resnetlab.comparison.trace import Trace, record
 from resnetlab.models.resnet import ResNet, ShortcutA
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}

@@ -385,7 +385,9 @@ def _is_padding(row: list[Node | Unit], i: int) -> bool:
     pad = node.settings.get("pad")
     if follower.kind not in ("conv", "maxpool", "blur") or not isinstance(pad, (list, tuple)):
         return False
-    zeros = node.settings["mode"] == "constant_pad_nd" and not node.settings["value"] or follower.kind != "maxpool"
+    zeros = (
+        node.settings["mode"] == "constant_pad_nd" and not node.settings["value"]
+    ) or follower.kind != "maxpool"
     return zeros and len(pad) == 4 and min(pad) >= 0
 
 

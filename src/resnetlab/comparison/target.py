@@ -7,6 +7,8 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import json
+import linecache
 import os
 import re
 import sys
@@ -24,16 +26,40 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from resnetlab.comparison.notebook import run_notebook
-from resnetlab.comparison.trace import is_candidates_own, own_line
+from resnetlab.comparison.recorder import is_candidates_own, own_line
 from resnetlab.errors import UserError
 from resnetlab.records import did_you_mean
 
-CLASSES = """num_classes n_classes nb_classes num_class class_num n_class numClasses classes
-num_outputs num_labels nclasses nclass class_count output_dim""".split()
+CLASSES = [
+    "num_classes",
+    "n_classes",
+    "nb_classes",
+    "num_class",
+    "class_num",
+    "n_class",
+    "numClasses",
+    "classes",
+    "num_outputs",
+    "num_labels",
+    "nclasses",
+    "nclass",
+    "class_count",
+    "output_dim",
+]
 """Names under which people pass the number of classes."""
-CHANNELS = """in_channels input_channels in_chans image_channels img_channels n_channels in_channel
-input_channel channels_img img_channel in_ch""".split()
+CHANNELS = [
+    "in_channels",
+    "input_channels",
+    "in_chans",
+    "image_channels",
+    "img_channels",
+    "n_channels",
+    "in_channel",
+    "input_channel",
+    "channels_img",
+    "img_channel",
+    "in_ch",
+]
 """Names under which people pass the image's channels."""
 _TARGET = re.compile(r"(?P<place>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?", re.DOTALL)
 
@@ -317,3 +343,56 @@ def _reason(error: BaseException) -> str:
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     message = (str(error).strip() or "no message").splitlines()[0]
     return f"{type(error).__name__}: {message}{place}."
+
+
+_PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun")
+"""Cell magics whose cell is Python all the same."""
+_DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+
+
+def code_cells(path: Path) -> list[str]:
+    """The code of each cell; a line with a magic or a shell command becomes an empty one."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path.name} is not a notebook (JSON with cells).") from error
+    sources = [cell.get("source", "") for cell in cells if cell.get("cell_type") == "code"]
+    return [_without_magics("".join(source)) for source in sources]
+
+
+def _without_magics(source: str) -> str:
+    lines = source.splitlines()
+    if lines and lines[0].startswith("%%") and not lines[0].startswith(_PYTHON_CELLS):
+        return ""
+    kept = []
+    for line in lines:
+        start = line.lstrip()
+        indent = line[: len(line) - len(start)]
+        magic = start.startswith(("%", "!", "?")) or line.rstrip().endswith("?")
+        kept.append(f"{indent}pass" if magic and indent else "" if magic else line)
+    return "\n".join(kept) + "\n"
+
+
+def run_notebook(path: Path, wanted: str) -> ModuleType:
+    """Run the cells until ``wanted`` is defined; of those behind it, definitions and imports alone.
+
+    A cell that fails is passed over, as it may only load data; if ``wanted`` is missing at the
+    end, the first failure is raised.
+    """
+    module = ModuleType(f"_candidate_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    failure: Exception | None = None
+    for number, source in enumerate(code_cells(path), 1):
+        name = f"{path}, cell {number}"
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        try:
+            tree = ast.parse(source, name)
+            if hasattr(module, wanted):
+                tree.body = [node for node in tree.body if isinstance(node, _DEFINITIONS)]
+            exec(compile(tree, name, "exec"), module.__dict__)
+        except (Exception, SystemExit) as error:
+            failure = failure or (error if isinstance(error, Exception) else None)
+    if not hasattr(module, wanted) and failure is not None:
+        raise failure
+    return module
