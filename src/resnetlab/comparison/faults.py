@@ -138,7 +138,8 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     if frozen:
         found.note(
-            f"{plural(frozen, 'parameter')} {'is' if frozen == 1 else 'are'} frozen (requires_grad=False)."
+            f"{plural(frozen, 'parameter')} {'is' if frozen == 1 else 'are'} frozen "
+            "(requires_grad=False)."
         )
     uses: dict[str, int] = defaultdict(int)
     for node in live[0]:

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from resnetlab.comparison.operations import Description, Node
 
-UNDERSTOOD = frozenset(
-    ["conv", "norm", "relu", "act", "linear", "maxpool", "avgpool", "globalpool", "softmax"]
-)
+UNDERSTOOD = frozenset("conv norm relu act linear maxpool avgpool globalpool softmax".split())  # noqa: SIM905
 """One of these in a module needs no recognition."""
 TOLERANCE = 1e-4
 

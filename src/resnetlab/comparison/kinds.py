@@ -128,7 +128,7 @@ class Findings:
         line: tuple[str, int] | None = None,
         amount: int = 0,
     ) -> None:
-        """``node``: the operation whose line of code is shown; ``remedy``: better than the table's."""
+        """``node``: whose line of code is shown; ``remedy``: a better one than the table's."""
         group = self.found.setdefault((kind, what), _Group(remedy or KINDS[kind].remedy))
         group.amount += amount
         if where and where not in group.places:

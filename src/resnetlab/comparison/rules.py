@@ -151,7 +151,9 @@ class _Block:
             words = {2: "basic block of two convolutions", 3: "bottleneck of three convolutions"}
             one, two = (words[len(side)] for side in kernels)
             self.say("block", f"a {one} stands for the reference's {two}.")
-            return [*((n, None) for n in mine.layers), *((None, n) for n in other.layers)]
+            alone: Pairs = [(node, None) for node in mine.layers]
+            alone += [(None, node) for node in other.layers]
+            return alone
         before = self._late_fork()
         branch = lay_side_by_side(self.branch, other.branch)
         compare_settings(branch, self.branch, self.where, self.found, self.style)
@@ -233,7 +235,7 @@ class _Block:
             text = f"the branch and the shortcut are {MERGES[mine.merge.kind]}, not added."
             self.say("concatenation" if mine.merge.kind == "cat" else "merge", text)
             if mine.merge.kind == "cat":
-                return [(node, None) for node in left] + [(None, node) for node in right]
+                return [*((node, None) for node in left), *((None, node) for node in right)]
         if one == two == "pad":
             return []
         if one == two or (one == "other" and two == "identity"):

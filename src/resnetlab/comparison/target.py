@@ -30,36 +30,12 @@ from resnetlab.comparison.recorder import is_candidates_own, own_line
 from resnetlab.errors import UserError
 from resnetlab.records import did_you_mean
 
-CLASSES = [
-    "num_classes",
-    "n_classes",
-    "nb_classes",
-    "num_class",
-    "class_num",
-    "n_class",
-    "numClasses",
-    "classes",
-    "num_outputs",
-    "num_labels",
-    "nclasses",
-    "nclass",
-    "class_count",
-    "output_dim",
-]
+# ruff: noqa: SIM905
+CLASSES = """num_classes n_classes nb_classes num_class class_num n_class numClasses classes
+num_outputs num_labels nclasses nclass class_count output_dim""".split()
 """Names under which people pass the number of classes."""
-CHANNELS = [
-    "in_channels",
-    "input_channels",
-    "in_chans",
-    "image_channels",
-    "img_channels",
-    "n_channels",
-    "in_channel",
-    "input_channel",
-    "channels_img",
-    "img_channel",
-    "in_ch",
-]
+CHANNELS = """in_channels input_channels in_chans image_channels img_channels n_channels in_channel
+input_channel channels_img img_channel in_ch""".split()
 """Names under which people pass the image's channels."""
 _TARGET = re.compile(r"(?P<place>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?", re.DOTALL)
 
