@@ -18,6 +18,10 @@ FAR = 3.0
 """An initial weight's deviation is far from the usual if it is this many times off all of them."""
 
 
+FEW = 64
+"""So few values have no deviation to speak of."""
+
+
 def check_initialisation(nodes: list[Node], found: Findings) -> None:
     """Compare each layer's weights with He's normal (arXiv:1502.01852), fan in and fan out.
 
@@ -49,6 +53,8 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
         if node.kind != "conv" or node.tensors[0] is None or node.settings["computed"]:
             continue
         weight = node.tensors[0].detach().float()
+        if weight.numel() < FEW:
+            continue
         receptive = math.prod(weight.shape[2:])
         fan_in = weight.shape[1] * receptive
         fan_out = weight.shape[0] * receptive / node.settings["groups"]
