@@ -643,3 +643,92 @@ def stem_of_another_kernel_and_width():
     net.conv, net.norm = nn.Conv2d(3, 24, 5, padding=2, bias=False), nn.BatchNorm2d(24)
     net.layers[0] = Block(24, 16, 1)
     return net
+
+
+@truth()
+def norm_in_a_function():
+    class Function(Block):
+        def norm(self, x, norm):
+            if self.training:
+                mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
+                with torch.no_grad():
+                    norm.running_mean.mul_(0.9).add_(0.1 * mean)
+                    norm.running_var.mul_(0.9).add_(0.1 * var)
+            else:
+                mean, var = norm.running_mean, norm.running_var
+            hat = (x - mean[:, None, None]) / torch.sqrt(var[:, None, None] + 1e-5)
+            return hat * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+        def branch(self, x):
+            return self.norm(self.c2(F.relu(self.norm(self.c1(x), self.b1))), self.b2)
+
+    return net_of(Function)
+
+
+@truth("order")
+def norm_before_the_projection():
+    class Ahead(Block):
+        def shortcut(self, i, o, stride):
+            if i == o:
+                return None
+            return nn.Sequential(nn.BatchNorm2d(i), nn.Conv2d(i, o, 1, stride, bias=False))
+
+    return net_of(Ahead)
+
+
+@truth("padding")
+def padded_in_a_circle():
+    class Circle(Block):
+        def conv(self, i, o, stride):
+            return nn.Conv2d(i, o, 3, stride, 1, bias=False, padding_mode="circular")
+
+    return net_of(Circle)
+
+
+@truth("pooling")
+def pooled_twice():
+    class Both(Net):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(128, 10)
+
+        def pool(self, x):
+            return torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
+
+    return Both()
+
+
+@truth("depth", "unused-parameters")
+def result_forgotten():
+    class Forgot(Net):
+        def body(self, x):
+            for i, layer in enumerate(self.layers):
+                if i == 7:
+                    layer(x)
+                else:
+                    x = layer(x)
+            return x
+
+    return Forgot()
+
+
+@truth("missing-projection")
+def projection_forgotten():
+    class Forgot(Block):
+        def forward(self, x):
+            out = self.branch(x)
+            if self.down is not None:
+                self.down(x)
+            return F.relu(out + x)
+
+    return net_of(Forgot)
+
+
+@truth("missing-addition", "extra-operation", "unused-parameters")
+def input_overwritten():
+    class Overwritten(Block):
+        def forward(self, x):
+            x = self.branch(x)
+            return F.relu(x + x)
+
+    return net_of(Overwritten)

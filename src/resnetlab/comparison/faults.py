@@ -206,10 +206,9 @@ def check_training(evaluation: Trace, training: Trace, found: Findings) -> None:
     if len(heads[1]) > len(heads[0]):
         text = "in training forward returns more than in evaluation."
         found.add("auxiliary-output", text, "forward")
-    rows = [
-        [n for n in t.live(every_head=False) if n.kind not in ("scale", "pad", "slice", "shift")]
-        for t in (evaluation, training)
-    ]
+    parsed = [parse(t.output) for t in (evaluation, training) if t.output is not None]
+    quiet = ("scale", "pad", "slice", "shift")
+    rows = [[node for node in p.layers if node.kind not in quiet] for p in parsed]
     kinds = [Counter((n.kind, n.place) for n in row) for row in rows]
     lost, gained = kinds[0] - kinds[1], kinds[1] - kinds[0]
     if gained and not training.random and "softmax" not in {kind for kind, _ in lost}:

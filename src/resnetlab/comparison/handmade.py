@@ -7,6 +7,7 @@ not equal code, make it that layer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,6 +102,86 @@ def _norms(held: list[Tensor], x: Tensor, y: Tensor) -> Iterator[Layer]:
 
 def _among(values: Tensor, held: list[Tensor]) -> bool:
     return any(bool((values - tensor).abs().max() < 1e-3) for tensor in held)
+
+
+_STATISTICS = frozenset("mean sum var var_mean sub add shift scale pow mul sqrt rsqrt div".split())  # noqa: SIM905
+"""Of what the normalisation in a function is made."""
+
+
+def fold_norms(row: list[Any]) -> list[Any]:
+    """A row in which batch norms written out in a function are one operation each.
+
+    In training they are a fork (statistics and values), then a scale and a shift; in evaluation
+    three or more scales and shifts with a value for each channel.
+    """
+    folded: list[Any] = []
+    i = 0
+    while i < len(row):
+        run = [row[i]] if _is_statistics(row[i]) else []
+        while i + len(run) < len(row) and _is_per_channel(row[i + len(run)]):
+            run.append(row[i + len(run)])
+        training = bool(run) and run[0].kind == "fork"
+        if training or len(run) >= 3:
+            folded.append(_folded(run[:3] if training else run[:4], training))
+            i += min(len(run), 3 if training else 4)
+        else:
+            folded.append(row[i])
+            i += 1
+    return folded
+
+
+def _is_statistics(item: Any) -> bool:
+    if not isinstance(item, Node) or item.kind != "fork" or len(item.shape) != 4:
+        return False
+    inside = item.settings["inside"]
+    vectors = [n for n in inside if n.kind in ("mean", "var", "var_mean")]
+    whole = any(math.prod(n.shape) == item.shape[1] for n in vectors)
+    return whole and {n.kind for n in inside} <= _STATISTICS
+
+
+def _is_per_channel(item: Any) -> bool:
+    if not isinstance(item, Node) or item.kind not in ("scale", "shift") or len(item.shape) != 4:
+        return False
+    vector = item.tensors[0] if item.tensors else None
+    return vector is not None and vector.numel() == item.shape[1]
+
+
+def _folded(run: list[Node], training: bool) -> Node:
+    """One batch norm for its operations, with the scale and the shift that they come to."""
+    first = run[0]
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+    for node in run[training:]:
+        vector = node.tensors[0]
+        assert vector is not None
+        if training:  # as they are, for their gradients
+            scale, shift = (vector, shift) if node.kind == "scale" else (scale, vector)
+            continue
+        vector = vector.detach().flatten()
+        scale = torch.ones_like(vector) if scale is None else scale
+        shift = torch.zeros_like(vector) if shift is None else shift
+        if node.kind == "shift":
+            shift = shift - vector if node.settings["operation"] == "sub" else shift + vector
+        else:
+            factor = 1 / vector if node.settings["operation"] == "div" else vector
+            scale, shift = scale * factor, shift * factor
+    settings = {"type": "batch norm", "eps": 1e-5, "momentum": None, "by_hand": True} | {
+        "affine": scale is not None, "training": training, "running": True,
+        "in_shape": first.shape,
+    }  # fmt: skip
+    return Node(
+        "norm",
+        first.inputs,
+        first.place,
+        first.location,
+        first.direct,
+        run[-1].shape,
+        settings,
+        (scale, shift, None, None),
+        tuple(sorted({name for node in run for name in node.names})),
+        tuple(sorted({name for node in run for name in node.buffers})),
+        index=run[-1].index,
+    )
 
 
 def _line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -225,6 +225,7 @@ def _with_constant(
 ) -> Description | Node | None:
     """A sum or product of the input with a number or a tensor that does not depend on it."""
     before = result.inputs[0]
+    result.settings["operation"] = name
     number = next((a for a in args[:2] if isinstance(a, (int, float))), None)
     tensor = constants[0] if constants else None
     if name in ("add", "sub", "rsub"):

@@ -325,8 +325,8 @@ class _Block:
             for gained in [e for e in events if e.extra and e.node.kind == kind]:
                 lost = _take(events, False, kind, gained.slot, gained.position)
                 near = gained.position
-                if lost is None and gained.slot == "branch" and kind == "norm":
-                    lost = _take(events, False, kind, "branch", near + 1)
+                if lost is None and gained.slot in ("branch", "shortcut") and kind == "norm":
+                    lost = _take(events, False, kind, gained.slot, near + 1)
                 if lost is None:
                     continue
                 events = [event for event in events if event not in (lost, gained)]

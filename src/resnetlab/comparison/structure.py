@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+from resnetlab.comparison.handmade import fold_norms
 from resnetlab.comparison.operations import Node
 
 MERGES = {"add": "added", "cat": "concatenated", "mul": "multiplied", "sub": "subtracted"} | {
@@ -297,7 +298,8 @@ def _row(source: Node, nodes: list[Node]) -> list[Node | Unit]:
         else:
             row.append(node)
         furthest, cut = reach[i], i
-    return [_join_padding(row, i) for i in range(len(row)) if not _is_padding(row, i)]
+    row = [_join_padding(row, i) for i in range(len(row)) if not _is_padding(row, i)]
+    return fold_norms(row)
 
 
 def _merge(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
