@@ -32,6 +32,7 @@ from resnetlab.comparison.trace import Trace, trace_network
 from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.resnet import ResNet
+from resnetlab.models.summary import on_meta
 
 HARMLESS = {"init", "single-image", "fixed-size", "output", "auxiliary-output"}
 """Kinds that leave the function as it is, so that the proof is tried all the same."""
@@ -266,7 +267,7 @@ class _Run:
             parsed = parse(self.trace.output)
             key, record = nearest(guess_fields(parsed, None), self.name)
             record = replace(record, in_channels=self.channels)
-            other = replace(self, reference=ResNet(record))
+            other = replace(self, reference=on_meta(record).to_empty(device="cpu"))
             own = other._reference_structure()
             parsed = parse(self.trace.output, block_convs=other.block)
             sides = compare_structures(parsed, own, Findings())

@@ -16,8 +16,8 @@ from resnetlab.comparison.layers import (
     find_events,
     lay_side_by_side,
 )
-from resnetlab.comparison.operations import Node
-from resnetlab.comparison.structure import ODD_POOLS, Structure, shrinkage
+from resnetlab.comparison.operations import Node, shrinkage
+from resnetlab.comparison.structure import ODD_POOLS, Structure
 
 
 def compare_stems(

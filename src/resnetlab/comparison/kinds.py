@@ -186,7 +186,7 @@ def document() -> str:
         "# What `resnetlab compare` reports",
         "",
         "Each difference has a kind. The names are stable: a grader may rely on them, and on the",
-        "exit code (0: identical or equivalent, 1: different). Made of",
+        "exit code (0: identical or equivalent, 1: different, 2: not to be compared). Made of",
         "`src/resnetlab/comparison/kinds.toml`; `python -m resnetlab.comparison.kinds` prints it.",
     ]
     for harm, words in HARMS.items():

@@ -20,6 +20,7 @@ from resnetlab.comparison.target import origin_of
 from resnetlab.comparison.trace import Trace
 from resnetlab.models.architecture import ARCHITECTURES, Architecture, get_architecture
 from resnetlab.models.resnet import ResNet
+from resnetlab.models.summary import on_meta
 
 SMALL_IMAGE = 48
 """Pixels: up to here the ImageNet stem throws most of the picture away."""
@@ -231,7 +232,7 @@ def choose_reference(
     if isinstance(reference, ResNet):
         return "the given network", copy.deepcopy(reference).cpu().float()
     if isinstance(reference, Architecture):
-        return "the given network", ResNet(reference)
+        return "the given network", _blank(reference)
     if reference is not None:
         key, record = reference, replace(get_architecture(reference), in_channels=channels)
         if image_size and image_size <= SMALL_IMAGE and record.stem == "imagenet":
@@ -247,7 +248,19 @@ def choose_reference(
         if any(node.kind in ("linear", "conv") for node in parsed.head):
             classes = num_classes or _classes(model, trace) or record.num_classes
         record = replace(record, in_channels=channels, num_classes=classes)
-    return _words(key, record), ResNet(record)
+    return _words(key, record), _blank(record)
+
+
+def _blank(record: Architecture) -> ResNet:
+    """The network without an initialisation, as it takes over the candidate's weights."""
+    model = on_meta(record).to_empty(device="cpu")
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, (nn.Conv2d, nn.Linear)):
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
+    return model
 
 
 def _classes(model: nn.Module, trace: Trace) -> int | None:

@@ -115,6 +115,36 @@ def adds_itself(node: Node) -> bool:
     return node.kind == "add" and len(node.inputs) > 1 and len(set(map(id, node.inputs))) == 1
 
 
+def shrinkage(node: Node) -> tuple[int, ...]:
+    """By how much an operation divides height and width."""
+    if stride := node.settings.get("stride"):
+        return tuple(stride)
+    before, after = node.settings.get("in_shape", ())[2:], node.shape[2:]
+    return tuple(round(b / a) for b, a in zip(before, after, strict=False) if a) or (1,)
+
+
+@dataclass
+class Crash:
+    """Where a forward pass ended: place, what came in, the operation, torch's message."""
+
+    place: str
+    location: tuple[str, int] | None
+    error: str
+    """name of the exception's class"""
+    message: str
+    input_shape: tuple[int, ...]
+    operation: str
+    shapes: list[tuple[int, ...]]
+    nodes: list[Node]
+
+    @property
+    def label(self) -> str:
+        """Module and line."""
+        return (
+            f"{self.place} ({line_words(self.location)})".lstrip() if self.location else self.place
+        )
+
+
 @dataclass
 class Description:
     """What ``describe`` says of an operation; fields as in ``Node``."""

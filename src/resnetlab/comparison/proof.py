@@ -258,7 +258,7 @@ def _randomise(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.numel():
             spread = float(parameter.std()) if parameter.numel() > 1 else 0.0
-            parameter.add_(torch.randn_like(parameter), alpha=0.2 * (spread or 0.5))
+            parameter.add_(torch.rand_like(parameter).sub_(0.5), alpha=spread or 0.5)
 
 
 def _distance(mine: Tensor, other: Tensor) -> float:

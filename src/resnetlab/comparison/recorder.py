@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -24,36 +23,14 @@ from resnetlab.comparison.handmade import UNDERSTOOD, is_candidate, recognise
 from resnetlab.comparison.operations import (
     FACTORIES,
     RANDOM,
+    Crash,
     Description,
     Node,
     describe,
-    line_words,
 )
 
 _TORCH = os.path.join(os.path.dirname(str(torch.__file__)), "")
 _HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
-
-
-@dataclass
-class Crash:
-    """Where a forward pass ended: place, what came in, the operation, torch's message."""
-
-    place: str
-    location: tuple[str, int] | None
-    error: str
-    """name of the exception's class"""
-    message: str
-    input_shape: tuple[int, ...]
-    operation: str
-    shapes: list[tuple[int, ...]]
-    nodes: list[Node]
-
-    @property
-    def label(self) -> str:
-        """Module and line."""
-        return (
-            f"{self.place} ({line_words(self.location)})".lstrip() if self.location else self.place
-        )
 
 
 class Recorder(TorchDispatchMode):

@@ -20,8 +20,8 @@ from resnetlab.comparison.layers import (
     find_events,
     lay_side_by_side,
 )
-from resnetlab.comparison.operations import Node, adds_itself
-from resnetlab.comparison.structure import MERGES, Structure, Unit, shrinkage
+from resnetlab.comparison.operations import Node, adds_itself, shrinkage
+from resnetlab.comparison.structure import MERGES, Structure, Unit
 
 UnitPairs = list[tuple[Unit | None, Unit | None]]
 

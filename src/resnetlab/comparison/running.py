@@ -11,8 +11,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from resnetlab.comparison.kinds import Findings
-from resnetlab.comparison.operations import Node
-from resnetlab.comparison.recorder import Crash
+from resnetlab.comparison.operations import Crash, Node
 from resnetlab.comparison.structure import POOLS
 from resnetlab.comparison.trace import Trace, trace_network
 from resnetlab.errors import UserError

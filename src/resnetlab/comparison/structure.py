@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from resnetlab.comparison.handmade import fold_norms
-from resnetlab.comparison.operations import Node
+from resnetlab.comparison.operations import Node, shrinkage
 
 MERGES = {"add": "added", "cat": "concatenated", "mul": "multiplied", "sub": "subtracted"} | {
     "maximum": "compared for the larger"
@@ -77,14 +77,6 @@ class Unit:
             if node.kind in ("conv", "blur", "maxpool", "avgpool", "slice"):
                 stride *= max(shrinkage(node))
         return stride
-
-
-def shrinkage(node: Node) -> tuple[int, ...]:
-    """By how much an operation divides height and width."""
-    if stride := node.settings.get("stride"):
-        return tuple(stride)
-    before, after = node.settings.get("in_shape", ())[2:], node.shape[2:]
-    return tuple(round(b / a) for b, a in zip(before, after, strict=False) if a) or (1,)
 
 
 @dataclass(eq=False)

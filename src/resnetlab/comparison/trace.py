@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as nn_module
 
-from resnetlab.comparison.operations import Node
-from resnetlab.comparison.recorder import Crash, Recorder, is_ours
+from resnetlab.comparison.operations import Crash, Node
+from resnetlab.comparison.recorder import Recorder, is_ours
 
 _LOGITS = ("logits", "logit", "out", "output", "outputs", "pred", "prediction", "predictions", "y")
 """Keys under which networks return their classifier's output, likeliest first."""
