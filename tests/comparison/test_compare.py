@@ -500,3 +500,15 @@ def test_compiled_network_is_looked_into() -> None:
             return self._orig_mod(x)
 
     assert compare_models(Compiled()).verdict == "identical"
+
+
+def test_a_shortcut_of_3x3_is_called_one() -> None:
+    model = create_model("resnet20", shortcut="B")
+    for stage, width in ((model.layer2, 16), (model.layer3, 32)):
+        wide = nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False)
+        stage[0].downsample[0] = wide
+    (named,) = compare_models(model, "resnet20").differences
+    assert named.kind == "shortcut-option"
+    assert "a 3x3 convolution; the reference's is A, zero padding" in named.what
+    (free,) = compare_models(model).differences
+    assert free.kind == "kernel"

@@ -732,3 +732,34 @@ def input_overwritten():
             return F.relu(x + x)
 
     return net_of(Overwritten)
+
+
+@truth("norm-momentum")
+def own_norm_with_momentum_the_other_way_round():
+    class Swapped(OwnNorm):
+        def forward(self, x):
+            mean, var = self.moving_mean, self.moving_var
+            out = super().forward(x)
+            if self.training:
+                self.moving_mean = mean + 9 * (self.moving_mean - mean)
+                self.moving_var = var + 9 * (self.moving_var - var)
+            return out
+
+    net = Net()
+    net.norm = Swapped(16)
+    return net
+
+
+@truth("running-statistics")
+def own_norm_with_a_wrong_mean():
+    class Wrong(OwnNorm):
+        def forward(self, x):
+            mean = self.moving_mean
+            out = super().forward(x)
+            if self.training:
+                self.moving_mean = 0.9 * mean + 0.1 * x.detach().amax((0, 2, 3), keepdim=True)
+            return out
+
+    net = Net()
+    net.norm = Wrong(16)
+    return net

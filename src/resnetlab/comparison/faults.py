@@ -33,7 +33,7 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
     norms = [n for n in nodes if n.kind == "norm" and n.tensors and n.tensors[0] is not None]
     scales = [t.detach() for n in norms if (t := n.tensors[0]) is not None]
     moved = [n for n in nodes if n.kind == "norm" and len(n.tensors) == 4 and _is_moved(n)]
-    if any(not bool((scale == scale.flatten()[0]).all()) for scale in scales):
+    if any(bool(((scale - scale.flatten()[0]).abs() > 1e-3).any()) for scale in scales):
         found.note("The batch norms have learned: trained, so initialisation is not judged.")
         return
     if moved and not scales:

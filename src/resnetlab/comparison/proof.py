@@ -206,6 +206,9 @@ class Proof:
         buffers = dict(self.model.named_buffers())
         for mine, other in layers:
             momentum = mine.settings.get("momentum")
+            if other.kind == "norm" and mine.settings.get("by_hand"):
+                mean = self.reference.get_submodule(other.place).running_mean
+                mine.settings["batch mean"] = mean.clone() if isinstance(mean, Tensor) else None
             if other.kind != "norm" or mine.settings.get("by_hand") or len(mine.tensors) < 4:
                 continue
             module = self.reference.get_submodule(other.place)
@@ -232,11 +235,24 @@ class Proof:
             lines = [node.tensors[:2] for node in (one, two)]
             if gamma is None or beta is None:
                 continue
-            means = [(beta - shift) / scale for scale, shift in lines]  # type: ignore[operator]
-            moved = (means[1] - means[0]).abs().max()
-            if not moved > 1e-9:
+            means = [
+                (beta.flatten() - shift.flatten()) / scale.flatten()
+                for scale, shift in lines
+                if scale is not None and shift is not None
+            ]
+            step_taken, way = means[1] - means[0], batch.settings["batch mean"] - means[0]
+            far = way.abs() > 1e-3 * way.abs().max()
+            shares = (step_taken / way)[far]  # what momentum means: a share of the way
+            if not step_taken.abs().max() > 1e-9:
                 text = "batch norm's running statistics stay as they are in training."
                 self.found.add("running-statistics", text, batch.label, node=batch)
+            elif shares.max() - shares.min() > 1e-2:
+                text = "batch norm's running mean does not move towards the batch's mean."
+                self.found.add("running-statistics", text, batch.label, node=batch)
+            elif shares.mean() > 0.5:
+                text = f"batch norm's momentum is {float(shares.mean()):.2g}: the running "
+                text += "statistics are nearly those of the last batch."
+                self.found.add("norm-momentum", text, batch.label, node=batch)
 
 
 def _gradient(source: Tensor, node: Node, parameters: dict[str, nn.Parameter]) -> Tensor | None:
