@@ -763,3 +763,22 @@ def own_norm_with_a_wrong_mean():
     net = Net()
     net.norm = Wrong(16)
     return net
+
+
+@truth("norm-after-addition")
+def norm_of_the_sum():
+    class Late(Block):
+        def forward(self, x):
+            y = self.c2(F.relu(self.b1(self.c1(x))))
+            return F.relu(self.b2(y + self.skip(x)))
+
+    return net_of(Late)
+
+
+@truth("kernel")
+def five_by_five():
+    class Five(Block):
+        def conv(self, i, o, stride):
+            return nn.Conv2d(i, o, 5, stride, 2, bias=False)
+
+    return net_of(Five)

@@ -320,8 +320,9 @@ def _distance(trace: Trace, sides: SideBySide | None, own: Structure) -> float:
         if x is None or y is None or not x.kind == y.kind == "conv":
             continue
         one, two = x.settings, y.settings
-        if one["kernel"] == two["kernel"] and one["groups"] == two["groups"]:
-            partners += 1.0 if one["out"] in (two["out"], ratio * two["out"]) else 0.5
+        wide = one["out"] not in (two["out"], ratio * two["out"])
+        odd = (one["kernel"] != two["kernel"]) + (one["groups"] != two["groups"])
+        partners += max(0.0, 1 - 0.5 * wide - 0.4 * odd)
     added = sum(
         x is not None and y is not None and x.merge is not None and y.merge is not None
         and x.merge.kind == "add" == y.merge.kind

@@ -50,7 +50,7 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
     for node in nodes:
         if node.kind == "linear" and not node.settings.get("computed"):
             _judge_classifier(node, found)
-        if node.kind != "conv" or node.tensors[0] is None or node.settings["computed"]:
+        if node.kind != "conv" or node.tensors[0] is None or node.settings.get("computed"):
             continue
         weight = node.tensors[0].detach().float()
         if weight.numel() < FEW:

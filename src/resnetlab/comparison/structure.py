@@ -233,7 +233,10 @@ def _style(row: list[Node | Unit], units: list[Unit]) -> str:
         gap, previous = [], item
     if 2 * inside > len(units) or (inside and 2 * (inside + outside) > len(units)):
         return "pre"
+    projected = [unit for unit in units if unit.shortcut_kind == "projection"]
+    normed = sum(any(n.kind == "norm" for n in unit.shortcut or []) for unit in projected)
     late = 2 * outside >= len(units) - 1 and 2 * ends > len(units)
+    late = late and 2 * normed <= len(projected)  # of 2016 a projection has no batch norm
     return "pre" if units and late and (outside or inside) and not activated else "post"
 
 

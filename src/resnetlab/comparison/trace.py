@@ -98,10 +98,10 @@ def record(recorder: Recorder, model: nn.Module, images: Tensor, classes: int | 
     if trace.heads:
         _, trace.output, trace.logits = choose_logits(trace.heads, classes)
     elif not trace.crash:
-        nothing = trace.result is None
-        message = (
-            "forward returns nothing" if nothing else "the output does not depend on the input"
-        )
+        message = "forward returns nothing"
+        if trace.result is not None:
+            message = "the output does not depend on the input; "
+            message += ".numpy(), .tolist() and .item() lead out of torch"
         trace.crash = Crash("", None, "", message, (), "", [], [source])
     alive = {node.index for node in trace.live()}
     trace.cuts = [cut[1:] for cut in recorder.cuts if cut[0].index in alive]
