@@ -341,9 +341,7 @@ def compare(
     FILE:NAME may have literal arguments: net.py:Net(depth=20). Exit code 0 if it is identical or
     equivalent up to names, 1 if it differs.
     """
-    print(
-        f"resnetlab: running the code in {network.partition(':')[0] or network}", file=sys.stderr
-    )
+    print(f"resnetlab: running the code in {network.partition(':')[0] or network}", file=sys.stderr)
     from resnetlab.comparison import compare_models, draw, load_target, render
 
     with contextlib.redirect_stdout(sys.stderr):  # the candidate's prints are not our answer
