@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+import textbooks
 import torch
 import torchvision
 from torch import nn
 
-from resnetlab.comparison import compare_models, load_target, render
+from resnetlab.comparison import compare_models, draw, load_target, render
 from resnetlab.errors import UserError
 from resnetlab.models.resnet import BasicBlock, create_model
 
@@ -512,3 +514,24 @@ def test_a_shortcut_of_3x3_is_called_one() -> None:
     assert "a 3x3 convolution; the reference's is A, zero padding" in named.what
     (free,) = compare_models(model).differences
     assert free.kind == "kernel"
+
+
+def test_diagram_marks_the_blocks() -> None:
+    two_faults = compare_models(textbooks.two_faults_in_the_shortcut)
+    tree = ElementTree.fromstring(draw(two_faults))
+    words = [node.text or "" for node in tree.iter() if node.tag.endswith("text")]
+    assert "candidate: two_faults_in_the_shortcut" in words
+    assert "bias-before-norm" in words
+    assert "shortcut-option" in words
+    assert any(word.startswith("3 x 3x3 conv 16") for word in words)
+
+
+def test_diagram_of_a_network_that_does_not_run() -> None:
+    def crashes():
+        net = textbooks.correct()
+        net.fc = None
+        return net
+
+    words = draw(compare_models(crashes))
+    assert "verdict: different" in words
+    assert "crash" in words

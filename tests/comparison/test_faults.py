@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from resnetlab.comparison.faults import check_gradients, check_initialisation, check_ownership
-from resnetlab.comparison.kinds import Findings
+from resnetlab.comparison.report import Findings
 from resnetlab.comparison.trace import trace_network
 from resnetlab.models.resnet import create_model
 

@@ -14,6 +14,8 @@ from transformers import ResNetConfig, ResNetForImageClassification
 
 from resnetlab.comparison import Comparison, compare_models
 
+SIZE = 64
+"""Pixels: what the answers rest on is seen in small images too."""
 SMALL = {"depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]}
 
 
@@ -70,7 +72,7 @@ def kinds(comparison: Comparison) -> list[str]:
 @pytest.mark.parametrize("name", EQUAL)
 def test_equal(name: str) -> None:
     maker, reference = EQUAL[name]
-    comparison = compare_models(maker())
+    comparison = compare_models(maker(), image_size=SIZE)
     assert kinds(comparison) == []
     assert comparison.reference == reference
     assert comparison.verdict in ("identical", "equivalent")
@@ -80,7 +82,7 @@ def test_equal(name: str) -> None:
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_different(name: str) -> None:
     maker, reference, right = DIFFERENT[name]
-    comparison = compare_models(maker())
+    comparison = compare_models(maker(), image_size=SIZE)
     assert kinds(comparison) == right
     assert comparison.reference == reference
     assert comparison.is_resnet
@@ -88,6 +90,6 @@ def test_different(name: str) -> None:
 
 @pytest.mark.parametrize("name", STRANGE)
 def test_another_family(name: str) -> None:
-    comparison = compare_models(vision(name)())
+    comparison = compare_models(vision(name)(), image_size=SIZE)
     assert comparison.differences[0].kind == "not-a-resnet"
     assert len(comparison.telling) <= 6

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from resnetlab.comparison.kinds import Findings
 from resnetlab.comparison.proof import Proof
+from resnetlab.comparison.report import Findings
 from resnetlab.comparison.structure import parse
 from resnetlab.comparison.trace import trace_network
 from resnetlab.models.resnet import create_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from resnetlab.comparison.kinds import Findings
+from resnetlab.comparison.report import Findings
 from resnetlab.comparison.rules import common_ratio, compare_structures, pair_units
 from resnetlab.comparison.structure import parse
 from resnetlab.comparison.trace import trace_network

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from html import escape
+from itertools import groupby
 from typing import Any, Literal
 
 import torch
@@ -19,16 +21,22 @@ from resnetlab.comparison.faults import (
     check_sizes,
     check_training,
 )
-from resnetlab.comparison.kinds import PAGE, Difference, Findings
 from resnetlab.comparison.layers import Pairs
 from resnetlab.comparison.nearest import SMALL_IMAGE, choose_reference, guess_fields, nearest
 from resnetlab.comparison.operations import Node
 from resnetlab.comparison.proof import Proof
-from resnetlab.comparison.rules import SideBySide, common_ratio, compare_structures
-from resnetlab.comparison.running import fill_lazy_layers, first_run, refuse, unwrap
-from resnetlab.comparison.structure import Structure, parse
+from resnetlab.comparison.report import Comparison, Findings
+from resnetlab.comparison.rules import compare_structures, distance
+from resnetlab.comparison.structure import Structure, Unit, parse
 from resnetlab.comparison.target import build, origin_of, own_settings
-from resnetlab.comparison.trace import Trace, trace_network
+from resnetlab.comparison.trace import (
+    Trace,
+    fill_lazy_layers,
+    first_run,
+    refuse,
+    trace_network,
+    unwrap,
+)
 from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.resnet import ResNet
@@ -38,65 +46,6 @@ HARMLESS = {"init", "single-image", "fixed-size", "output", "auxiliary-output"}
 """Kinds that leave the function as it is, so that the proof is tried all the same."""
 STRANGE = 0.5
 """From this distance on a network is none of the papers'."""
-TELLING = 5
-"""Differences shown of a network that is none of the papers'."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What ``compare_models`` found."""
-
-    verdict: Literal["identical", "equivalent", "different"]
-    """identical: also the state dict's keys, order and shapes; equivalent: the same function,
-    gradients and running statistics; different: there are differences"""
-    candidate: str
-    """name of the class or factory"""
-    reference: str
-    """the reference's name and, in brackets, the fields that differ from the table's"""
-    differences: tuple[Difference, ...]
-    """in the order of harm"""
-    distance: float
-    """from the reference: 0 if every layer has its partner, 1 if none has"""
-    parameters: int
-    """the candidate's"""
-    reference_parameters: int
-    parameter_differences: tuple[tuple[str, int], ...]
-    """(place, candidate's minus reference's) of every layer where the counts differ"""
-    max_output_difference: float | None
-    """over eval and train mode, relative to the reference's largest output; None: not compared"""
-    image_size: int
-    in_channels: int
-    notes: tuple[str, ...]
-    """what is worth knowing and no difference"""
-    structures: tuple[Structure | None, Structure, SideBySide | None] = field(
-        repr=False, compare=False
-    )
-    """candidate, reference and their pairs, for the diagram"""
-
-    @property
-    def is_resnet(self) -> bool:
-        """Whether the candidate is near enough to one of the papers' networks."""
-        return all(difference.kind != "not-a-resnet" for difference in self.differences)
-
-    @property
-    def telling(self) -> tuple[Difference, ...]:
-        """All differences; of a network that is none of the papers' the first few."""
-        if self.is_resnet:
-            return self.differences
-        rest = sorted(self.differences[1:], key=lambda d: -len(d.places))[:TELLING]
-        return (self.differences[0], *(d for d in self.differences if d in rest))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; the names of kinds and fields are promised."""
-        values = {k: v for k, v in vars(self).items() if k not in ("structures", "differences")}
-        values["differences"] = [
-            asdict(d) | {"where": d.where, "harm": d.harm, "paper": d.paper, "page": d.page}
-            for d in self.differences
-        ]
-        values["identical_or_equivalent"] = self.verdict != "different"
-        values["is_resnet"] = self.is_resnet
-        values["documentation"] = PAGE
-        return values
 
 
 def compare_models(
@@ -183,9 +132,9 @@ class _Run:
                 sides = compare_structures(parsed, part, self.found)
         if image_size and image_size <= SMALL_IMAGE:
             _explain_small_stem(self.found, image_size)
-        distance = _distance(self.trace, sides, own) if self.trace.output is not None else 0.0
-        if distance > STRANGE and "block" not in self.found.kinds():
-            self._judge_family(distance)
+        far = distance(self.trace, sides, own) if self.trace.output is not None else 0.0
+        if far > STRANGE and "block" not in self.found.kinds():
+            self._judge_family(far)
         differences = self.found.differences()
         keys = [[(k, v.shape) for k, v in net.state_dict().items()] for net in self.networks]
         equal: Literal["identical", "equivalent"] = (
@@ -197,7 +146,7 @@ class _Run:
             candidate=self.name,
             reference=self.reference_name,
             differences=differences,
-            distance=round(distance, 3),
+            distance=round(far, 3),
             parameters=counts[0],
             reference_parameters=counts[1],
             parameter_differences=()
@@ -256,33 +205,29 @@ class _Run:
         proof = Proof(self.model, self.reference, own, trace.logits.shape[-1], found)  # type: ignore[union-attr]
         difference = proof.run(sizes, self.channels)
         if difference is None and not before:
-            text = "the layers pair, but their weights do not: nothing could be compared."
-            found.add("function", text, "forward")
+            found.add("function", "weights", "forward")
         return difference
 
-    def _judge_family(self, distance: float) -> None:
+    def _judge_family(self, far: float) -> None:
         """Say first that the candidate is none of the papers', if no reference is near it."""
-        nearest_name = self.reference_name
+        name = self.reference_name
         if self.named and self.trace.output is not None:  # another reference may be near
-            parsed = parse(self.trace.output)
-            key, record = nearest(guess_fields(parsed, None), self.name)
+            name, record = nearest(guess_fields(parse(self.trace.output), None), self.name)
             record = replace(record, in_channels=self.channels)
             other = replace(self, reference=on_meta(record).to_empty(device="cpu"))
             own = other._reference_structure()
             parsed = parse(self.trace.output, block_convs=other.block)
-            sides = compare_structures(parsed, own, Findings())
-            distance, nearest_name = _distance(self.trace, sides, own), key
-        if distance > STRANGE:
-            text = f"this is not a ResNet of the papers; the nearest is {nearest_name}, at a "
-            text += f"distance of {distance:.2f} (0: every layer has its partner, 1: none has)."
-            self.found.add("not-a-resnet", text, "the network")
+            far = distance(self.trace, compare_structures(parsed, own, Findings()), own)
+        if far > STRANGE:
+            far_words = f"{far:.2f}"
+            self.found.add("not-a-resnet", "far", "the network", nearest=name, distance=far_words)
 
     def _check_repeated_input(self) -> None:
         first = next((n for n in self.trace.live() if n.kind == "conv"), None)
         taken = first.settings["in"] if first is not None else self.channels
         if first is not None and taken != self.channels:
-            text = f"the network makes {taken} channels of an image of {self.channels} itself."
-            self.found.add("repeated-input", text, first.label, "conv1", node=first)
+            where, have = (first.label, "conv1"), self.channels
+            self.found.add("repeated-input", "own", *where, node=first, taken=taken, channels=have)
 
 
 def _before_the_crash(trace: Trace, block: int) -> Structure | None:
@@ -308,30 +253,6 @@ def _explain_small_stem(found: Findings, size: int) -> None:
             )
 
 
-def _distance(trace: Trace, sides: SideBySide | None, own: Structure) -> float:
-    """Convolutions and additions without partner, as a share of all."""
-    mine = [n for n in trace.live(every_head=False) if n.kind in ("conv", "add")]
-    other = [n for n in own.layers if n.kind == "conv"]
-    joined = sum(unit.merge is not None for unit in own.units)
-    pairs: Pairs = sides.operations if sides else []
-    ratio = common_ratio(sides.units) if sides else 1
-    partners = 0.0
-    for x, y in pairs:
-        if x is None or y is None or not x.kind == y.kind == "conv":
-            continue
-        one, two = x.settings, y.settings
-        wide = one["out"] not in (two["out"], ratio * two["out"])
-        odd = (one["kernel"] != two["kernel"]) + (one["groups"] != two["groups"])
-        partners += max(0.0, 1 - 0.5 * wide - 0.4 * odd)
-    added = sum(
-        x is not None and y is not None and x.merge is not None and y.merge is not None
-        and x.merge.kind == "add" == y.merge.kind
-        for x, y in (sides.units if sides else [])
-    )  # fmt: skip
-    total = len(mine) + len(other) + joined
-    return 1 - 2 * (partners + added) / total if total else 1.0
-
-
 def _count(model: nn.Module, pairs: Pairs) -> tuple[tuple[str, int], ...]:
     """Layers whose parameters differ in number; together they make up the whole difference."""
     sizes = {name: p.numel() for name, p in model.named_parameters()}
@@ -349,3 +270,132 @@ def _count(model: nn.Module, pairs: Pairs) -> tuple[tuple[str, int], ...]:
         owner = name.rpartition(".")[0] or name
         rows[owner] = rows.get(owner, 0) + size
     return tuple((place, delta) for place, delta in rows.items() if delta)
+
+
+ROW, WIDTH, GAP, TOP = 22, 400, 40, 64
+COLOURS = {"wrong": "#c0392b", "fragile": "#b9770e", "variant": "#2471a3", "": "#555555"}
+"""Of the marks, by the harm of the difference."""
+_STYLE = (
+    "text{font:12px sans-serif;fill:#222}.title{font-weight:bold;font-size:14px}"
+    ".box{fill:#f6f6f6;stroke:#aaa}.lost{fill:none;stroke:#aaa;stroke-dasharray:4 3}"
+)
+
+
+def draw(comparison: Comparison) -> str:
+    """An SVG: one row for the stem, for each block and for the head; marks name the differences.
+
+    Blocks that are alike and bear no mark are drawn as one row. Raises nothing: of a candidate that
+    does not run, the part before the crash is drawn.
+    """
+    candidate, reference, sides = comparison.structures
+    marks = _marks(comparison)
+    pairs = sides.units if sides else [(None, unit) for unit in reference.units]
+    rows = [
+        _Row(_row_words(candidate.stem if candidate else []), _row_words(reference.stem), "stem")
+    ]
+    for mine, other in pairs:
+        name = candidate.name(mine) if candidate and mine is not None else ""
+        rows.append(_Row(_block(mine, candidate), _block(other, reference), name))
+    rows.append(
+        _Row(_row_words(candidate.head if candidate else []), _row_words(reference.head), "head")
+    )
+    for row in rows:
+        row.marks = sorted({m for place, m in marks if _belongs(place, row, candidate)})
+    placed = {mark for row in rows for mark in row.marks}
+    loose = sorted({mark for _, mark in marks} - placed)
+    if loose:
+        rows.append(_Row("the whole network", "", "network", loose))
+    drawn = [
+        (key, len(list(group)))
+        for key, group in groupby(rows, key=lambda r: (r.left, r.right, tuple(r.marks)))
+    ]
+    return _svg(comparison, drawn)
+
+
+@dataclass
+class _Row:
+    left: str
+    right: str
+    name: str
+    marks: list[tuple[str, str]] = field(default_factory=list)
+    """(kind, harm) of the differences"""
+
+
+def _marks(comparison: Comparison) -> list[tuple[str, tuple[str, str]]]:
+    """(place, (kind, harm)) of every place of every difference."""
+    return [
+        (place, (difference.kind, difference.harm))
+        for difference in comparison.differences
+        for place in (difference.places or ("",))
+    ]
+
+
+def _belongs(place: str, row: _Row, candidate: Structure | None) -> bool:
+    path = place.partition(" (")[0].partition(" to ")[0]
+    if row.name in ("stem", "head"):
+        nodes = getattr(candidate, row.name) if candidate else []
+        return bool(path) and any(n.place == path or n.label == place for n in nodes)
+    return bool(row.name) and (path == row.name or path.startswith(f"{row.name}."))
+
+
+def _row_words(nodes: list[Node]) -> str:
+    return ", ".join(_operation(node) for node in nodes if node.kind not in ("pad", "slice"))
+
+
+def _operation(node: Node) -> str:
+    if node.kind != "conv":
+        return node.words
+    kernel, stride = node.settings["kernel"], node.settings["stride"]
+    size = "x".join(map(str, kernel)) + (f"/{stride[0]}" if max(stride) > 1 else "")
+    return f"{size} conv {node.settings['out']}"
+
+
+def _block(unit: Unit | None, structure: Structure | None) -> str:
+    if unit is None or structure is None:
+        return ""
+    convs = ", ".join(_operation(node) for node in unit.convs)
+    shortcut = unit.shortcut_kind
+    return f"{convs}; shortcut: {shortcut}" if shortcut != "none" else f"{convs}; no shortcut"
+
+
+def _svg(
+    comparison: Comparison,
+    rows: list[tuple[tuple[str, str, tuple[tuple[str, str], ...]], int]],
+) -> str:
+    height = TOP + ROW * (len(rows) + 1)
+    full = 2 * WIDTH + GAP + 300
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{full}" height="{height}" '
+        f'viewBox="0 0 {full} {height}" role="img">',
+        f"<title>{escape(comparison.candidate)} beside {escape(comparison.reference)}</title>",
+        f"<style>{_STYLE}</style>",
+        _text(10, 24, f"candidate: {comparison.candidate}", "title"),
+        _text(WIDTH + GAP, 24, f"reference: {comparison.reference}", "title"),
+        _text(10, 44, f"verdict: {comparison.verdict}"),
+    ]
+    for number, ((left, right, marks), count) in enumerate(rows):
+        y = TOP + ROW * number
+        for x, words in ((10, left), (WIDTH + GAP, right)):
+            kind = "box" if words else "lost"
+            parts.append(
+                f'<rect class="{kind}" x="{x}" y="{y}" width="{WIDTH}" height="{ROW - 4}"/>'
+            )
+            times = f"{count} x " if count > 1 else ""
+            parts.append(_text(x + 6, y + 13, _short(times + words) if words else ""))
+        if marks:
+            worst = min(marks, key=lambda mark: list(COLOURS).index(mark[1]))[1]
+            parts.append(
+                f'<rect x="4" y="{y}" width="4" height="{ROW - 4}" fill="{COLOURS[worst]}"/>'
+            )
+            words = ", ".join(kind for kind, _ in marks)
+            parts.append(_text(2 * WIDTH + GAP + 20, y + 13, words, colour=COLOURS[worst]))
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _short(words: str, limit: int = 62) -> str:
+    return words if len(words) <= limit else words[: limit - 1] + "…"
+
+
+def _text(x: int, y: int, words: str, kind: str = "", colour: str = "") -> str:
+    style = f' style="fill:{colour}"' if colour else ""
+    return f'<text x="{x}" y="{y}" class="{kind}"{style}>{escape(words)}</text>'

@@ -8,11 +8,10 @@ from collections import Counter, defaultdict
 import torch
 from torch import Tensor, nn
 
-from resnetlab.comparison.kinds import Findings, plural
-from resnetlab.comparison.operations import Node
-from resnetlab.comparison.running import explain_crash
-from resnetlab.comparison.structure import POOLS, parse
-from resnetlab.comparison.trace import Trace, trace_network
+from resnetlab.comparison.operations import POOLS, Node
+from resnetlab.comparison.report import Findings, plural
+from resnetlab.comparison.structure import parse
+from resnetlab.comparison.trace import Trace, explain_crash, trace_network
 
 FAR = 3.0
 """An initial weight's deviation is far from the usual if it is this many times off all of them."""

@@ -1,22 +1,24 @@
-"""Two rows of operations side by side: which belong together, and which settings differ."""
+"""Rows of operations side by side: what belongs together, settings that differ, stem and head."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, takewhile
 from typing import Any, TypeVar
 
-from resnetlab.comparison.kinds import Findings
-from resnetlab.comparison.operations import Node
-from resnetlab.comparison.structure import POOLS
+from resnetlab.comparison.operations import POOLS, Node, adds_itself, shrinkage
+from resnetlab.comparison.report import Findings, a, by
+from resnetlab.comparison.structure import ODD_POOLS, Structure
 
 Pairs = list[tuple[Node | None, Node | None]]
 """(candidate, reference) of every operation, in order"""
 T = TypeVar("T")
 SWALLOWED = ("norm", "relu", "act")
 """Operations that go with a convolution, and whose place the order of a block decides."""
-STEMS = {"relu": "relu", "act": "relu", "norm": "norm", "maxpool": "max-pool"}
+NAMES = {"relu": "relu", "act": "relu", "norm": "norm", "maxpool": "max-pool"}
+NAMES |= {"conv": "layer", "linear": "layer"}
 """How the names of kinds end: missing-relu, extra-norm."""
 
 
@@ -97,11 +99,6 @@ def find_events(row: Pairs, slot: str) -> list[Event]:
     return events
 
 
-def a(words: str) -> str:
-    """With its article."""
-    return f"{'an' if words[0] in 'aeiouAEIO' else 'a'} {words}"
-
-
 def compare_widths(
     row: Pairs, where: tuple[str, str], found: Findings, home: str = "the block"
 ) -> None:
@@ -114,10 +111,8 @@ def compare_widths(
     if wrong:
         sizes = [row[1:] for row in wrong]
         sizes = sizes[:1] if len(set(sizes)) == 1 else sizes
-        mine, other = (", ".join(str(n) for n in side) for side in zip(*sizes, strict=True))
-        text = f"convolutions of {home} give {mine} channels, the reference's give {other}."
-        remedy = f"give them {other} channels."
-        found.add("width", text, *where, remedy=remedy, node=wrong[0][0])
+        mine, theirs = (", ".join(map(str, side)) for side in zip(*sizes, strict=True))
+        found.add("width", "layers", *where, node=wrong[0][0], home=home, mine=mine, theirs=theirs)
 
 
 def compare_settings(
@@ -131,149 +126,221 @@ def compare_settings(
     partners = {id(mine): other for mine, other in row if mine is not None}
     for mine in candidate:
         other = partners.get(id(mine))
-        where = (mine.label or home[0], other.place if other else home[1])
+        say = partial(_say, found, mine, (mine.label or home[0], other.place if other else home[1]))
         if "axes" in mine.settings:
-            _axes(mine, where, found)
+            swapped = mine.settings["axes"] == (0, 1, 3, 2)
+            say("function", "axes" if swapped else "order", layer=a(mine.words))
         if mine.kind == "conv":
-            _bias(mine, other, followers.get(id(mine)), where, found, style)
+            _bias(mine, other, followers.get(id(mine)), say, style)
         if other is None:
             continue
         if mine.kind == other.kind == "conv":
-            _conv_settings(mine, other, where, found)
+            _conv_settings(mine.settings, other.settings, say)
         elif mine.kind == other.kind == "norm":
-            _norm_settings(mine, where, found)
+            _norm_settings(mine.settings, say, found)
         elif mine.kind == "act" and other.kind == "relu":
-            text = f"the activation is {mine.words}, the reference's is ReLU."
-            found.add("activation", text, *where, node=mine)
+            say("activation", "other", mine=mine.words)
         elif other.kind == "maxpool" and mine.kind in POOLS:
-            _pool_settings(mine, other, where, found)
+            _pool_settings(mine, other, say)
         elif other.kind == "globalpool" and mine.kind != "globalpool":
-            if mine.kind in ("avgpool", "mean") and mine.shape[2:] == (1, 1):
-                continue
-            size = "x".join(str(n) for n in mine.shape[2:]) or "1x1"
-            text = f"the last pooling is {a(mine.words)} to {size}; the reference averages over "
-            found.add("pooling", f"{text}the whole map.", *where, node=mine)
+            if not (mine.kind in ("avgpool", "mean") and mine.shape[2:] == (1, 1)):
+                size = "x".join(map(str, mine.shape[2:])) or "1x1"
+                say("pooling", "last", mine=a(mine.words), size=size)
         elif other.kind == "linear" and mine.kind in ("linear", "conv"):
-            _classifier(mine, other, where, found)
+            one, two = mine.settings, other.settings
+            if one["out"] != two["out"]:
+                say("num-classes", "other", mine=one["out"], theirs=two["out"])
+            if not one["bias"]:
+                say("head-bias", "the classifier has no bias.")
 
 
-def _axes(node: Node, where: tuple[str, str], found: Findings) -> None:
-    swapped = node.settings["axes"] == (0, 1, 3, 2)
-    what = "height and width are swapped" if swapped else "the axes of the map are in another order"
-    text = f"{what} before {a(node.words)}, which reads rows as columns."
-    remedy = "remove the transpose or permute before it."
-    found.add("function", text, *where, node=node, remedy=remedy)
+Say = Callable[..., None]
+"""Adds a finding of one layer: kind, sentence, and the words in it."""
 
 
-def _bias(
-    node: Node,
-    other: Node | None,
-    follower: str | None,
-    where: tuple[str, str],
-    found: Findings,
-    style: str,
+def _say(
+    found: Findings, node: Node, where: tuple[str, str], kind: str, what: str, **words: Any
 ) -> None:
+    found.add(kind, what, *where, node=node, **words)
+
+
+def _bias(node: Node, other: Node | None, follower: str | None, say: Say, style: str) -> None:
     if not node.settings["bias"] or node.settings["transposed"]:
         return
-    normed = follower == "norm" or (style == "pre" and follower in (None, "relu", "act"))
-    if normed:
-        text = (
-            "a bias stands in front of batch norm, which takes it away again: {amount} needless "
-            "{amount:parameter}."
-        )
-        found.add("bias-before-norm", text, *where, node=node, amount=node.settings["out"])
+    if follower == "norm" or (style == "pre" and follower in (None, "relu", "act")):
+        say("bias-before-norm", "bias", amount=node.settings["out"])
     elif other is not None and not other.settings.get("bias"):
-        text = "the convolution has a bias, the reference's has none: {amount} {amount:parameter}."
-        found.add("extra-bias", text, *where, node=node, amount=node.settings["out"])
+        say("extra-bias", "bias", amount=node.settings["out"])
 
 
-def _conv_settings(mine: Node, other: Node, where: tuple[str, str], found: Findings) -> None:
-    one, two = mine.settings, other.settings
-    if one["kernel"] != two["kernel"]:
-        words = ["{}x{}".format(*side["kernel"]) for side in (one, two)]
-        text = f"the convolution is {words[0]}, the reference's is {words[1]}."
-        remedy = f"take a {words[1]} convolution."
-        found.add("kernel", text, *where, remedy=remedy, node=mine)
-    for key in ("dilation", "groups"):
+def _conv_settings(one: dict[str, Any], two: dict[str, Any], say: Say) -> None:
+    for key in ("kernel", "dilation", "groups"):
         if one[key] != two[key]:
-            text = (
-                f"the convolution has {key} {_by(one[key])}, the reference's has {_by(two[key])}."
-            )
-            found.add(key, text, *where, remedy=f"{key}={_plain(two[key])}.", node=mine)
+            full = key == "kernel"
+            mine, theirs = ("{}x{}".format(*s[key]) if full else s[key] for s in (one, two))
+            say(key, "other", mine=mine, theirs=theirs)
     if one["transposed"]:
-        found.add("transposed", "the convolution is a transposed one.", *where, node=mine)
+        say("transposed", "the convolution is a transposed one.")
     fits = [
         tuple(2 * p - d * (k - 1) for p, k, d in zip(*values, strict=True))
         for values in ((s["padding"], s["kernel"], s["dilation"]) for s in (one, two))
         if len(values[0]) == 2
     ]
     if len(fits) < 2 or fits[0] != fits[1]:
-        text = f"the convolution has padding {_by(one['padding'])}, the reference's has "
-        text += f"{_by(two['padding'])}."
-        found.add("padding", text, *where, remedy=f"padding={_plain(two['padding'])}.", node=mine)
+        say("padding", "size", mine=one["padding"], theirs=two["padding"])
     if mode := one.get("padding mode"):
-        text = f"the convolution pads by {mode} values, the reference's with zeros."
-        found.add("padding", text, *where, remedy='padding_mode="zeros".', node=mine)
+        say("padding", "mode", mode=mode)
 
 
-def _norm_settings(mine: Node, where: tuple[str, str], found: Findings) -> None:
-    values = mine.settings
+def _norm_settings(values: dict[str, Any], say: Say, found: Findings) -> None:
+    momentum = values.get("momentum")
     if values["type"] != "batch norm":
-        text = f"the normalisation is {a(values['type'])}, the reference's is batch norm."
-        found.add("norm-type", text, *where, node=mine)
+        say("norm-type", "other", mine=a(values["type"]))
         return
     if values["training"] or not values["running"]:
-        text = "batch norm uses the batch's statistics in evaluation too."
-        remedy = "keep running statistics (track_running_stats=True) and follow model.eval()."
-        found.add("norm-statistics", text, *where, node=mine, remedy=remedy)
+        say("norm-statistics", "batch")
     if not values["affine"]:
-        text = "batch norm has no learned scale and shift."
-        found.add("norm-affine", text, *where, node=mine)
+        say("norm-affine", "batch norm has no learned scale and shift.")
     if values["eps"] != 1e-5:
         found.note(f"batch norm's eps is {values['eps']:g}; PyTorch's usual one is 1e-05.")
-    momentum = values["momentum"]
-    if momentum is not None and momentum != 0.1 and values["running"]:
+    if momentum not in (None, 0.1) and values["running"]:
         if momentum > 0.5:
-            text = (
-                f"batch norm's momentum is {momentum:g}: the running statistics are nearly those "
-                "of the last batch."
-            )
-            found.add("norm-momentum", text, *where, node=mine)
+            say("norm-momentum", "last batch", momentum=f"{momentum:g}")
         else:
             found.note(f"batch norm's momentum is {momentum:g}; PyTorch's usual one is 0.1.")
 
 
-def _pool_settings(mine: Node, other: Node, where: tuple[str, str], found: Findings) -> None:
-    one, two = mine.settings, other.settings
+def _pool_settings(mine: Node, other: Node, say: Say) -> None:
     keys = ("kernel", "stride", "padding", "dilation", "ceil_mode")
     if mine.kind != other.kind:
-        text = f"the stem's pool is {a(mine.words)}, the reference's {a(other.words)}."
-        found.add("max-pool", text, *where, node=mine)
+        say("max-pool", "other", mine=a(mine.words), theirs=a(other.words))
         return
-    wrong = [key for key in keys if one.get(key) != two.get(key)]
+    sides = (mine.settings, other.settings)
+    wrong = [key for key in keys if sides[0].get(key) != sides[1].get(key)]
     if wrong:
-        mine_words = ", ".join(f"{key} {_by(one.get(key))}" for key in wrong)
-        other_words = ", ".join(f"{key} {_by(two.get(key))}" for key in wrong)
-        text = f"the max pool has {mine_words}; the reference's has {other_words}."
-        found.add("max-pool", text, *where, node=mine, remedy=f"take {other_words}.")
+        words = [", ".join(f"{key} {by(side.get(key))}" for key in wrong) for side in sides]
+        say("max-pool", "settings", mine=words[0], theirs=words[1])
 
 
-def _classifier(mine: Node, other: Node, where: tuple[str, str], found: Findings) -> None:
-    one, two = mine.settings, other.settings
-    if one["out"] != two["out"]:
-        text = f"the network has {one['out']} outputs; {two['out']} classes are expected."
-        remedy = f"if {one['out']} classes are meant, set `num_classes` to {one['out']}."
-        found.add("num-classes", text, *where, remedy=remedy, node=mine)
-    if not one["bias"]:
-        found.add("head-bias", "the classifier has no bias.", *where, node=mine)
+def compare_stems(
+    candidate: Structure, reference: Structure, found: Findings, same_style: bool, ratio: float
+) -> Pairs:
+    mine = _without_halving(_without_normalising(candidate.stem, found), found)
+    row = lay_side_by_side(mine, reference.stem)
+    convs = [[n for n in side if n.kind == "conv"] for side in (mine, reference.stem)]
+    shapes = [[(n.settings["kernel"], n.settings["stride"]) for n in side] for side in convs]
+    first = convs[0][0] if convs[0] else None
+    place = first.label if first else "the start of forward"
+    events = find_events(row, "stem")
+    equal = shapes[0] == shapes[1]
+    if not equal:
+        one, two = _stem_words(mine), _stem_words(reference.stem)
+        found.add("stem", "other", place, "conv1", node=first, mine=one, theirs=two)
+        same_count = len(convs[0]) == len(convs[1])
+        events = [e for e in events if e.node.kind in SWALLOWED and same_count]
+    settled = [(x, y) for x, y in row if equal or (x and x.kind != "conv")]
+    followers = {id(x): y.kind for x, y in pairwise(mine)}
+    plain = [n for n in mine if equal or n.kind != "conv" or followers.get(id(n)) == "norm"]
+    compare_settings(settled, plain, ("the stem", "conv1"), found, candidate.style)
+    widths = [[n.settings["out"] for n in side] for side in convs]
+    if widths[0] != widths[1] and [w * ratio for w in widths[1]] != widths[0]:
+        compare_widths(row, (place, "conv1"), found, "the stem")
+    if not same_style:
+        events = [event for event in events if event.node.kind not in SWALLOWED]
+    swapped = {e.node.kind for e in events if e.extra} & {
+        e.node.kind for e in events if not e.extra
+    }
+    if swapped:
+        node = next(e.node for e in events if e.extra and e.node.kind in swapped)
+        found.add("order", "stem", place, "conv1", node=node)
+    for event in events:
+        if event.node.kind not in (*swapped, "repeat", "cat", "expanded"):
+            report_event(event, found, (place, "conv1"), "in the stem", first)
+    return row
 
 
-def _by(value: Any) -> str:
-    """A pair of numbers as a person would write it."""
-    if isinstance(value, tuple):
-        return str(value[0]) if len(set(value)) == 1 else "x".join(map(str, value))
-    return str(value)
+def _without_normalising(stem: list[Node], found: Findings) -> list[Node]:
+    """The stem without the image's own normalisation before it, which is reported."""
+    lead = list(takewhile(lambda node: node.kind in ("scale", "shift"), stem))
+    if lead:
+        where = lead[0].label or "the start of forward"
+        found.add("normalised-input", "stem", where, node=lead[0])
+    return stem[len(lead) :]
 
 
-def _plain(value: Any) -> str:
-    return str(value[0]) if isinstance(value, tuple) and len(set(value)) == 1 else str(value)
+def _without_halving(stem: list[Node], found: Findings) -> list[Node]:
+    """The stem with the stride of a filter or pool in the max pool before it, which is reported."""
+    for before, node in pairwise(stem):
+        if before.kind == "maxpool" and node.kind in ("blur", "avgpool"):
+            found.add(
+                "stride-by-pooling", "stem", node.label, "maxpool", node=node, mine=a(node.words)
+            )
+            before.settings["stride"] = shrinkage(node)
+            return [n for n in stem if n is not node]
+    return stem
+
+
+def _stem_words(stem: list[Node]) -> str:
+    words = []
+    for node in stem:
+        if node.kind in ("conv", "maxpool", "avgpool"):
+            kernel, stride = node.settings.get("kernel"), node.settings.get("stride")
+            size = f"{kernel[0]}x{kernel[1]}/{stride[0]}" if kernel and stride else "adaptive"
+            words.append(f"a {size} {node.words}")
+    if not any("max pool" in word for word in words):
+        words.append("no max pool")
+    return " and ".join(words)
+
+
+def compare_heads(
+    candidate: Structure, reference: Structure, found: Findings, same_style: bool
+) -> Pairs:
+    row = lay_side_by_side(candidate.head, reference.head)
+    events = find_events(row, "head")
+    kinds = {node.kind for node in candidate.head}
+    classified = any(not e.extra and e.node.kind == "linear" for e in events)
+    if classified and not kinds & {"linear", "conv"}:
+        what = "features" if kinds & {"globalpool", "avgpool", "maxpool"} else "feature maps"
+        found.add("no-classifier", "features", "the end of forward", "fc", given=what)
+        events = [e for e in events if e.extra or e.node.kind not in ("linear", "globalpool")]
+    pooling = list(takewhile(lambda node: node.kind != "linear", candidate.head))
+    if any(node.kind in ODD_POOLS for node in pooling):
+        words = " and ".join(dict.fromkeys(node.words for node in pooling))
+        found.add("pooling", "odd", pooling[0].label, node=pooling[0], words=words)
+        events = [e for e in events if e.node not in pooling and e.node.kind != "globalpool"]
+    if any(e.extra and e.node.kind == "linear" for e in events):  # its activation goes with it
+        events = [e for e in events if not e.extra or e.node.kind not in SWALLOWED]
+    compare_settings(row, candidate.head, ("the head", ""), found, "post")
+    for event in events:
+        node = event.node
+        if event.extra and (node.kind == "softmax" or node.words == "Sigmoid"):
+            where = node.label or "the end of forward"
+            found.add("softmax", "own", where, node=node, words=node.words)
+        elif same_style or node.kind not in SWALLOWED:
+            report_event(
+                event, found, ("the head", "" if event.extra else node.place), "in the head"
+            )
+    return row
+
+
+def report_event(
+    event: Event, found: Findings, home: tuple[str, str], slot: str, line: Node | None = None
+) -> None:
+    """Say that one operation is too much or missing.
+
+    ``home``: places in candidate and reference for what has none; ``slot``: where in the row;
+    ``line``: of what lies nearest to a missing operation.
+    """
+    node, words = event.node, event.node.words
+    kind = NAMES.get(node.kind, "operation" if event.extra else "layer")
+    if event.extra:
+        words = "sum of a tensor with itself" if adds_itself(node) else words
+        label = node.kind if node.kind == "extra-addition" else f"extra-{kind}"
+        text = f"there is {a(words)} {slot} that the reference does not have."
+        found.add(
+            label, text, node.label or home[0], home[1], remedy=f"remove the {words}.", node=node
+        )
+    else:
+        label = "pooling" if node.kind == "globalpool" else f"missing-{kind}"
+        remedy = f"the reference has {a(words)} there ({node.place})."
+        found.add(label, f"there is no {words} {slot}.", *home, remedy=remedy, node=line)

@@ -33,6 +33,7 @@ ACTIVATIONS = {
     "softplus": "Softplus", "tanh": "Tanh", "sigmoid": "Sigmoid", "hardsigmoid": "Hardsigmoid",
     "_prelu_kernel": "PReLU", "celu": "CELU", "selu": "SELU", "abs": "absolute value",
 }  # fmt: skip
+POOLS = ("globalpool", "avgpool", "maxpool", "mean", "sumpool")
 NORMS = {"native_group_norm": "group norm", "native_layer_norm": "layer norm"}
 WORDS = {
     "relu": "ReLU", "norm": "batch norm", "conv": "convolution", "linear": "linear layer",
@@ -108,6 +109,18 @@ def line_words(location: tuple[str, int]) -> str:
 def source_line(location: tuple[str, int]) -> str:
     """The line itself, '' if the file cannot be read."""
     return linecache.getline(*location).strip()
+
+
+def behind(ends: list[Node], start: Node | None = None) -> list[Node]:
+    """The operations that ``ends`` depend on, in order; none from before ``start``."""
+    found: dict[int, Node] = {}
+    todo = list(ends)
+    while todo:
+        node = todo.pop()
+        if node.index not in found and (start is None or node.index >= start.index):
+            found[node.index] = node
+            todo.extend(node.inputs if node is not start else [])
+    return [found[index] for index in sorted(found)]
 
 
 def adds_itself(node: Node) -> bool:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnetlab.comparison.kinds import Findings
 from resnetlab.comparison.layers import Pairs
 from resnetlab.comparison.operations import Node
 from resnetlab.comparison.recorder import Recorder
+from resnetlab.comparison.report import Findings
 from resnetlab.comparison.rules import compare_structures
 from resnetlab.comparison.structure import Structure, parse
 from resnetlab.comparison.trace import Trace, record

@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from math import log
+from typing import Any
 
-from resnetlab.comparison.ends import compare_heads, compare_stems
-from resnetlab.comparison.kinds import Findings, plural
 from resnetlab.comparison.layers import (
-    STEMS,
     SWALLOWED,
     Event,
     Pairs,
-    a,
     align,
+    compare_heads,
     compare_settings,
+    compare_stems,
     compare_widths,
     find_events,
     lay_side_by_side,
+    report_event,
 )
-from resnetlab.comparison.operations import Node, adds_itself, shrinkage
+from resnetlab.comparison.operations import Node, shrinkage
+from resnetlab.comparison.report import Findings, a, plural
 from resnetlab.comparison.structure import MERGES, Structure, Unit
+from resnetlab.comparison.trace import Trace
 
 UnitPairs = list[tuple[Unit | None, Unit | None]]
 
@@ -38,29 +40,28 @@ def compare_structures(candidate: Structure, reference: Structure, found: Findin
     """Report how ``candidate`` differs from ``reference``."""
     same_style = candidate.style == reference.style or not candidate.units
     if not same_style:
-        post, pre = "ReLU after the addition (2015)", "batch norm and ReLU first (2016)"
-        words = {"post": post, "pre": pre}
-        text = f"the blocks have {words[candidate.style]}, the reference has "
-        text += f"{words[reference.style]}."
         places = (candidate.units[0].place, reference.units[0].place)
-        found.add("activation-order", text, *places)
+        found.add("activation-order", candidate.style, *places)
     units = pair_units(candidate, reference)
     ratio = common_ratio(units)
     if ratio != 1:
-        text = f"every stage is {ratio:g} times as wide as the reference's."
         outs = ", ".join(map(str, dict.fromkeys(unit.out for unit in reference.units)))
-        first = candidate.units[0]
-        found.add("width", text, candidate.name(first), remedy=f"stages of {outs} channels.")
+        first = candidate.name(candidate.units[0])
+        found.add("width", "stages", first, ratio=f"{ratio:g}", theirs=outs)
     pairs = compare_stems(candidate, reference, found, same_style, ratio)
     _depths(units, candidate, reference, found)
     for mine, other in units:
         if mine is not None and other is not None:
             pairs += _Block(mine, other, candidate, same_style, ratio, found).compare()
         else:
-            pairs += [(node, None) for node in (mine.layers if mine else [])]
-            pairs += [(None, node) for node in (other.layers if other else [])]
+            pairs += _alone(mine.layers if mine else [], other.layers if other else [])
     pairs += compare_heads(candidate, reference, found, same_style)
     return SideBySide(units, pairs)
+
+
+def _alone(candidate: list[Node], reference: list[Node]) -> Pairs:
+    """Operations without partners."""
+    return [*((node, None) for node in candidate), *((None, node) for node in reference)]
 
 
 def pair_units(candidate: Structure, reference: Structure) -> UnitPairs:
@@ -96,6 +97,27 @@ def common_ratio(units: UnitPairs) -> float:
     return all_ratios.pop() if len(all_ratios) == 1 and len(ratios) > 1 else 1
 
 
+def distance(trace: Trace, sides: SideBySide | None, own: Structure) -> float:
+    """Convolutions and additions without partner, as a share of all."""
+    mine = [n for n in trace.live(every_head=False) if n.kind in ("conv", "add")]
+    other = [n for n in own.layers if n.kind == "conv"]
+    joined = sum(unit.merge is not None for unit in own.units)
+    pairs: Pairs = sides.operations if sides else []
+    ratio = common_ratio(sides.units) if sides else 1
+    partners = 0.0
+    for x, y in pairs:
+        if x is None or y is None or not x.kind == y.kind == "conv":
+            continue
+        one, two = x.settings, y.settings
+        wide = one["out"] not in (two["out"], ratio * two["out"])
+        odd = (one["kernel"] != two["kernel"]) + (one["groups"] != two["groups"])
+        partners += max(0.0, 1 - 0.5 * wide - 0.4 * odd)
+    merges = [(x.merge, y.merge) for x, y in (sides.units if sides else []) if x and y]
+    added = sum(bool(x and y and x.kind == "add" == y.kind) for x, y in merges)
+    total = len(mine) + len(other) + joined
+    return 1 - 2 * (partners + added) / total if total else 1.0
+
+
 def _depths(units: UnitPairs, candidate: Structure, reference: Structure, found: Findings) -> None:
     have, want = Counter[str](), Counter[str]()
     homes: dict[str, list[Unit]] = {}
@@ -110,17 +132,15 @@ def _depths(units: UnitPairs, candidate: Structure, reference: Structure, found:
     wrong = [stage for stage in want | have if have[stage] != want[stage]]
     if not wrong:
         return
-    right = f"the reference's depths are {', '.join(str(count) for count in want.values())}."
-    if len(wrong) > 1:
-        counts = [", ".join(str(side[s]) for s in want) for side in (have, want)]
-        text = f"the stages have {counts[0]} blocks, the reference's {counts[1]}."
-    else:
-        stage = wrong[0]
-        text = f"{stage} has {plural(have[stage], 'block')}, the reference has {want[stage]}."
+    counts = [", ".join(str(side[stage]) for stage in want) for side in (have, want)]
     for stage in wrong:
         names = [candidate.name(unit) for unit in homes.get(stage, [])]
         place = f"{names[0]} to {names[-1]}" if len(set(names)) > 1 else "".join(names[:1])
-        found.add("depth", text, place, stage, remedy=right)
+        if len(wrong) > 1:
+            found.add("depth", "stages", place, stage, mine=counts[0], theirs=counts[1])
+        else:
+            mine = f"{stage} has {plural(have[stage], 'block')}"
+            found.add("depth", "stage", place, stage, mine=mine, one=want[stage], theirs=counts[1])
 
 
 class _Block:
@@ -140,9 +160,15 @@ class _Block:
         self.where = (candidate.name(mine), other.place)
         self.branch = mine.branch
 
-    def say(self, kind: str, text: str, node: Node | None = None, remedy: str = "") -> None:
+    def say(self, kind: str, what: str, node: Node | None = None, **words: Any) -> None:
         node = node or self.mine.merge or next(iter(self.mine.convs), None)
-        self.found.add(kind, text, *self.where, node=node, remedy=remedy)
+        self.found.add(kind, what, *self.where, node=node, **words)
+
+    def lay(self, mine: list[Node], other: list[Node]) -> Pairs:
+        """A part of the two blocks side by side, its settings compared."""
+        row = lay_side_by_side(mine, other)
+        compare_settings(row, mine, self.where, self.found, self.style)
+        return row
 
     def compare(self) -> Pairs:
         mine, other = self.mine, self.other
@@ -151,20 +177,15 @@ class _Block:
             words = {2: "basic block of two convolutions", 3: "bottleneck of three convolutions"}
             one, two = (words[len(side)] for side in kernels)
             self.say("block", f"a {one} stands for the reference's {two}.")
-            alone: Pairs = [(node, None) for node in mine.layers]
-            alone += [(None, node) for node in other.layers]
-            return alone
+            return _alone(mine.layers, other.layers)
         before = self._late_fork()
-        branch = lay_side_by_side(self.branch, other.branch)
-        compare_settings(branch, self.branch, self.where, self.found, self.style)
+        branch = self.lay(self.branch, other.branch)
         joined = mine.merge is not None and mine.merge.kind == "cat"
         if not joined and self.ratio == 1:
             compare_widths(branch, self.where, self.found)
         halved = self._strides()
-        before_row = lay_side_by_side(before, other.before)
-        after_row = lay_side_by_side(mine.after, other.after)
-        compare_settings(before_row, before, self.where, self.found, self.style)
-        compare_settings(after_row, mine.after, self.where, self.found, self.style)
+        before_row = self.lay(before, other.before)
+        after_row = self.lay(mine.after, other.after)
         shortcut = self._shortcut()
         events = find_events(branch, "branch") + find_events(before_row, "before")
         events += find_events(after_row, "after")
@@ -175,8 +196,9 @@ class _Block:
         events = [event for event in events if event.node not in halved]
         if not self.same_style:
             events = [event for event in events if event.node.kind not in SWALLOWED]
+        line = mine.merge or next(iter(mine.convs), None)
         for event in self._patterns(events):
-            self._event(event)
+            report_event(event, self.found, self.where, _slot(event), line)
         return before_row + branch + shortcut + after_row
 
     def _late_fork(self) -> list[Node]:
@@ -185,8 +207,7 @@ class _Block:
         if not convs:
             return self.mine.before
         self.branch = self.mine.before[convs[0] :] + self.branch
-        after = f"after convolution {len(convs)} of the block"
-        self.say("shortcut-source", f"the shortcut starts {after}, not at its input.")
+        self.say("shortcut-source", "late", at=len(convs))
         return self.mine.before[: convs[0]]
 
     def _strides(self) -> list[Node]:
@@ -195,11 +216,8 @@ class _Block:
         one, two = mine.stride, other.stride
         if one != two:
             strided = [n for n in mine.convs if max(n.settings["stride"]) > 1]
-            text = "changes the resolution otherwise"
-            if {one, two} == {1, 2}:
-                text = "forgets to halve the resolution" if one < two else "halves it needlessly"
-            text = f"the block {text}: stride {one}, the reference's is {two}."
-            self.say("stride", text, (strided or mine.convs or [None])[0])
+            what = {(1, 2): "forgotten", (2, 1): "needless"}.get((one, two), "other")
+            self.say("stride", what, (strided or mine.convs or [None])[0], mine=one, theirs=two)
             return []
         if one == 1:
             return []
@@ -209,65 +227,55 @@ class _Block:
             at = next(i for i, n in enumerate(self.branch) if n is halving[0])
             convs = sum(n.kind == "conv" for n in self.branch[:at])
             place = f"after convolution {convs}" if convs else "before the first convolution"
-            text = f"{a(halving[0].words)} {place} of the block halves the resolution, the "
-            text += "reference's convolution has stride 2."
-            self.say("stride-by-pooling", text, halving[0])
+            self.say(
+                "stride-by-pooling", "block", halving[0], mine=a(halving[0].words), place=place
+            )
             return halving
         places = [[max(n.settings["stride"]) for n in u.convs] for u in (mine, other)]
         if len(places[0]) == len(places[1]) and places[0] != places[1]:
             at = [next(i for i, stride in enumerate(side) if stride > 1) for side in places]
-            kernels = [
-                "{}x{}".format(*unit.convs[i].settings["kernel"])
+            words = [
+                "convolution {} ({}x{})".format(i + 1, *unit.convs[i].settings["kernel"])
                 for unit, i in zip((mine, other), at, strict=True)
             ]
-            text = f"the stride is on convolution {at[0] + 1} ({kernels[0]}), the reference has it "
-            text += f"on convolution {at[1] + 1} ({kernels[1]})."
-            self.say("stride-placement", text, mine.convs[at[0]])
+            node = mine.convs[at[0]]
+            self.say("stride-placement", "other", node, mine=words[0], theirs=words[1])
         return []
 
     def _shortcut(self) -> Pairs:
         mine, other = self.mine, self.other
         one, two = mine.shortcut_kind, other.shortcut_kind
         left, right = mine.shortcut or [], other.shortcut or []
-        joined = mine.merge is not None and mine.merge.kind != "add"
-        if joined:
-            assert mine.merge is not None
+        if mine.merge is not None and mine.merge.kind != "add":
             text = f"the branch and the shortcut are {MERGES[mine.merge.kind]}, not added."
-            self.say("concatenation" if mine.merge.kind == "cat" else "merge", text)
-            if mine.merge.kind == "cat":
-                return [*((node, None) for node in left), *((None, node) for node in right)]
+            joined = mine.merge.kind == "cat"
+            self.say("concatenation" if joined else "merge", text)
+            if joined:
+                return _alone(left, right)
         if one == two == "pad":
             return []
         if one == two or (one == "other" and two == "identity"):
-            row = lay_side_by_side(left, right)
-            compare_settings(row, left, self.where, self.found, self.style)
-            return row
+            return self.lay(left, right)
         # The kinds differ, which hides nothing else: a bias before its norm is said all the same.
-        alone: Pairs = [*((node, None) for node in left), *((None, node) for node in right)]
         compare_settings([], left, self.where, self.found, self.style)
-        if "none" in (one, two):
-            text = "the block adds no shortcut to its branch: it is a plain block."
-            if two == "none":
-                text = "the block adds a shortcut; the reference is a plain network."
-            self.say("missing-addition" if one == "none" else "extra-addition", text)
-            return alone
         same_shape = bool(mine.convs) and _shape(mine)[0] == _shape(mine)[1] and mine.stride == 1
-        if "projection" in one and two == "identity":
+        if one == "none":
+            self.say("missing-addition", "plain")
+        elif two == "none":
+            self.say("extra-addition", "shortcut")
+        elif "projection" in one and two == "identity":
             if same_shape:
-                text = "the shortcut is a projection though the block keeps the shape; the "
-                text += "reference has an identity."
-                self.say("needless-projection", text, left[0])
+                self.say("needless-projection", "block", left[0])
         elif one == "identity":
             if two != "pad" and mine.stride == other.stride and _shape(mine) == _shape(other):
-                text = "the shortcut is an identity, the reference has a projection."
-                self.say("missing-projection", text)
+                self.say("missing-projection", "reference")
         elif not (same_shape and one == "pad"):
-            options = [_option(kind, nodes) for kind, nodes in ((one, left), (two, right))]
-            text = f"the shortcut is {options[0]}; the reference's is {options[1]}."
-            papers = all(option.startswith(("A,", "B,", "D,")) for option in options)
-            remedy = "" if papers else f"take the reference's: {options[1]}."
-            self.say("shortcut-option", text, (left or [mine.merge])[0], remedy)
-        return alone
+            mine_is, theirs = _option(one, left), _option(two, right)
+            papers = all(option.startswith(("A,", "B,", "D,")) for option in (mine_is, theirs))
+            remedy = "" if papers else f"take the reference's: {theirs}."
+            node = (left or [mine.merge])[0]
+            self.say("shortcut-option", "other", node, mine=mine_is, theirs=theirs, remedy=remedy)
+        return _alone(left, right)
 
     def _patterns(self, events: list[Event]) -> list[Event]:
         """Report what several events mean together; returns the others."""
@@ -282,8 +290,7 @@ class _Block:
         ]:
             if lost := _take(events, False, "norm", "branch"):
                 events = [e for e in events if e not in (lost, gained)]
-                text = "batch norm stands after the addition instead of at the end of the branch."
-                self.say("norm-after-addition", text, gained.node)
+                self.say("norm-after-addition", "after", gained.node)
         return self._swapped(events)
 
     def _moved_fork(self, events: list[Event]) -> list[Event]:
@@ -302,11 +309,7 @@ class _Block:
                         _take(events, True, "relu", mine),
                     ]  # type: ignore[list-item]
                 events = [event for event in events if event not in moved]
-                text = f"the shortcut starts {sides[mine]} the block's first batch norm and ReLU, "
-                text += f"the reference's {sides[other]} them."
-                remedy = "paper 2 activates before the split in the net's first block and where a "
-                remedy += "block projects, and after it in all others."
-                self.say("shortcut-source", text, remedy=remedy)
+                self.say("shortcut-source", "fork", mine=sides[mine], theirs=sides[other])
         return events
 
     def _early_relu(self, events: list[Event]) -> list[Event]:
@@ -314,9 +317,7 @@ class _Block:
         if not late or not late.last:
             return events
         missing = _take(events, False, "relu", "after")
-        text = "the branch ends with a ReLU before the addition"
-        text += ", and there is none after it." if missing else ", which makes it add only."
-        self.say("relu-before-addition", text, late.node)
+        self.say("relu-before-addition", "moved" if missing else "more", late.node)
         return [event for event in events if event not in (late, missing)]
 
     def _swapped(self, events: list[Event]) -> list[Event]:
@@ -330,30 +331,9 @@ class _Block:
                 if lost is None:
                     continue
                 events = [event for event in events if event not in (lost, gained)]
-                text = f"batch norm and ReLU after convolution {near} of the block stand in the "
-                text += "other order."
-                if lost.position != near:
-                    text = "batch norm stands before its convolution, not after it."
-                self.say("order", text, gained.node)
+                what = "swapped" if lost.position == near else "norm first"
+                self.say("order", what, gained.node, at=near)
         return events
-
-    def _event(self, event: Event) -> None:
-        node, words = event.node, event.node.words
-        if adds_itself(node):
-            words = "sum of a tensor with itself"
-        stem = STEMS.get(node.kind)
-        if event.extra:
-            label = f"extra-{stem}" if stem else "extra-operation"
-            if node.kind in ("conv", "linear"):
-                label = "extra-layer"
-            label = node.kind if node.kind == "extra-addition" else label
-            text = f"there is {a(words)} {_slot(event)} that the reference does not have."
-            place, remedy = node.label or self.where[0], f"remove the {words}."
-            self.found.add(label, text, place, self.where[1], remedy=remedy, node=node)
-        else:
-            label = f"missing-{stem}" if stem else "missing-layer"
-            text = f"there is no {words} {_slot(event)}."
-            self.say(label, text, remedy=f"the reference has {a(words)} there.")
 
 
 def _take(

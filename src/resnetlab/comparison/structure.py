@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 from resnetlab.comparison.handmade import fold_norms
-from resnetlab.comparison.operations import Node, shrinkage
+from resnetlab.comparison.operations import POOLS, Node, behind, shrinkage
 
 MERGES = {"add": "added", "cat": "concatenated", "mul": "multiplied", "sub": "subtracted"} | {
     "maximum": "compared for the larger"
@@ -16,7 +16,6 @@ MERGES = {"add": "added", "cat": "concatenated", "mul": "multiplied", "sub": "su
 """Operations that join a branch and a shortcut, in words; only the first is right."""
 ODD_POOLS = ("pow", "clamp", "clamp_min", "fork", "exp", "log", "sqrt", "amax", "max")
 """Of what an unusual pooling is made."""
-POOLS = ("globalpool", "avgpool", "maxpool", "mean", "sumpool")
 ACTIVATIONS = ("relu", "act")
 _PAD_WORDS = {"reflection": "reflect", "replication": "replicate", "constant": "constant"}
 
@@ -262,14 +261,7 @@ def _cut_blocks(gap: list[Node], size: int, style: str) -> tuple[list[Node], lis
 
 def trunk_of(output: Node) -> list[Node | Unit]:
     """The row of operations from image to logits in which every fork has become a ``Unit``."""
-    live: dict[int, Node] = {}
-    todo = [output]
-    while todo:
-        node = todo.pop()
-        if node.index not in live:
-            live[node.index] = node
-            todo.extend(node.inputs)
-    nodes = [live[index] for index in sorted(live)]
+    nodes = behind([output])
     return _row(nodes[0], nodes[1:])
 
 
@@ -299,20 +291,10 @@ def _row(source: Node, nodes: list[Node]) -> list[Node | Unit]:
 
 def _merge(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
     """What lies between a fork and its merge: a block, a gate, or one foreign operation."""
-    known = {node.index: node for node in inside}
-    paths: list[dict[int, Node]] = []
-    for end in merge.inputs:
-        path: dict[int, Node] = {}
-        todo = [end]
-        while todo:
-            node = todo.pop()
-            if node.index in known and node.index not in path:
-                path[node.index] = node
-                todo.extend(node.inputs)
-        paths.append(path)
-    if sum(map(len, paths)) > len(set().union(*paths)):
+    paths = [[n for n in behind([end], fork) if n is not fork] for end in merge.inputs]
+    if sum(map(len, paths)) > len({node.index for path in paths for node in path}):
         return [_foreign(inside, merge)]  # the paths share operations (DenseNet)
-    branches = [_row(fork, [path[i] for i in sorted(path)]) if path else [] for path in paths]
+    branches = [_row(fork, path) if path else [] for path in paths]
     branches.sort(key=lambda branch: (-_weight(branch), -len(branch)))
     if len(branches) == 1 or len(set(map(id, merge.inputs))) == 1:
         return [*branches[0], merge]
@@ -335,17 +317,8 @@ def _merge(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
 
 def _stand_in(kind: str, inside: list[Node], merge: Node) -> Node:
     """One node for several, which it names as its own."""
-    all_nodes = [*inside, merge]
-    return Node(
-        kind,
-        [],
-        merge.place,
-        merge.location,
-        merge.direct,
-        merge.shape,
-        {"inside": all_nodes},
-        index=merge.index,
-    )
+    settings = {"inside": [*inside, merge]}
+    return replace(merge, kind=kind, inputs=[], settings=settings, tensors=(), names=(), buffers=())
 
 
 def _foreign(inside: list[Node], merge: Node) -> Node:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import textbooks
 
-from resnetlab.comparison.kinds import HARMS, KINDS, Findings, document, plural
+from resnetlab.comparison import Comparison, compare_models, render
+from resnetlab.comparison.report import HARMS, KINDS, Findings, document, plural
 
 ROOT = Path(__file__).parents[2]
 PROMISED = [
@@ -95,7 +97,7 @@ def test_every_kind_that_the_source_names_is_in_the_table() -> None:
 
 def test_page_of_the_documentation_is_made_of_the_table() -> None:
     page = (ROOT / "docs/compare.md").read_text(encoding="utf-8")
-    assert page == document(), "run python -m resnetlab.comparison.kinds > docs/compare.md"
+    assert page == document(), "run python -m resnetlab.comparison.report > docs/compare.md"
 
 
 def test_findings_are_in_the_order_of_harm_and_join_places() -> None:
@@ -122,3 +124,30 @@ def test_findings_with_an_unknown_kind_are_refused() -> None:
 def test_plural() -> None:
     assert plural(1, "block") == "1 block"
     assert plural(1200, "block") == "1,200 blocks"
+
+
+@pytest.fixture(scope="module")
+def two_faults() -> Comparison:
+    return compare_models(textbooks.two_faults_in_the_shortcut)
+
+
+def test_text_has_place_code_paper_and_remedy_in_the_order_of_harm(two_faults) -> None:
+    text = render(two_faults)
+    assert text.index("1. bias-before-norm") < text.index("2. shortcut-option")
+    assert "What makes it slower, larger or fragile:" in text
+    assert "code: textbooks.py, line" in text
+    assert "paper: Ioffe and Szegedy 2015" in text
+    assert "remedy: bias=False." in text
+    assert text.endswith("Verdict: differs in 2 places.")
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_json_carries_the_same_under_stable_names(two_faults) -> None:
+    values = two_faults.to_dict()
+    assert values["verdict"] == "different"
+    assert not values["identical_or_equivalent"]
+    row = values["differences"][0]
+    assert row["kind"] == "bias-before-norm"
+    assert row["harm"] == "fragile"
+    assert row["page"] == "docs/compare.md#bias-before-norm"
+    assert row["lines"][0]["file"] == textbooks.__file__

@@ -1,0 +1,375 @@
+"""What is said of a candidate: the table of kinds, the findings, the answer and its text."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import tomllib
+from dataclasses import asdict, dataclass, field
+from importlib.resources import files
+from typing import Any, Literal
+
+from resnetlab.comparison.operations import Node, line_words, source_line
+
+PAGE = "docs/compare.md"
+Harm = Literal["wrong", "fragile", "variant"]
+HARMS: dict[str, str] = {
+    "wrong": "makes it another network than it means to be",
+    "fragile": "makes it slower, larger or fragile",
+    "variant": "is a variant",
+}
+"""What each level means, worst first."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of the table."""
+
+    harm: Harm
+    what: str
+    """in one line"""
+    remedy: str
+    """what to do, as code where it is one line"""
+    example: str
+    """code that has it"""
+    paper: str = ""
+    """where the papers say how it is"""
+    says: dict[str, str] = field(default_factory=dict)
+    """sentences for a finding, by name; words in braces are filled in"""
+    remedies: dict[str, str] = field(default_factory=dict)
+    """better remedies than the kind's, for the sentence of the same name"""
+
+
+def _read() -> dict[str, Kind]:
+    text = files("resnetlab.comparison").joinpath("kinds.toml").read_text(encoding="utf-8")
+    return {name: Kind(**row) for name, row in tomllib.loads(text).items()}
+
+
+KINDS: dict[str, Kind] = _read()
+"""Name -> kind. The names are promised: graders depend on them."""
+
+
+def phrase(kind: str, what: str, words: dict[str, Any]) -> tuple[str, str]:
+    """Sentence and remedy: ``what`` itself, or the kind's sentence of that name filled in."""
+    row = KINDS[kind]
+    if what not in row.says:
+        return what, row.remedy
+    words = {key: by(value) for key, value in words.items()}
+    return row.says[what].format(**words), row.remedies.get(what, row.remedy).format(**words)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the candidate's own code."""
+
+    file: str
+    line: int
+    code: str
+
+    def __str__(self) -> str:
+        return line_words((self.file, self.line))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One way in which the candidate differs from the reference."""
+
+    kind: str
+    """a name of ``KINDS``"""
+    what: str
+    """the difference in plain words"""
+    remedy: str
+    """what the reference does there, or what to change"""
+    places: tuple[str, ...] = ()
+    """where in the candidate, all of them"""
+    reference: tuple[str, ...] = ()
+    """the same places in the reference"""
+    lines: tuple[Line, ...] = ()
+    """the lines of the candidate's code behind the places"""
+
+    @property
+    def where(self) -> str:
+        """The places in one line: three of them and the number of the others."""
+        shown = ", ".join(self.places[:3]) or "the network"
+        others = len(self.places) - 3
+        return f"{shown} and {others} more" if others > 0 else shown
+
+    @property
+    def harm(self) -> Harm:
+        return KINDS[self.kind].harm
+
+    @property
+    def paper(self) -> str:
+        """Where the papers say how it is, '' if they do not."""
+        return KINDS[self.kind].paper
+
+    @property
+    def page(self) -> str:
+        return f"{PAGE}#{self.kind}"
+
+
+@dataclass
+class _Group:
+    remedy: str
+    places: list[str] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
+    lines: dict[tuple[str, int], None] = field(default_factory=dict)
+    amount: int = 0
+
+
+@dataclass
+class Findings:
+    """Collects differences; the same words at another place only add the place.
+
+    In the words, ``{amount}`` becomes the sum of the amounts and ``{amount:word}`` the word, in the
+    plural where it needs one.
+    """
+
+    found: dict[tuple[str, str], _Group] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    defined: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """module path -> the line that made the module"""
+
+    def add(
+        self,
+        kind: str,
+        what: str,
+        where: str = "",
+        reference: str = "",
+        *,
+        remedy: str = "",
+        node: Node | None = None,
+        line: tuple[str, int] | None = None,
+        amount: int = 0,
+        **words: Any,
+    ) -> None:
+        """``what``: a sentence, or the name of one of the kind's, filled in with ``words``.
+
+        ``node``: whose line of code is shown; ``remedy``: a better one than the table's.
+        """
+        what, usual = phrase(kind, what, words)
+        group = self.found.setdefault((kind, what), _Group(remedy or usual))
+        group.amount += amount
+        if where and where not in group.places:
+            group.places.append(where)
+        if reference and reference not in group.references:
+            group.references.append(reference)
+        if line is None and node is not None:
+            line = node.location if node.direct else self.defined.get(node.place, node.location)
+        if line is not None:
+            group.lines[line] = None
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def kinds(self) -> set[str]:
+        return {kind for kind, _ in self.found}
+
+    def drop(self, kind: str) -> None:
+        """Forget the findings of a kind, which another one explains."""
+        self.found = {key: group for key, group in self.found.items() if key[0] != kind}
+
+    def differences(self) -> tuple[Difference, ...]:
+        """In the order of harm; within a level in the order of the network."""
+        order = [*HARMS]
+        rows = sorted(
+            self.found.items(),
+            key=lambda row: (row[0][0] != "not-a-resnet", order.index(KINDS[row[0][0]].harm)),
+        )
+        return tuple(
+            Difference(
+                kind,
+                _fill(what, group.amount),
+                group.remedy,
+                tuple(group.places),
+                tuple(group.references),
+                tuple(Line(*line, source_line(line)) for line in group.lines),
+            )
+            for (kind, what), group in rows
+        )
+
+
+def by(value: Any) -> Any:
+    """A kernel, stride or padding as a person would write it: 3, 3x1; anything else as it is."""
+    if not isinstance(value, tuple):
+        return value
+    return str(value[0]) if len(set(value)) == 1 else "x".join(map(str, value))
+
+
+def a(words: str) -> str:
+    """With its article."""
+    return f"{'an' if words[0] in 'aeiouAEIO' else 'a'} {words}"
+
+
+def plural(count: int, word: str) -> str:
+    return f"{count:,} {word}{'s' * (count != 1)}"
+
+
+def _fill(what: str, amount: int) -> str:
+    what = what.replace("{amount}", f"{amount:,}")
+    return re.sub(r"{amount:(\w+)}", lambda m: m[1] + "s" * (amount != 1), what)
+
+
+TELLING = 5
+"""Differences shown of a network that is none of the papers'."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What ``compare_models`` found."""
+
+    verdict: Literal["identical", "equivalent", "different"]
+    """identical: also the state dict's keys, order and shapes; equivalent: the same function,
+    gradients and running statistics; different: there are differences"""
+    candidate: str
+    """name of the class or factory"""
+    reference: str
+    """the reference's name and, in brackets, the fields that differ from the table's"""
+    differences: tuple[Difference, ...]
+    """in the order of harm"""
+    distance: float
+    """from the reference: 0 if every layer has its partner, 1 if none has"""
+    parameters: int
+    """the candidate's"""
+    reference_parameters: int
+    parameter_differences: tuple[tuple[str, int], ...]
+    """(place, candidate's minus reference's) of every layer where the counts differ"""
+    max_output_difference: float | None
+    """over eval and train mode, relative to the reference's largest output; None: not compared"""
+    image_size: int
+    in_channels: int
+    notes: tuple[str, ...]
+    """what is worth knowing and no difference"""
+    structures: Any = field(repr=False, compare=False)
+    """candidate, reference and their pairs, for the diagram"""
+
+    @property
+    def is_resnet(self) -> bool:
+        """Whether the candidate is near enough to one of the papers' networks."""
+        return all(difference.kind != "not-a-resnet" for difference in self.differences)
+
+    @property
+    def telling(self) -> tuple[Difference, ...]:
+        """All differences; of a network that is none of the papers' the first few."""
+        if self.is_resnet:
+            return self.differences
+        rest = sorted(self.differences[1:], key=lambda d: -len(d.places))[:TELLING]
+        return (self.differences[0], *(d for d in self.differences if d in rest))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the names of kinds and fields are promised."""
+        values = {k: v for k, v in vars(self).items() if k not in ("structures", "differences")}
+        values["differences"] = [
+            asdict(d) | {"where": d.where, "harm": d.harm, "paper": d.paper, "page": d.page}
+            for d in self.differences
+        ]
+        values["identical_or_equivalent"] = self.verdict != "different"
+        values["is_resnet"] = self.is_resnet
+        values["documentation"] = PAGE
+        return values
+
+
+SHOWN = 6
+"""Layers listed where the numbers of parameters differ."""
+LINES = 2
+"""Lines of code shown for a difference."""
+
+
+def render(comparison: Comparison, *, everything: bool = False) -> str:
+    """Plain text of at most 100 columns: parameters, differences, notes, verdict.
+
+    ``everything``: all differences, also of a network that is none of the papers'.
+    """
+    size, channels = comparison.image_size, comparison.in_channels
+    lines = [
+        f"{comparison.candidate} against {comparison.reference}, "
+        f"images of {channels} x {size} x {size}",
+        _parameters(comparison),
+    ]
+    shown = comparison.differences if everything else comparison.telling
+    harm = ""
+    for number, difference in enumerate(shown, 1):
+        if difference.harm != harm:
+            harm = difference.harm
+            lines += ["", f"What {HARMS[harm]}:"]
+        lines += ["", *_difference(number, difference)]
+    hidden = len(comparison.differences) - len(shown)
+    if hidden:
+        lines += ["", f"{plural(hidden, 'more difference')}: --all shows them."]
+    for note in comparison.notes:
+        lines += ["", *_wrap(f"note: {note}", "      ")]
+    return "\n".join([*lines, "", _verdict(comparison)])
+
+
+def _difference(number: int, difference: Difference) -> list[str]:
+    lines = _wrap(f"{number}. {difference.kind}: {difference.what}", "   ")
+    count = len(difference.places)
+    places = f"   where: {difference.where}" + (f" ({count} places)" if count > 3 else "")
+    if difference.reference and difference.reference != difference.places:
+        first, others = difference.reference[0], len(difference.reference) - 1
+        places += f" -- in the reference {first}" + (f" and {others} more" if others else "")
+    lines += _wrap(places, "          ")
+    for line in difference.lines[:LINES]:
+        lines.append(f"   code: {line}: {line.code}"[:100])
+    if difference.paper:
+        lines += _wrap(f"   paper: {difference.paper}", "          ")
+    return lines + _wrap(f"   remedy: {difference.remedy}", "           ")
+
+
+def _wrap(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, 100, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _parameters(comparison: Comparison) -> str:
+    mine, other = comparison.parameters, comparison.reference_parameters
+    if mine == other:
+        return f"parameters: {mine:,}, as many as the reference"
+    word = "more" if mine > other else "fewer"
+    text = f"parameters: {mine:,}, the reference has {other:,}: {abs(mine - other):,} {word}"
+    rows = sorted(comparison.parameter_differences, key=lambda row: -abs(row[1]))
+    shown = [f"{place} {delta:+,}" for place, delta in rows[:SHOWN]]
+    if len(rows) > SHOWN:
+        rest = sum(delta for _, delta in rows[SHOWN:])
+        shown.append(f"{plural(len(rows) - SHOWN, 'more layer')} {rest:+,}")
+    return "\n".join([text, *_wrap("   " + ", ".join(shown), "   ")] if shown else [text])
+
+
+def _verdict(comparison: Comparison) -> str:
+    outputs = ""
+    if comparison.max_output_difference is not None:
+        outputs = (
+            f" With the same weights the outputs differ by {comparison.max_output_difference:.1e} "
+            "of their scale (eval and train mode)."
+        )
+    if comparison.verdict == "identical":
+        return f"Verdict: identical, state-dict keys included.{outputs}"
+    if comparison.verdict == "equivalent":
+        return f"Verdict: equivalent up to names.{outputs}"
+    count = len(comparison.differences)
+    return f"Verdict: differs in {plural(count, 'place')}.{outputs}"
+
+
+def document() -> str:
+    """The page of the documentation: every kind with explanation, example, remedy and paper."""
+    lines = [
+        "# What `resnetlab compare` reports",
+        "",
+        "Each difference has a kind. The names are stable: a grader may rely on them, and on the",
+        "exit code (0: identical or equivalent, 1: different, 2: not to be compared). Made of",
+        "`src/resnetlab/comparison/kinds.toml`; `python -m resnetlab.comparison.report` prints it.",
+    ]
+    for harm, words in HARMS.items():
+        lines += ["", f"## What {words}", ""]
+        for name, kind in KINDS.items():
+            if kind.harm == harm:
+                lines += [f"### {name}", "", kind.what, "", f"- Example: `{kind.example}`"]
+                lines += [f"- Remedy: {kind.remedy}"]
+                lines += [f"- Paper: {kind.paper}"] if kind.paper else []
+                lines += [""]
+        lines.pop()
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(document(), end="")
