@@ -7,7 +7,9 @@ from functools import cache
 
 import cases
 import pytest
+import strangers
 import textbooks
+import torch
 
 from resnetlab.comparison import Comparison, compare_models
 from resnetlab.errors import UserError
@@ -158,3 +160,32 @@ def test_textbook(maker) -> None:
     comparison = compare_models(maker)
     found = [difference.kind for difference in comparison.differences]
     assert sorted(found) == sorted(textbooks.TRUTH[maker])
+
+
+@pytest.mark.parametrize(
+    ("maker", "words"),
+    [
+        (strangers.checkpointed, "activation checkpointing"),
+        (strangers.scaled_in_place, "overwritten in place"),
+        (strangers.variance_forgotten, "running variance"),
+        (strangers.pooled_in_numpy, ".numpy()"),
+        (strangers.shortcut_set_before_the_loop, "input of an earlier block"),
+    ],
+)
+def test_words_for_strangers(maker, words: str) -> None:
+    assert words in compare_models(maker).differences[0].what
+
+
+def test_line_of_dropout_is_where_it_is_called() -> None:
+    (difference,) = compare_models(strangers.dropout_that_never_ends).differences
+    assert "F.dropout(x, 0.3)" in difference.lines[0].code
+    assert "training=self.training" in difference.remedy
+
+
+def test_buffers_that_forward_replaces_are_put_back() -> None:
+    net = strangers.norm_that_replaces_its_buffers()
+    before = {name: (id(b), b.clone()) for name, b in net.named_buffers()}
+    compare_models(net)
+    for name, buffer in net.named_buffers():
+        assert id(buffer) == before[name][0]
+        assert torch.equal(buffer, before[name][1])

@@ -48,6 +48,30 @@ def test_target_that_names_nothing() -> None:
         load_target("no_such_module:ResNet")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x" * 300 + ".py", "File name too long"),
+        ("folder.py", "cannot read .*: it is a folder"),
+        ("w.pt", "compare reads .py, .ipynb and .txt"),
+        ("bytes.py", "cannot be imported"),
+        ("bytes.ipynb", "is not a notebook"),
+    ],
+)
+def test_what_is_no_code_is_one_sentence(tmp_path, name: str, message: str) -> None:
+    (tmp_path / "folder.py").mkdir()
+    for file in ("w.pt", "bytes.py", "bytes.ipynb"):
+        (tmp_path / file).write_bytes(b"PK\x03\x04\x00\xff")
+    with pytest.raises(UserError, match=message) as caught:
+        load_target(f"{tmp_path}/{name}:Net")
+    assert "\n" not in str(caught.value)
+
+
+def test_home_of_nobody() -> None:
+    with pytest.raises(UserError, match="no-such-user"):
+        load_target("~no-such-user/net.py:Net")
+
+
 def test_neighbouring_files_and_modules_can_be_imported(tmp_path, capsys) -> None:
     for folder, width in (("one", 4), ("two", 8)):
         (tmp_path / folder).mkdir()

@@ -27,7 +27,7 @@ from resnetlab.comparison.operations import Node
 from resnetlab.comparison.proof import Proof
 from resnetlab.comparison.report import Comparison, Findings
 from resnetlab.comparison.rules import compare_structures, distance
-from resnetlab.comparison.structure import Structure, Unit, parse
+from resnetlab.comparison.structure import Structure, Unit, parse, parse_before
 from resnetlab.comparison.target import build, origin_of, own_settings
 from resnetlab.comparison.trace import (
     Trace,
@@ -125,10 +125,9 @@ class _Run:
             sides = compare_structures(parsed, own, self.found)
             difference = self._check(own)
         else:
-            parsed = _before_the_crash(self.trace, self.block)
+            parsed = parse_before(self.trace.nodes, self.block)
             if parsed is not None:
                 part = Structure(own.stem, own.units[: len(parsed.units)], [], own.style)
-                parsed.head = []
                 sides = compare_structures(parsed, part, self.found)
         if image_size and image_size <= SMALL_IMAGE:
             _explain_small_stem(self.found, image_size)
@@ -228,19 +227,6 @@ class _Run:
         if first is not None and taken != self.channels:
             where, have = (first.label, "conv1"), self.channels
             self.found.add("repeated-input", "own", *where, node=first, taken=taken, channels=have)
-
-
-def _before_the_crash(trace: Trace, block: int) -> Structure | None:
-    """The part of the network that ran: up to the last complete unit."""
-    last = [n for n in trace.nodes if n.kind in ("add", "maxpool")]
-    if not last:
-        return None
-    end = last[-1].index
-    followers = [n for n in trace.nodes[end + 1 : end + 2] if n.kind in ("relu", "act")]
-    parsed = parse(followers[0] if followers else last[-1], block_convs=block)
-    if not parsed.units:
-        parsed.stem += parsed.head  # a max pool at the end
-    return parsed
 
 
 def _explain_small_stem(found: Findings, size: int) -> None:

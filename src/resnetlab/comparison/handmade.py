@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnetlab.comparison.operations import Description, Node
+from resnetlab.comparison.operations import Description, Node, conv_settings
 
 UNDERSTOOD = frozenset("conv norm relu act linear maxpool avgpool globalpool softmax".split())  # noqa: SIM905
 """One of these in a module needs no recognition."""
@@ -108,15 +109,27 @@ _STATISTICS = frozenset("mean sum var var_mean sub add shift scale pow mul sqrt 
 """Of what the normalisation in a function is made."""
 
 
-def fold_norms(row: list[Any]) -> list[Any]:
-    """A row in which batch norms written out in a function are one operation each.
+_POWER_POOL = ["pow", "avgpool", "fork", "scale", "pow"]
+_POWER_POOL_GLOBAL = ["pow", "globalpool", "fork", "scale", "pow"]
+"""What nn.LPPool2d comes to."""
+
+
+def fold(row: list[Any]) -> list[Any]:
+    """A row in which layers with their padding, power pools and norms are one operation each.
 
     In training they are a fork (statistics and values), then a scale and a shift; in evaluation
     three or more scales and shifts with a value for each channel.
     """
+    row = [_with_padding(row, i) for i in range(len(row)) if not _is_padding(row, i)]
     folded: list[Any] = []
     i = 0
     while i < len(row):
+        powers = row[i : i + len(_POWER_POOL)]
+        if [getattr(item, "kind", "") for item in powers] in (_POWER_POOL, _POWER_POOL_GLOBAL):
+            own = {"settings": powers[1].settings, "inputs": row[i].inputs, "kind": "lp"}
+            folded.append(replace(powers[-1], **own))
+            i += len(powers)
+            continue
         run = [row[i]] if _is_statistics(row[i]) else []
         while i + len(run) < len(row) and _is_per_channel(row[i + len(run)]):
             run.append(row[i + len(run)])
@@ -201,19 +214,14 @@ def _convolutions(
             continue
         bias = next((p for p in module.parameters() if p.numel() == len(weight) != 1), None)
         bias = None if bias is weight else bias
-        kernel = (weight.shape[2], weight.shape[3])
         for stride in range(1, 5):
-            for padding in range(max(kernel)):
+            for padding in range(max(weight.shape[2:])):
                 sizes = [(x.shape[i] + 2 * padding - weight.shape[i]) // stride + 1 for i in (2, 3)]
                 if sizes != list(y.shape[2:]):
                     continue
                 shift = None if bias is None else bias.double().flatten()
                 out = F.conv2d(x, weight.double(), shift, stride, padding)
-                settings = {
-                    "kernel": kernel, "in": x.shape[1], "out": y.shape[1], "groups": 1,
-                    "stride": (stride, stride), "padding": (padding, padding),
-                    "dilation": (1, 1), "transposed": False, "bias": bias is not None,
-                }  # fmt: skip
+                settings = conv_settings(weight, (stride, stride), (padding, padding), bias=bias)
                 yield "conv", settings, (weight, bias), out
 
 
@@ -231,3 +239,34 @@ def _pools(x: Tensor, y: Tensor) -> Iterator[Layer]:
                 }  # fmt: skip
                 yield "maxpool", settings, (), F.max_pool2d(x, kernel, stride, padding)
                 yield "avgpool", settings, (), F.avg_pool2d(x, kernel, stride, padding)
+
+
+_PAD_WORDS = {"reflection": "reflect", "replication": "replicate", "constant": "constant"}
+
+
+def _is_padding(row: list[Any], i: int) -> bool:
+    """Zeros around the image, for the convolution or the max pool that follows."""
+    node, follower = (
+        item if isinstance(item, Node) else None for item in [*row[i : i + 2], None][:2]
+    )
+    if node is None or follower is None or node.kind != "pad":
+        return False
+    pad = node.settings.get("pad")
+    if follower.kind not in ("conv", "maxpool", "blur") or not isinstance(pad, (list, tuple)):
+        return False
+    zeros = node.settings["mode"] == "constant_pad_nd" and not node.settings["value"]
+    return (zeros or follower.kind != "maxpool") and len(pad) == 4 and min(pad) >= 0
+
+
+def _with_padding(row: list[Any], i: int) -> Any:
+    """A layer with the padding that stands before it as its own."""
+    item, before = row[i], row[i - 1]
+    if i and _is_padding(row, i - 1):
+        left, right, top, bottom = before.settings["pad"]
+        y, x = item.settings.setdefault("own padding", item.settings.get("padding", (0, 0)))
+        item.settings["padding"] = (
+            (y + top, x + left) if (left, top) == (right, bottom) else (left, right, top, bottom)
+        )
+        if before.settings["mode"] != "constant_pad_nd" or before.settings["value"]:
+            item.settings["padding mode"] = _PAD_WORDS[before.settings["mode"].partition("_")[0]]
+    return item

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
 import math
 import os
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ ACTIVATIONS = {
     "softplus": "Softplus", "tanh": "Tanh", "sigmoid": "Sigmoid", "hardsigmoid": "Hardsigmoid",
     "_prelu_kernel": "PReLU", "celu": "CELU", "selu": "SELU", "abs": "absolute value",
 }  # fmt: skip
-POOLS = ("globalpool", "avgpool", "maxpool", "mean", "sumpool")
+POOLS = ("globalpool", "avgpool", "maxpool", "mean", "sumpool", "lp")
 NORMS = {"native_group_norm": "group norm", "native_layer_norm": "layer norm"}
 WORDS = {
     "relu": "ReLU", "norm": "batch norm", "conv": "convolution", "linear": "linear layer",
@@ -104,11 +103,6 @@ class Node:
 
 def line_words(location: tuple[str, int]) -> str:
     return f"{os.path.basename(location[0])}, line {location[1]}"
-
-
-def source_line(location: tuple[str, int]) -> str:
-    """The line itself, '' if the file cannot be read."""
-    return linecache.getline(*location).strip()
 
 
 def behind(ends: list[Node], start: Node | None = None) -> list[Node]:
@@ -229,17 +223,28 @@ def _convolution(
 ) -> None:
     weight, bias = args[1], args[2]
     result.kind, result.tensors = "conv", (weight, bias)
-    result.settings |= {
-        "kernel": tuple(weight.shape[2:]),
+    stride, padding, dilation = (_pair(value) for value in args[3:6])
+    result.settings |= conv_settings(weight, stride, padding, dilation, args[8], bias, args[6]) | {
         "in": in_shape[1] if len(in_shape) > 3 else 0,
         "out": out.shape[-3] if out.dim() > 2 else 0,
-        "stride": tuple(args[3]),
-        "padding": tuple(args[4]),
-        "dilation": tuple(args[5]),
-        "transposed": args[6],
-        "groups": args[8],
-        "bias": bias is not None,
     }
+
+
+def conv_settings(
+    weight: Tensor,
+    stride: Any,
+    padding: Any,
+    dilation: Any = (1, 1),
+    groups: int = 1,
+    bias: Tensor | None = None,
+    transposed: bool = False,
+) -> dict[str, Any]:
+    """What the rules ask of a convolution whose weight is (out, in, height, width)."""
+    return {
+        "kernel": tuple(weight.shape[2:]), "in": weight.shape[1], "out": weight.shape[0],
+        "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+        "bias": bias is not None, "transposed": transposed,
+    }  # fmt: skip
 
 
 def _norm(result: Description, name: str, args: tuple[Any, ...], in_shape: tuple[int, ...]) -> None:
@@ -307,13 +312,10 @@ def _matrix_product(result: Description, name: str, args: tuple[Any, ...], out: 
         weight = weight[0] if weight.dim() == 3 else weight
         shape = (weight.shape[0], channels, *kernel)
         if weight.numel() == math.prod(shape):
-            result.kind, result.tensors = "conv", (weight.reshape(shape), None)
-            result.inputs = source.inputs
-            result.settings |= {
-                "kernel": tuple(kernel), "in": shape[1], "out": shape[0], "stride": tuple(stride),
-                "padding": tuple(padding), "dilation": tuple(dilation), "transposed": False,
-                "groups": 1, "bias": False,
-            }  # fmt: skip
+            weight = weight.reshape(shape)
+            stride, padding, dilation = map(_pair, (stride, padding, dilation))
+            result.kind, result.tensors, result.inputs = "conv", (weight, None), source.inputs
+            result.settings |= conv_settings(weight, stride, padding, dilation)
             return
     weight = right.squeeze(0) if right.dim() == 3 and right.shape[0] == 1 else right
     result.kind, result.tensors = "linear", (weight, bias)

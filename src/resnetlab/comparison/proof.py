@@ -7,6 +7,7 @@ candidate's code bears it, so that rounding hides nothing and excuses nothing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +26,6 @@ from resnetlab.models.shortcuts import ShortcutA
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}
 """Largest difference, in units of the reference's largest value."""
-RULED_OUT = (
-    "ruled out are layers, their settings, their order, weights, and running statistics before "
-    "the pass"
-)
 Layers = list[tuple[Node, Node]]
 
 
@@ -91,15 +88,16 @@ class Proof:
         self.worst = max(self.worst, gap)
         mode = "training" if training else "evaluation"
         if not gap <= TOLERANCES[self.dtype] and images.shape[-1] != self.first_size:
-            text = f"at {self.first_size} pixels the outputs are right, at {images.shape[-1]} they "
-            text += f"differ by {gap:.2g} of their scale: a number that belongs to one size is "
-            self.found.add("fixed-size", f"{text}written into the code.", "forward")
+            words = {"first": self.first_size, "second": images.shape[-1], "gap": f"{gap:.2g}"}
+            self.found.add("fixed-size", "number", "forward", **words)  # type: ignore[arg-type]
         elif not gap <= TOLERANCES[self.dtype]:
-            text = f"in {mode} mode the outputs differ by {gap:.2g} of their scale, with the same "
-            self.found.add("function", f"{text}weights; {RULED_OUT}.", "forward")
+            self.found.add("function", "outputs", "forward", mode=mode, gap=f"{gap:.2g}")
         elif training:
-            self._check_gradients(layers, trace.logits, output)
             self._check_statistics(layers, held)
+            moved = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+            self._check_gradients(layers, trace.logits, output)
+            if any(not torch.equal(b, moved[n]) for n, b in self.model.named_buffers()):
+                self.found.add("running-statistics", "checkpoint", "forward")
         return layers
 
     def _layers(self, trace: Trace) -> Layers | None:
@@ -167,8 +165,9 @@ class Proof:
         try:
             (mine.reshape(other.shape) * weights).sum().backward()
         except RuntimeError as error:
-            message = str(error).splitlines()[0]
-            self.found.add("gradient", f"the backward pass crashes: {message}.", "forward")
+            message = str(error).splitlines()[0].partition(" Hint:")[0].rstrip(".")
+            what = "in place" if "inplace" in message else "crash"
+            self.found.add("gradient", what, "forward", message=message)
             return
         (other * weights).sum().backward()
         self._compare_gradients(layers)
@@ -196,11 +195,8 @@ class Proof:
                     wrong.append((mine, gap))
         if wrong:  # on the way back the last layer is met first
             node, gap = wrong[-1]
-            text = "with the same weights and outputs the gradients differ"
-            missing = gap == 1.0
-            text += ", none arrives here" if missing else f", here by {gap:.2g} of their scale"
-            text += f"; {RULED_OUT}."
-            self.found.add("gradient", text, node.label, node=node)
+            what = "missing" if gap == 1.0 else "other"
+            self.found.add("gradient", what, node.label, node=node, gap=f"{gap:.2g}")
 
     def _check_statistics(self, layers: Layers, held: dict[str, Tensor]) -> None:
         """Whether a training pass moves the running statistics as batch norm does."""
@@ -208,8 +204,10 @@ class Proof:
         for mine, other in layers:
             momentum = mine.settings.get("momentum")
             if other.kind == "norm" and mine.settings.get("by_hand"):
-                mean = self.reference.get_submodule(other.place).running_mean
-                mine.settings["batch mean"] = mean.clone() if isinstance(mean, Tensor) else None
+                batch = self.reference.get_submodule(other.place)
+                assert isinstance(batch, nn.BatchNorm2d)
+                held_now = (batch.running_mean, batch.running_var)
+                mine.settings["batch"] = [t.clone() for t in held_now if t is not None]
             if other.kind != "norm" or mine.settings.get("by_hand") or len(mine.tensors) < 4:
                 continue
             module = self.reference.get_submodule(other.place)
@@ -221,9 +219,8 @@ class Proof:
                 expected = (1 - momentum) * held[name] + momentum * batch
                 gaps.append(_distance(buffers[name], expected))
             if not max(gaps) <= 1000 * TOLERANCES[self.dtype]:
-                text = "after a training step batch norm's running statistics differ by "
-                text += f"{max(gaps):.2g} of their scale."
-                self.found.add("running-statistics", text, mine.label, node=mine)
+                gap = f"{max(gaps):.2g}"
+                self.found.add("running-statistics", "step", mine.label, node=mine, gap=gap)
 
     def _check_by_hand(self, before: Layers, step: Layers, after: Layers) -> None:
         """The same for batch norms written by hand, from the straight lines that they draw."""
@@ -233,27 +230,45 @@ class Proof:
             if not batch.settings["training"]:
                 continue
             gamma, beta = batch.tensors[:2]
-            lines = [node.tensors[:2] for node in (one, two)]
-            if gamma is None or beta is None:
-                continue
-            means = [
-                (beta.flatten() - shift.flatten()) / scale.flatten()
-                for scale, shift in lines
-                if scale is not None and shift is not None
+            lines = [
+                t.detach().flatten() for n in (one, two) for t in n.tensors[:2] if t is not None
             ]
-            step_taken, way = means[1] - means[0], batch.settings["batch mean"] - means[0]
-            far = way.abs() > 1e-3 * way.abs().max()
-            shares = (step_taken / way)[far]  # what momentum means: a share of the way
-            if not step_taken.abs().max() > 1e-9:
-                text = "batch norm's running statistics stay as they are in training."
-                self.found.add("running-statistics", text, batch.label, node=batch)
-            elif shares.max() - shares.min() > 1e-2:
-                text = "batch norm's running mean does not move towards the batch's mean."
-                self.found.add("running-statistics", text, batch.label, node=batch)
-            elif shares.mean() > 0.5:
-                text = f"batch norm's momentum is {float(shares.mean()):.2g}: the running "
-                text += "statistics are nearly those of the last batch."
-                self.found.add("norm-momentum", text, batch.label, node=batch)
+            if gamma is None or beta is None or len(lines) < 4:
+                continue
+            gamma, beta = gamma.detach().flatten(), beta.detach().flatten()
+            means = [(beta - shift) / scale for scale, shift in (lines[:2], lines[2:])]
+            variances = [(gamma / scale) ** 2 for scale in lines[::2]]
+            mean, variance = batch.settings["batch"]
+            count = batch.shape[0] * math.prod(batch.shape[2:])
+            biased = variance * (count - 1) / count  # d2l.ai keeps this one
+            wrong: dict[str, list[str]] = {}
+            momentum = 0.0
+            rows = (("mean", means, [mean]), ("variance", variances, [variance, biased]))
+            for name, values, goals in rows:
+                fault, share = _movement(values[0], values[1], goals)
+                momentum = max(momentum, share)
+                if fault:
+                    wrong.setdefault(fault, []).append(name)
+            for fault, names in wrong.items():
+                words = " and ".join(names)
+                self.found.add("running-statistics", fault, batch.label, node=batch, name=words)
+            if momentum > 0.5:
+                words = f"{momentum:.2g}"
+                self.found.add(
+                    "norm-momentum", "last batch", batch.label, node=batch, momentum=words
+                )
+
+
+def _movement(before: Tensor, after: Tensor, goals: list[Tensor]) -> tuple[str, float]:
+    """What is wrong with a statistic's step, and its momentum: the share of the way to a goal."""
+    if not (after - before).abs().max() > 1e-9:
+        return "still", 0.0
+    best = (1.0, 0.0)
+    for goal in goals:
+        way = goal - before
+        shares = ((after - before) / way)[way.abs() > 1e-3 * way.abs().max()]
+        best = min(best, (float(shares.max() - shares.min()), float(shares.mean())))
+    return ("astray", 0.0) if best[0] > 1e-2 else ("", best[1])
 
 
 def _gradient(source: Tensor, node: Node, parameters: dict[str, nn.Parameter]) -> Tensor | None:

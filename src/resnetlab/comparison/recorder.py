@@ -44,7 +44,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.nodes: list[Node] = []
         self.stack: list[tuple[str, nn.Module, Tensor | None, int]] = []
-        self.random: list[tuple[str, str]] = []
+        self.random: list[tuple[str, str, tuple[str, int] | None]] = []
         self.unregistered: dict[str, int] = {}
         self.cuts: list[tuple[Node, Node, str, tuple[str, int] | None]] = []
         self.precision: set[str] = set()
@@ -59,7 +59,7 @@ class Recorder(TorchDispatchMode):
         self.names = {id(b): name for name, b in model.named_buffers()}
         self.names |= {key: name for key, (name, _) in self.learned.items()}
         self.parameters = dict(self.learned.values())
-        self.kept: list[Any] = []
+        self.kept: list[Any] = [*model.buffers(), *model.parameters()]
         """what must not be freed, lest its id be given to another"""
 
     def _find_hidden(self, name: str, module: nn.Module) -> None:
@@ -207,7 +207,10 @@ class Recorder(TorchDispatchMode):
             raise
         name = name.rstrip("_") or name
         if name in RANDOM:
-            self.random.append((self.stack[-1][0] if self.stack else "", name))
+            path, module = self.stack[-1][:2] if self.stack else ("", self.root)
+            torchs = type(module).__module__.startswith("torch.nn")
+            line = None if torchs else own_line(sys._getframe(1))
+            self.random.append((path, name, line))
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         if not outputs or name in FACTORIES:
             return out

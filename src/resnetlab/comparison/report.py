@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 import textwrap
 import tomllib
@@ -9,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any, Literal
 
-from resnetlab.comparison.operations import Node, line_words, source_line
+from resnetlab.comparison.operations import Node, line_words
 
 PAGE = "docs/compare.md"
 Harm = Literal["wrong", "fragile", "variant"]
@@ -184,7 +185,7 @@ class Findings:
                 group.remedy,
                 tuple(group.places),
                 tuple(group.references),
-                tuple(Line(*line, source_line(line)) for line in group.lines),
+                tuple(Line(*line, linecache.getline(*line).strip()) for line in group.lines),
             )
             for (kind, what), group in rows
         )

@@ -179,6 +179,8 @@ class _Block:
             self.say("block", f"a {one} stands for the reference's {two}.")
             return _alone(mine.layers, other.layers)
         before = self._late_fork()
+        if mine.source == "earlier":
+            self.say("shortcut-source", "earlier")
         branch = self.lay(self.branch, other.branch)
         joined = mine.merge is not None and mine.merge.kind == "cat"
         if not joined and self.ratio == 1:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
+from typing import Literal
 
-from resnetlab.comparison.handmade import fold_norms
+from resnetlab.comparison.handmade import fold
 from resnetlab.comparison.operations import POOLS, Node, behind, shrinkage
 
 MERGES = {"add": "added", "cat": "concatenated", "mul": "multiplied", "sub": "subtracted"} | {
@@ -17,7 +18,6 @@ MERGES = {"add": "added", "cat": "concatenated", "mul": "multiplied", "sub": "su
 ODD_POOLS = ("pow", "clamp", "clamp_min", "fork", "exp", "log", "sqrt", "amax", "max")
 """Of what an unusual pooling is made."""
 ACTIVATIONS = ("relu", "act")
-_PAD_WORDS = {"reflection": "reflect", "replication": "replicate", "constant": "constant"}
 
 
 @dataclass(eq=False)
@@ -30,6 +30,8 @@ class Unit:
     merge: Node | None = None
     before: list[Node] = field(default_factory=list)
     after: list[Node] = field(default_factory=list)
+    source: Literal["input", "earlier"] = "input"
+    """where the shortcut starts: at the block's input, or at an earlier block's"""
 
     @property
     def convs(self) -> list[Node]:
@@ -285,12 +287,13 @@ def _row(source: Node, nodes: list[Node]) -> list[Node | Unit]:
         else:
             row.append(node)
         furthest, cut = reach[i], i
-    row = [_join_padding(row, i) for i in range(len(row)) if not _is_padding(row, i)]
-    return fold_norms(row)
+    return fold(row)
 
 
 def _merge(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
     """What lies between a fork and its merge: a block, a gate, or one foreign operation."""
+    if row := _from_earlier(fork, inside, merge):
+        return row
     paths = [[n for n in behind([end], fork) if n is not fork] for end in merge.inputs]
     if sum(map(len, paths)) > len({node.index for path in paths for node in path}):
         return [_foreign(inside, merge)]  # the paths share operations (DenseNet)
@@ -313,6 +316,30 @@ def _merge(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
         extra = _stand_in("extra-addition", flat(branches[1]), merge)
         return [*heavy, extra]
     return [Unit(flat(heavy), flat(branches[1]), merge)]
+
+
+def _from_earlier(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
+    """Blocks whose shortcut was set once, before a loop: two additions read the same.
+
+    [] if there is no other such addition.
+    """
+    for skip, end in (merge.inputs, merge.inputs[::-1]) if len(merge.inputs) == 2 else ():
+        added = [n for n in inside if n.kind == "add" == merge.kind and skip in n.inputs]
+        if skip is end or not added:
+            continue
+        first = [n for n in behind([added[-1]], fork) if n is not fork]
+        last = [n for n in behind([end], added[-1]) if n is not added[-1]]
+        if {*first, *last} != {*inside}:
+            continue
+        row = _row(added[-1], last)
+        lead = list(
+            takewhile(lambda item: not isinstance(item, Unit) and item.kind in ACTIVATIONS, row)
+        )
+        branch = [item for item in row[len(lead) :] if isinstance(item, Node)]
+        if _weight(branch) and len(branch) + len(lead) == len(row):
+            unit = Unit(branch, [], merge, source="earlier")
+            return [*_row(fork, first), *lead, unit]
+    return []
 
 
 def _stand_in(kind: str, inside: list[Node], merge: Node) -> Node:
@@ -347,31 +374,15 @@ def flat(branch: Iterable[Node | Unit]) -> list[Node]:
     return row
 
 
-def _is_padding(row: list[Node | Unit], i: int) -> bool:
-    """Zeros around the image, for the convolution or the max pool that follows."""
-    node, follower = row[i], row[i + 1] if i + 1 < len(row) else None
-    if not isinstance(node, Node) or not isinstance(follower, Node) or node.kind != "pad":
-        return False
-    pad = node.settings.get("pad")
-    if follower.kind not in ("conv", "maxpool", "blur") or not isinstance(pad, (list, tuple)):
-        return False
-    zeros = (
-        node.settings["mode"] == "constant_pad_nd" and not node.settings["value"]
-    ) or follower.kind != "maxpool"
-    return zeros and len(pad) == 4 and min(pad) >= 0
-
-
-def _join_padding(row: list[Node | Unit], i: int) -> Node | Unit:
-    """A layer with the padding that stands before it as its own."""
-    item = row[i]
-    if isinstance(item, Node) and i and _is_padding(row, i - 1):
-        before = row[i - 1]
-        assert isinstance(before, Node)
-        left, right, top, bottom = before.settings["pad"]
-        y, x = item.settings.setdefault("own padding", item.settings.get("padding", (0, 0)))
-        item.settings["padding"] = (
-            (y + top, x + left) if (left, top) == (right, bottom) else (left, right, top, bottom)
-        )
-        if before.settings["mode"] != "constant_pad_nd" or before.settings["value"]:
-            item.settings["padding mode"] = _PAD_WORDS[before.settings["mode"].partition("_")[0]]
-    return item
+def parse_before(crash: list[Node], block_convs: int) -> Structure | None:
+    """The part of a network that ran before a crash: up to the last complete unit."""
+    last = [node for node in crash if node.kind in ("add", "maxpool")]
+    if not last:
+        return None
+    end = last[-1].index
+    followers = [node for node in crash[end + 1 : end + 2] if node.kind in ACTIVATIONS]
+    parsed = parse(followers[0] if followers else last[-1], block_convs=block_convs)
+    if not parsed.units:
+        parsed.stem += parsed.head  # a max pool at the end
+    parsed.head = []
+    return parsed

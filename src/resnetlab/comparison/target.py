@@ -28,6 +28,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from resnetlab.comparison.recorder import is_candidates_own, own_line
 from resnetlab.errors import UserError
+from resnetlab.files import reading
 from resnetlab.records import did_you_mean
 
 # ruff: noqa: SIM905
@@ -37,6 +38,7 @@ num_outputs num_labels nclasses nclass class_count output_dim""".split()
 CHANNELS = """in_channels input_channels in_chans image_channels img_channels n_channels in_channel
 input_channel channels_img img_channel in_ch""".split()
 """Names under which people pass the image's channels."""
+ENDINGS = (".py", ".ipynb", ".txt")
 _TARGET = re.compile(r"(?P<place>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?", re.DOTALL)
 
 
@@ -76,11 +78,9 @@ def load_target(
         raise UserError(f"{target!r} names no network; write path/to/file.py:Name.")
     place, name, call = match["place"], match["name"], match["call"]
     arguments = _literals(name + call, call) if call else ([], {})
-    path = Path(place).expanduser()
-    if not path.is_file() and (path.suffix in (".py", ".ipynb", ".txt") or os.sep in place):
-        raise UserError(f"there is no file {place}.")
-    with own_settings(), _their_world(path.resolve().parent if path.is_file() else Path.cwd()):
-        module = _import(path.resolve() if path.is_file() else None, place, name.partition(".")[0])
+    path = _find(place)
+    with own_settings(), _their_world(path.parent if path else Path.cwd()):
+        module = _import(path, place, name.partition(".")[0])
         found: Any = module
         for part in name.split("."):
             if not hasattr(found, part):
@@ -96,6 +96,23 @@ def load_target(
                 name=f"{name}{call or ''}",
                 arguments=arguments,
             )
+
+
+def _find(place: str) -> Path | None:
+    """The file; None if the place must be a module's name."""
+    try:
+        path = Path(place).expanduser()
+    except RuntimeError as error:  # of a user who has no home
+        raise UserError(f"cannot read {place}: {error}") from error
+    with reading(path):
+        if path.is_dir():
+            raise UserError(f"cannot read {place}: it is a folder.")
+        if path.is_file():
+            path.open("rb").close()
+            return path.resolve()
+    if path.suffix in ENDINGS or os.sep in place:
+        raise UserError(f"there is no file {place}.")
+    return None
 
 
 def _literals(text: str, call: str) -> tuple[list[Any], dict[str, Any]]:
@@ -257,7 +274,7 @@ def _import(path: Path | None, place: str, wanted: str) -> ModuleType:
             return importlib.import_module(place)
         if path.suffix == ".ipynb":
             return run_notebook(path, wanted)
-        if path.suffix not in (".py", ".txt"):
+        if path.suffix not in ENDINGS:
             raise UserError(f"{place}: compare reads .py, .ipynb and .txt files.")
         if (path.parent / "__init__.py").is_file():  # its relative imports need the package
             package = [path.stem]
@@ -330,7 +347,7 @@ def code_cells(path: Path) -> list[str]:
     """The code of each cell; a line with a magic or a shell command becomes an empty one."""
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:  # UnicodeDecodeError is a ValueError
         raise UserError(f"{path.name} is not a notebook (JSON with cells).") from error
     sources = [cell.get("source", "") for cell in cells if cell.get("cell_type") == "code"]
     return [_without_magics("".join(source)) for source in sources]

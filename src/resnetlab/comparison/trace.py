@@ -36,8 +36,8 @@ class Trace:
     heads: list[tuple[str, Node, Tensor]] = field(default_factory=list)
     """every tensor of the output: (its key or index, node, tensor)"""
     crash: Crash | None = None
-    random: list[tuple[str, str]] = field(default_factory=list)
-    """(place, operation) of every draw of random numbers"""
+    random: list[tuple[str, str, tuple[str, int] | None]] = field(default_factory=list)
+    """(place, operation, line where no layer of torch draws) of every draw of random numbers"""
     unregistered: dict[str, int] = field(default_factory=dict)
     """parameters in use that the network does not know of: name -> elements"""
     cuts: list[tuple[Node, str, tuple[str, int] | None]] = field(default_factory=list)
@@ -62,13 +62,16 @@ def trace_network(
     recorder = Recorder(model)
     known = [*model.modules(), *recorder.hidden]
     modes = [(module, module.training) for module in known]
-    buffers = [(b, b.clone()) for module in known for b in module.buffers(recurse=False)]
+    buffers = [
+        (m, {k: (b, b.clone()) for k, b in m._buffers.items() if b is not None}) for m in known
+    ]
     for module in [model, *recorder.hidden]:
         module.train(training)
     trace = record(recorder, model, images, classes)
     with torch.no_grad():
-        for buffer, value in buffers:
-            buffer.copy_(value)
+        for module, held in buffers:
+            for name, (buffer, value) in held.items():
+                module._buffers[name] = buffer.copy_(value)  # it may hold another tensor by now
     for module, mode in modes:
         module.training = mode
     return trace
@@ -96,10 +99,8 @@ def record(recorder: Recorder, model: nn.Module, images: Tensor, classes: int | 
     if trace.heads:
         _, trace.output, trace.logits = choose_logits(trace.heads, classes)
     elif not trace.crash:
-        message = "forward returns nothing"
-        if trace.result is not None:
-            message = "the output does not depend on the input; "
-            message += ".numpy(), .tolist() and .item() lead out of torch"
+        message = "the output does not depend on the input"
+        message = message if trace.result is not None else "forward returns nothing"
         trace.crash = Crash("", None, "", message, (), "", [], [source])
     alive = {node.index for node in trace.live()}
     trace.cuts = [cut[1:] for cut in recorder.cuts if cut[0].index in alive]
@@ -300,6 +301,8 @@ def explain_crash(crash: Crash, size: int) -> Cause:
     words = {"at": at, "message": message.rstrip("."), "first": message.partition(".")[0]}
     if message == "forward returns nothing":
         return Cause("no-return", "nothing")
+    if message.startswith("the output does not depend"):
+        return Cause("gradient-cut", "constant")
     for kind, pattern in _MESSAGES.items():
         if re.search(pattern, message):
             return Cause(kind, "message", words)
@@ -358,13 +361,9 @@ def _addition(crash: Crash, at: str) -> Cause:
         return Cause("stride", "twice", words, strided[0].label, strided[0])
     if lost := border(branch):
         return lost
-    steps = [
-        prod(max(n.settings.get("stride") or (1,)) for n in path) for path in (branch, shortcut)
-    ]
-    words |= {"branch": steps[0], "shortcut": steps[1]}
-    if steps[0] == steps[1]:
-        return Cause("projection-shape", "shape", words)
-    return Cause("projection-shape", "branch" if steps[0] == 1 else "strides", words)
+    one, two = (prod(max(n.settings.get("stride") or (1,)) for n in p) for p in (branch, shortcut))
+    what = "shape" if one == two else "branch" if one == 1 else "strides"
+    return Cause("projection-shape", what, words | {"branch": one, "shortcut": two})
 
 
 def _classifier(crash: Crash, at: str) -> Cause:

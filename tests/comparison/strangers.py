@@ -1,0 +1,221 @@
+"""Networks that readers tried whom nobody had told how `compare` works, and what is right of each.
+
+They join the table of ``textbooks.py``.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from textbooks import Block, Net, net_of, truth
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from resnetlab.models.resnet import create_model
+
+
+class OwnNorm(nn.Module):
+    """Batch norm of a course; ``moved`` says what its running variance becomes."""
+
+    def __init__(self, channels):
+        super().__init__()
+        shape = (1, channels, 1, 1)
+        self.gamma, self.beta = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("var", torch.ones(shape))
+
+    def moved(self, old, var, count):
+        return 0.9 * old + 0.1 * var * count / (count - 1)
+
+    def forward(self, x):
+        mean, var = self.mean, self.var
+        if self.training:
+            mean = x.mean((0, 2, 3), keepdim=True)
+            var = x.var((0, 2, 3), unbiased=False, keepdim=True)
+            with torch.no_grad():  # other tensors take the place of the buffers
+                self.mean = 0.9 * self.mean + 0.1 * mean
+                self.var = self.moved(self.var, var, x.numel() / x.shape[1])
+        return self.gamma * (x - mean) / torch.sqrt(var + 1e-5) + self.beta
+
+
+def with_norms(norm: type[nn.Module]) -> nn.Module:
+    class Own(Block):
+        def __init__(self, fan_in, fan_out, stride):
+            super().__init__(fan_in, fan_out, stride)
+            self.b1, self.b2 = norm(fan_out), norm(fan_out)
+
+    return net_of(Own)
+
+
+@truth()
+def norm_that_replaces_its_buffers():
+    return with_norms(OwnNorm)
+
+
+@truth()
+def norm_of_d2l_keeps_the_biased_variance():
+    class Biased(OwnNorm):
+        def moved(self, old, var, count):
+            return 0.9 * old + 0.1 * var
+
+    return with_norms(Biased)
+
+
+@truth("norm-momentum")
+def norm_of_d2l_with_the_momentum_of_torch():
+    class Hasty(OwnNorm):
+        def forward(self, x):
+            before = self.mean
+            out = super().forward(x)
+            if self.training:
+                self.mean = before + 9 * (self.mean - before)
+            return out
+
+        def moved(self, old, var, count):
+            return 0.1 * old + 0.9 * var
+
+    return with_norms(Hasty)
+
+
+@truth("running-statistics")
+def variance_forgotten():
+    class Still(OwnNorm):
+        def moved(self, old, var, count):
+            return old
+
+    return with_norms(Still)
+
+
+@truth("running-statistics")
+def variance_is_the_deviation():
+    class Root(OwnNorm):
+        def moved(self, old, var, count):
+            return 0.9 * old + 0.1 * var.sqrt()
+
+    return with_norms(Root)
+
+
+@truth()
+def padding_in_words():
+    class Words(Block):
+        def shortcut(self, fan_in, fan_out, stride):
+            shortcut = super().shortcut(fan_in, fan_out, stride)
+            if shortcut is not None:
+                shortcut[0] = nn.Conv2d(
+                    fan_in, fan_out, 1, stride=stride, padding="valid", bias=False
+                )
+            return shortcut
+
+        def conv(self, fan_in, fan_out, stride):
+            if stride > 1:
+                return super().conv(fan_in, fan_out, stride)
+            return nn.Conv2d(fan_in, fan_out, 3, padding="same", bias=False)
+
+    return net_of(Words)
+
+
+@truth("shortcut-source")
+def shortcut_set_before_the_loop():
+    class Loop(Net):
+        def body(self, x):
+            for start in range(0, 9, 3):
+                skip = self.layers[start].skip(x)
+                for layer in self.layers[start : start + 3]:
+                    x = F.relu(layer.branch(x) + skip)
+            return x
+
+    return Loop()
+
+
+@truth("gradient-cut")
+def pooled_in_numpy():
+    class Away(Net):
+        def pool(self, x):
+            return torch.from_numpy(x.detach().numpy().mean((2, 3)))
+
+    return Away()
+
+
+@truth("pooling")
+def power_pooling_in_the_head():
+    net = create_model("resnet20")
+    net.avgpool = nn.LPPool2d(2, 8)
+    return net
+
+
+@truth("max-pool")
+def power_pooling_in_the_stem():
+    net = create_model("resnet18")
+    net.maxpool = nn.LPPool2d(2, 2)
+    return net
+
+
+@truth("running-statistics")
+def checkpointed():
+    class Saved(Block):
+        def forward(self, x):
+            return checkpoint(super().forward, x, use_reentrant=False)
+
+    return net_of(Saved)
+
+
+@truth("init")
+def shortcut_and_branch_start_at_zero():
+    net = create_model("resnet18d")
+    for stage in (net.layer2, net.layer3, net.layer4):
+        nn.init.zeros_(stage[0].bn2.weight)
+        nn.init.zeros_(stage[0].downsample[-1].weight)
+    return net
+
+
+@truth()
+def branches_start_at_zero():
+    net = create_model("resnet20")
+    for block in (*net.layer1, *net.layer2, *net.layer3):
+        nn.init.zeros_(block.bn2.weight)
+    return net
+
+
+@truth("shortcut-source")
+def shortcut_of_the_last_stage_set_before_the_loop():
+    class Late(Net):
+        def body(self, x):
+            for layer in self.layers[:7]:
+                x = layer(x)
+            skip = x
+            for layer in self.layers[7:]:
+                x = F.relu(layer.branch(x) + skip)
+            return x
+
+    return Late()
+
+
+@truth()
+def padded_layer_that_pads_nothing_in_words():
+    class Zeros(Block):
+        def conv(self, fan_in, fan_out, stride):
+            conv = nn.Conv2d(fan_in, fan_out, 3, stride=stride, padding="valid", bias=False)
+            return nn.Sequential(nn.ZeroPad2d(1), conv)
+
+    return net_of(Zeros)
+
+
+@truth("dropout")
+def dropout_that_never_ends():
+    class Drop(Net):
+        def pool(self, x):
+            return super().pool(F.dropout(x, 0.3))
+
+    return Drop()
+
+
+@truth("gradient")
+def scaled_in_place():
+    class Scaled(Block):
+        def branch(self, x):
+            a = F.relu(self.b1(self.c1(x)))
+            out = self.b2(self.c2(a))
+            a.mul_(1.0)
+            return out
+
+    return net_of(Scaled)
