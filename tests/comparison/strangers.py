@@ -219,3 +219,12 @@ def scaled_in_place():
             return out
 
     return net_of(Scaled)
+
+
+@truth("output", "extra-operation")
+def classes_for_logits():
+    class Chosen(Net):
+        def forward(self, x):
+            return super().forward(x).argmax(1)
+
+    return Chosen()

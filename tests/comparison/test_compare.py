@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,6 +13,7 @@ import torch
 import torchvision
 from torch import nn
 
+import resnetlab.comparison
 from resnetlab.comparison import compare_models, draw, load_target, render
 from resnetlab.errors import UserError
 from resnetlab.models.resnet import BasicBlock, create_model
@@ -535,3 +537,15 @@ def test_diagram_of_a_network_that_does_not_run() -> None:
     words = draw(compare_models(crashes))
     assert "verdict: different" in words
     assert "crash" in words
+
+
+def test_imports_run_down_the_line_that_the_package_states() -> None:
+    folder = Path(resnetlab.comparison.__file__).parent
+    text = (resnetlab.comparison.__doc__ or "").partition("its own:")[2]
+    names = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    line = [word for word in re.findall(r"\w+", text) if word in names]
+    assert sorted(line) == sorted(names)
+    for place, name in enumerate(line):
+        source = (folder / f"{name}.py").read_text(encoding="utf-8")
+        imported = set(re.findall(r"from resnetlab\.comparison\.(\w+) import", source))
+        assert imported <= set(line[place + 1 :])

@@ -1,8 +1,9 @@
 """A candidate's ResNet against the reference: ``load_target``, ``compare_models``, ``render``.
 
-The files in one line, each of which imports only from those after it:
-compare (surface), proof, faults, rules, nearest, layers (rules), structure, target (load), trace,
-recorder, handmade (trace), report, operations (words).
+The files in a line; each imports only from files behind its own:
+``compare`` does it all; ``proof`` runs both networks; ``faults``, ``rules``, ``nearest``
+and ``layers`` judge; ``structure`` finds the blocks; ``target`` loads; ``trace``, ``recorder`` and
+``handmade`` follow a forward pass; ``report`` has the words, ``operations`` the graph's nodes.
 """
 
 from resnetlab.comparison.compare import compare_models, draw

@@ -258,7 +258,7 @@ def _count(model: nn.Module, pairs: Pairs) -> tuple[tuple[str, int], ...]:
     return tuple((place, delta) for place, delta in rows.items() if delta)
 
 
-ROW, WIDTH, GAP, TOP = 22, 400, 40, 64
+ROW, WIDTH, GAP, TOP = 22, 480, 40, 64
 COLOURS = {"wrong": "#c0392b", "fragile": "#b9770e", "variant": "#2471a3", "": "#555555"}
 """Of the marks, by the harm of the difference."""
 _STYLE = (
@@ -378,7 +378,7 @@ def _svg(
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _short(words: str, limit: int = 62) -> str:
+def _short(words: str, limit: int = 74) -> str:
     return words if len(words) <= limit else words[: limit - 1] + "…"
 
 

@@ -206,6 +206,8 @@ def check_output(trace: Trace, found: Findings) -> None:
             return
         count = plural(len(trace.heads), "tensor")
         found.add("output", "several", "forward", given=a(kind), count=count)
+    elif not trace.logits.is_floating_point():
+        found.add("output", "classes", "forward")
     elif trace.logits.dim() != 2:
         found.add("output", "shape", "forward", shape=list(trace.logits.shape))
 

@@ -221,7 +221,9 @@ def _convolutions(
                     continue
                 shift = None if bias is None else bias.double().flatten()
                 out = F.conv2d(x, weight.double(), shift, stride, padding)
-                settings = conv_settings(weight, (stride, stride), (padding, padding), bias=bias)
+                settings = conv_settings(
+                    weight, (stride, stride), (padding, padding), bias=bias is not None
+                )
                 yield "conv", settings, (weight, bias), out
 
 

@@ -147,9 +147,8 @@ class Crash:
     @property
     def label(self) -> str:
         """Module and line."""
-        return (
-            f"{self.place} ({line_words(self.location)})".lstrip() if self.location else self.place
-        )
+        line = f" ({line_words(self.location)})" if self.location else ""
+        return f"{self.place}{line}".lstrip()
 
 
 @dataclass
@@ -223,28 +222,21 @@ def _convolution(
 ) -> None:
     weight, bias = args[1], args[2]
     result.kind, result.tensors = "conv", (weight, bias)
-    stride, padding, dilation = (_pair(value) for value in args[3:6])
-    result.settings |= conv_settings(weight, stride, padding, dilation, args[8], bias, args[6]) | {
-        "in": in_shape[1] if len(in_shape) > 3 else 0,
-        "out": out.shape[-3] if out.dim() > 2 else 0,
-    }
+    others = {"groups": args[8], "bias": bias is not None, "transposed": args[6]}
+    others["in"] = in_shape[1] if len(in_shape) > 3 else 0
+    others["out"] = out.shape[-3] if out.dim() > 2 else 0
+    result.settings |= conv_settings(weight, *args[3:6], **others)
 
 
 def conv_settings(
-    weight: Tensor,
-    stride: Any,
-    padding: Any,
-    dilation: Any = (1, 1),
-    groups: int = 1,
-    bias: Tensor | None = None,
-    transposed: bool = False,
+    weight: Tensor, stride: Any, padding: Any, dilation: Any = (1, 1), **others: Any
 ) -> dict[str, Any]:
     """What the rules ask of a convolution whose weight is (out, in, height, width)."""
     return {
         "kernel": tuple(weight.shape[2:]), "in": weight.shape[1], "out": weight.shape[0],
-        "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
-        "bias": bias is not None, "transposed": transposed,
-    }  # fmt: skip
+        "stride": _pair(stride), "padding": _pair(padding), "dilation": _pair(dilation),
+        "groups": 1, "bias": False, "transposed": False,
+    } | others  # fmt: skip
 
 
 def _norm(result: Description, name: str, args: tuple[Any, ...], in_shape: tuple[int, ...]) -> None:
@@ -313,7 +305,6 @@ def _matrix_product(result: Description, name: str, args: tuple[Any, ...], out: 
         shape = (weight.shape[0], channels, *kernel)
         if weight.numel() == math.prod(shape):
             weight = weight.reshape(shape)
-            stride, padding, dilation = map(_pair, (stride, padding, dilation))
             result.kind, result.tensors, result.inputs = "conv", (weight, None), source.inputs
             result.settings |= conv_settings(weight, stride, padding, dilation)
             return

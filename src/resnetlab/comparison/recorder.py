@@ -33,6 +33,9 @@ _TORCH = os.path.join(os.path.dirname(str(torch.__file__)), "")
 _HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 
+_OF_EVERY_MODULE = frozenset(key for key in vars(nn.Module()) if key.startswith("_"))
+
+
 class Recorder(TorchDispatchMode):
     """Records one forward pass; see ``trace_network``."""
 
@@ -65,7 +68,7 @@ class Recorder(TorchDispatchMode):
     def _find_hidden(self, name: str, module: nn.Module) -> None:
         """Give a path to modules in plain lists and dictionaries, which PyTorch does not see."""
         for key, value in vars(module).items():
-            if key.startswith("_") and key in nn.Module().__dict__:
+            if key in _OF_EVERY_MODULE:
                 continue
             items = value.items() if isinstance(value, dict) else ()
             items = enumerate(value) if isinstance(value, (list, tuple)) else items
