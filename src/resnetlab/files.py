@@ -21,7 +21,8 @@ from resnetlab.errors import UserError
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` (same suffix), renamed to it if the body succeeds.
 
-    Raises UserError, one sentence, where the disk is full or the folder cannot be written.
+    Flushed to the disk before and after that, so that even a power cut leaves the old file or the
+    new one. Raises WriteError, one sentence, where the disk is full or the folder is closed.
     """
     temporary = None
     try:
@@ -36,12 +37,25 @@ def atomic_write(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        flush(temporary)
         temporary.replace(path)
+        flush(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Write a file's bytes, or the names in a folder, from the system's memory to the disk."""
+    if os.name == "nt":  # which opens no folder
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove_partial(folder: Path) -> None:
@@ -83,10 +97,18 @@ def check_zip(path: Path) -> None:
         raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
 
 
-def cannot_write(path: Path, error: OSError) -> UserError:
+class WriteError(UserError):
+    """A disk that is full, or a folder that is closed to the user."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"{fault}; free some space or name another folder.")
+        self.fault = fault
+        """the sentence without its remedy"""
+
+
+def cannot_write(path: Path, error: OSError) -> WriteError:
     """The sentence for a user whose disk is full or whose folder is closed to them."""
-    reason = error.strerror or str(error)
-    return UserError(f"cannot write {path}: {reason}; free some space or name another folder.")
+    return WriteError(f"cannot write {path}: {error.strerror or error}")
 
 
 @contextmanager
