@@ -146,6 +146,7 @@ def convolution(
     """One layer of `channels` to as many, in bf16, channels_last: forward and both gradients."""
     layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
     how = Execution.parse(FAST)
+    how.set_up()
     how.place(layer)
     if winograd:
         use_winograd(layer)
@@ -182,5 +183,5 @@ def foreign_state(model: nn.Module, plan: Plan) -> State:
 
 
 def _return_memory() -> None:
-    """Undo, for this process, what `Execution.place` tells the allocator."""
+    """Undo, for this process, what `Execution.set_up` tells the allocator."""
     execution.keep_memory = lambda: None

@@ -143,3 +143,20 @@ def test_no_table_is_wider_than_its_room_nor_loses_a_letter(columns, cells):
     letters = "".join(sorted("".join("".join(row) for row in kept).replace(" ", "")))
     body = out.getvalue().rpartition("─")[2]
     assert "".join(sorted("".join(body.split()))) == letters
+
+
+def test_progress_is_for_terminals_alone(capsys):
+    assert list(console.progress(iter("abc"), 3, "counting")) == ["a", "b", "c"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_says_what_it_is_and_goes(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", err := Terminal())
+    for _ in console.progress(range(3), 3, "evaluating on [cifar10], test"):
+        pass
+    shown = re.sub(r"\x1b\[[\d;]*m", "", err.getvalue())
+    assert "evaluating on [cifar10], test" in shown
+    assert "3/3" in shown
+    assert shown.endswith("\x1b[2K")  # its line is cleared

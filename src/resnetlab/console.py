@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import track as rich_track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 T = TypeVar("T")
@@ -24,15 +24,28 @@ def print_to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def progress(items: Iterable[T], total: int, what: str) -> Generator[T, None, None]:
+    """The items, with a bar on stderr that goes when they are done; none without a terminal."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        # What is printed meanwhile stands above the bar, unless it goes into a pipe or a file.
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+    )
+    with bar:
+        yield from bar.track(items, total=total, description=what)
+
+
 def print_origin(origin: str, *notes: str) -> None:
     """Of a network that was trained elsewhere: what it is, and what had to be assumed."""
     for line in (origin, *notes):
         print_to_stderr(f"resnetlab: {line}")
-
-
-def track(items: Sequence[T], what: str) -> Iterable[T]:
-    """The items, with a bar on stderr that goes when they are done."""
-    return rich_track(items, what, console=Console(stderr=True), transient=True)
 
 
 def print_json(value: Any) -> None:
@@ -79,6 +92,8 @@ def _fit(whole: Table, room: int) -> tuple[Table, list[str]]:
     while kept > 1 and _width(least[:kept]) > room:
         kept -= 1
     widths = least[:kept]
+    if kept == 1:  # too wide even alone: it is folded within words
+        widths = [max(1, min(least[0], room - _width([0])))]
     missing = [
         max(map(cell_len, texts)) - width for texts, width in zip(cells, widths, strict=False)
     ]

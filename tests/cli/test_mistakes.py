@@ -14,7 +14,7 @@ NO_OPTION = {
     "evaluate RUN --jsn": "did you mean '--json'?",
     "evaluate RUN --spilt=val": "did you mean '--split'?",
     "evaluate RUN --out x": "there are: --split, --dataset, --data-dir, --model, --execution, "
-    "--tta, --json.",
+    "--tta, --confusion, --json.",
     "predict RUN x.png --json": "did you mean '--format json'?",
     "predict RUN x.png --jsn": "did you mean '--format json'?",
     "predict RUN x.png --csv": "did you mean '--format csv'?",

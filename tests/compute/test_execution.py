@@ -75,6 +75,8 @@ def test_threads_are_those_of_the_process():
     before = torch.get_num_threads()
     try:
         Execution(threads=3).place(torch.nn.Linear(1, 1))
+        assert torch.get_num_threads() == before  # a network is placed; the process stays
+        Execution(threads=3).set_up()
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

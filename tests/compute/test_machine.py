@@ -94,7 +94,7 @@ def test_default_threads_know_the_quota(monkeypatch, use_threads):
     assert default_threads() == 4  # OMP_NUM_THREADS is set in these tests
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert default_threads() == 2
-    PLAIN.place(torch.nn.Linear(1, 1))
+    PLAIN.set_up()
     assert torch.get_num_threads() == 2
 
 

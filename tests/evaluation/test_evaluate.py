@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from resnetlab.data import catalogue
 from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.images import normalize
 from resnetlab.data.memory import MemoryDataset
-from resnetlab.evaluation.evaluate import Evaluation, evaluate, evaluate_model, logit_batches
+from resnetlab.evaluation.evaluate import evaluate, evaluate_model, logit_batches
+from resnetlab.inference.backends import TorchBackend
 from resnetlab.preprocessing import Preprocessing
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
-KEYS = {"top1", "top5", "loss", "n", "per_class"}
+KEYS = {"top1", "top5", "loss", "calibration_error", "n", "per_class"}
 
 
 class Table(nn.Module):
@@ -88,7 +90,11 @@ def test_every_image_counts_once(samples, batch_size, world_size):
         (logits, labels)
         for rank in range(world_size)
         for logits, labels in logit_batches(
-            Position(), data, batch_size=batch_size, rank=rank, world_size=world_size
+            TorchBackend(model=Position(), classes=data.classes, preprocessing=data.preprocessing),
+            data,
+            batch_size=batch_size,
+            rank=rank,
+            world_size=world_size,
         )
     ]
     logits = torch.cat([logits for logits, _ in seen])
@@ -105,7 +111,7 @@ def test_json_has_what_is_promised_and_is_json(smoke):
     assert sum(map(sum, values["confusion"])) == 100
 
 
-def test_validation_is_what_the_training_set_aside(smoke):
+def test_validation_is_the_validation_split_of_the_training(smoke):
     result = evaluate(smoke.run, split="val")
     best = load_checkpoint(smoke.run).metrics
     assert (result.top1, result.n) == (best["val_top1"], 100)
@@ -153,23 +159,49 @@ def test_other_classes_are_a_sentence(samples):
         evaluate(one)
 
 
+def test_classes_are_compared_by_name(smoke):
+    """The network's classes in another order, with its outputs in that order too."""
+    one = load_checkpoint(smoke.run)
+    order = torch.tensor([3, 1, 4, 0, 5, 9, 2, 6, 8, 7])
+    weights = one.weights | {name: one.weights[name][order] for name in ("fc.weight", "fc.bias")}
+    names = tuple(one.classes[i].upper() for i in order)
+    shuffled = evaluate(replace(one, weights=weights, classes=names))
+    assert shuffled.loss == pytest.approx(smoke.test.loss)
+    assert shuffled.classes == smoke.test.classes
+    assert torch.equal(shuffled.confusion, smoke.test.confusion)
+
+    # names that tell nothing: the outputs count as they stand
+    unknown = tuple(f"class {i}" for i in range(10))
+    assert evaluate(replace(one, classes=unknown)).to_dict() == smoke.test.to_dict()
+    assert evaluate(replace(one, weights=weights, classes=unknown)).loss != smoke.test.loss
+
+    dogs = tuple(f"dog {name}" for name in one.classes)
+    with pytest.raises(ValueError, match="network alone has 'dog airplane', cifar10-sample alone"):
+        evaluate(replace(one, classes=dogs))
+
+
+def test_a_data_set_without_a_test_split_is_a_sentence(smoke, monkeypatch):
+    entry = catalogue.CATALOGUE["cifar10-sample"]
+    train_only = {k: v for k, v in entry.source.digests.items() if k.startswith("train")}
+    source = replace(entry.source, digests=train_only)
+    monkeypatch.setitem(catalogue.CATALOGUE, "cifar10-sample", replace(entry, source=source))
+    with pytest.raises(ValueError, match="cifar10-sample has no test split; take `split` val"):
+        evaluate(smoke.run)
+    trained_on_all = replace(load_checkpoint(smoke.run), recipe={"val_size": 0})
+    with pytest.raises(ValueError, match="no test split; name another `dataset`"):
+        evaluate(trained_on_all)
+
+
 def test_the_split_of_a_foreign_network_is_not_guessed():
     foreign = replace(load_checkpoint("resnet20-cifar10"), recipe={})
-    with pytest.raises(ValueError, match="not known which images its training set aside"):
+    with pytest.raises(ValueError, match="this network's validation split is unknown; take"):
         evaluate(foreign, split="val", dataset="cifar10-sample")
 
 
 def test_undefined_scores_are_zero():
-    result = Evaluation(
-        dataset="d",
-        split="test",
-        top1=50.0,
-        top5=100.0,
-        loss=1.0,
-        n=2,
-        classes=("a", "b", "c"),
-        confusion=torch.tensor([[1, 1, 0], [0, 0, 0], [0, 0, 0]]),
-    )
+    logits = torch.tensor([[9, 1, 0], [1, 9, 0]], dtype=torch.uint8)
+    result = evaluate_model(Table(), dataset(logits, torch.zeros(2, dtype=torch.int64)))
+    assert result.confusion.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 0]]
     assert [(row["precision"], row["recall"], row["f1"]) for row in result.per_class()] == [
         (100.0, 50.0, pytest.approx(200 / 3)),
         (0.0, 0.0, 0.0),

@@ -1,7 +1,6 @@
-import csv
-import io
-import json
+import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,9 @@ from resnetlab.compute.execution import Execution
 from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.images import normalize
 from resnetlab.inference.predictor import (
-    Prediction,
     Predictor,
     find_images,
     predict,
-    print_predictions,
-    to_csv,
-    to_json,
 )
 from resnetlab.models.resnet import create_model
 from resnetlab.weights.checkpoint import Checkpoint
@@ -217,11 +212,44 @@ def test_bytes_pillow_images_and_a_run_folder(tmp_path):
         predictor(b"nonsense")
 
 
+def test_predict_takes_whatever_holds_an_image(tmp_path):
+    """A path, a folder, bytes, a Pillow image, or a list of these."""
+    (path,) = save_pngs(sample().images[:1], tmp_path / "folder")
+    (wanted,) = predict(checkpoint(), path)
+    with Image.open(path) as image:
+        for source in (str(path), tmp_path / "folder", path.read_bytes(), image):
+            (one,) = predict(checkpoint(), source)
+            assert one.top == wanted.top
+        mixed = predict(checkpoint(), [image, tmp_path / "folder", path.read_bytes()])
+    assert [p.path for p in mixed] == ["image 1", str(path), "image 3"]
+    assert [p.top for p in mixed] == [wanted.top] * 3
+
+
+class Dark:
+    """A backend that is no network: sure of "dark" where the first pixel is."""
+
+    name = "by hand"
+    classes = ("light", "dark")
+    preprocessing = sample().preprocessing
+    temperature = 1.0
+
+    def logits(self, images):
+        dark = 1 - images[:, 0, 0, 0] / 255
+        return torch.stack([torch.zeros(len(images)), 9 * dark], 1)
+
+
+def test_the_backend_is_the_only_door(tmp_path):
+    black, white = (Image.new("RGB", (9, 5), color) for color in ("black", "white"))
+    dark, light = predict(Dark(), [black, white], topk=1)
+    assert dark.top[0] == ("dark", pytest.approx(100 / (1 + math.exp(-9))))
+    assert light.top[0][1] == 50
+
+
 def test_fast_execution_changes_the_numbers_little(tmp_path):
     images = sample().images[:8]
     plain = Predictor(checkpoint(), execution="plain").logits(images)
     fast = Predictor(checkpoint(), execution="bf16,channels_last")
-    assert fast.execution == Execution(precision="bf16", layout="channels_last")
+    assert fast.backend.execution == Execution(precision="bf16", layout="channels_last")
     assert fast.logits(images).dtype == torch.float32
     assert not torch.equal(fast.logits(images), plain)
     assert torch.allclose(fast.logits(images), plain, atol=0.05 * plain.abs().max().item())
@@ -236,67 +264,12 @@ def test_the_checkpoint_that_is_given_stays_as_it_is():
     assert network.weights["conv1.weight"].is_contiguous()
 
 
-RESULTS = [
-    Prediction("folder/[red]cat, 1.png", (("cat", 98.25), ("dog", 1.5), ("T-shirt/top", 0.25))),
-    Prediction("b.png", error="cannot read b.png: not an image"),
-    Prediction("x" * 90 + ".png", (("dog", 60.0), ("cat", 39.0), ("T-shirt/top", 1.0))),
-]
-
-
-def test_json_holds_everything_in_percent():
-    values = json.loads(to_json(RESULTS))
-    assert [value["image"] for value in values] == [r.path for r in RESULTS]
-    assert values[0]["predictions"][1] == {"class": "dog", "probability": 1.5}
-    assert values[0]["error"] is None
-    assert values[1] == {
-        "image": "b.png",
-        "predictions": [],
-        "error": "cannot read b.png: not an image",
-    }
-
-
-def test_csv_has_a_row_for_each_image_and_rank():
-    rows = list(csv.DictReader(io.StringIO(to_csv(RESULTS))))
-    assert list(rows[0]) == ["image", "rank", "class", "probability"]
-    assert len(rows) == 6
-    assert rows[1] == {
-        "image": "folder/[red]cat, 1.png",
-        "rank": "2",
-        "class": "dog",
-        "probability": "1.5",
-    }
-
-
-@pytest.mark.parametrize("format", ["table", "json", "csv"])
-def test_unreadable_images_are_named_on_stderr(format, capsys):
-    print_predictions(RESULTS, format)
-    out, err = capsys.readouterr()
-    assert err == "cannot read b.png: not an image\n"
-    assert "cat" in out
-
-
-def test_a_piped_table_keeps_a_row_to_a_line_and_takes_no_name_for_markup(capsys):
-    print_predictions(RESULTS)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert lines[0] == ["image", "prediction", "confidence", "then", "(%)"]
-    assert " ".join(lines[2]) == "folder/[red]cat, 1.png cat 98.2 % dog 1.5, T-shirt/top 0.2"
-    assert lines[3][:4] == ["x" * 90 + ".png", "dog", "60.0", "%"]
-    assert len(lines) == 4
-
-
-def test_a_table_of_the_first_class_alone_has_no_further_column(capsys):
-    print_predictions([Prediction("a.png", (("cat", 98.25),))])
-    assert "then" not in capsys.readouterr().out
-    print_predictions([RESULTS[1]])
-    assert capsys.readouterr().out == ""
-
-
-def test_file_names_that_are_not_utf8_can_be_printed():
-    name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
-    broken = [Prediction(name, (("cat", 99.0),)), Prediction(name, error=f"cannot read {name}")]
-    for format in ("table", "json", "csv"):
-        streams = [io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2)]
-        print_predictions(broken, format, out=streams[0], err=streams[1])
-        for stream in streams:
-            stream.flush()
-            assert "caf" in stream.buffer.getvalue().decode()
+def test_confidence_is_that_of_the_checkpoints_temperature():
+    network, images = checkpoint(), sample().images[:5]
+    plain, cool = (
+        Predictor(replace(network, temperature=t), execution="plain") for t in (1.0, 2.5)
+    )
+    logits = plain.backend.logits(images)
+    wanted = 100 * (logits.double() / 2.5).softmax(1).max(1).values
+    found = [top[0][1] for top in cool.name_top(cool.backend.logits(images))]
+    assert found == pytest.approx(wanted.tolist())

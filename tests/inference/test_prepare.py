@@ -6,8 +6,8 @@ from torch import nn
 
 from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.inference import prepare
+from resnetlab.inference.backends import TorchBackend
 from resnetlab.inference.prepare import (
-    compute_logits,
     inference_batch_size,
     inference_execution,
     ready_for_inference,
@@ -52,7 +52,10 @@ def pixels(n=4, size=64):
 
 
 def logits(model, execution=PLAIN):
-    return compute_logits(model, pixels(), PREPROCESSING, execution=execution)
+    backend = TorchBackend(
+        model=model, classes=(), preprocessing=PREPROCESSING, execution=execution
+    )
+    return backend.logits(pixels())
 
 
 @pytest.mark.parametrize(("name", "fields", "left"), NETWORKS)
@@ -116,34 +119,3 @@ def test_a_mode_of_training_alone_is_refused(mode):
 def test_batches_are_large_and_fit_into_memory():
     sizes = (28, 32, 64, 96, 224, 2000)
     assert [inference_batch_size(size) for size in sizes] == [256, 256, 256, 113, 20, 1]
-
-
-class Corner(nn.Module):
-    """Its logits are the two pixels in the upper corners, so that every view shows."""
-
-    def forward(self, x):
-        return torch.stack((x[:, 0, 0, 0], x[:, 0, 0, -1]), 1)
-
-
-@pytest.mark.parametrize("tta", ["none", "flip", "flip-shift"])
-def test_test_time_augmentation_averages_the_views(tta):
-    images = pixels(size=8)
-    x = images[:, 0].float() / 255
-
-    def corners(rows):
-        return torch.stack((rows[:, 0], rows[:, -1]), 1)
-
-    def with_mirror(row):
-        return (corners(row) + corners(row.flip(1))) / 2
-
-    # A pixel up and left of the corner is its reflection; down and right, the row below.
-    before = torch.cat((x[:, 1, 1:2], x[:, 1, :-1]), 1)
-    after = torch.cat((x[:, 1, 1:], x[:, 1, -2:-1]), 1)
-    wanted = {
-        "none": corners(x[:, 0]),
-        "flip": with_mirror(x[:, 0]),
-        "flip-shift": with_mirror(x[:, 0]) / 2 + (with_mirror(before) + with_mirror(after)) / 4,
-    }[tta]
-    raw = Preprocessing(mean=(0,) * 3, std=(1,) * 3, size=8)
-    given = compute_logits(Corner(), images, raw, execution=PLAIN, tta=tta)
-    torch.testing.assert_close(given, wanted)

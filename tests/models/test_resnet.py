@@ -200,7 +200,6 @@ def _no_compiled_code_stays():
     torch.compiler.reset()
 
 
-
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize(
     "name", ["resnet20", "resnet50", "preresnet164", "plain20", "resnet18d", "fast_resnet8"]

@@ -44,6 +44,34 @@ def test_curves_show_both_splits_in_units_and_mark_the_best_epoch(
     assert_readable(figure)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 16, 200])
+def test_no_legend_lies_over_data_or_other_text(epochs, tmp_path, drawn, assert_readable):
+    plot_curves(metrics(epochs), tmp_path / "curves.png")
+    (figure,) = drawn
+    assert_readable(figure)
+    for axes in figure.axes[:2]:
+        legend = axes.get_legend().get_window_extent()
+        assert not legend.overlaps(axes.get_window_extent())
+        labels = [axes.xaxis.label, *axes.get_xticklabels()]
+        assert not any(legend.overlaps(label.get_window_extent()) for label in labels)
+        assert legend.y0 >= 0
+        ticks = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert not any(a.overlaps(b) for a, b in pairwise(ticks))
+
+
+def test_muons_rate_is_drawn_where_it_is_recorded(tmp_path, drawn, assert_readable):
+    lines = [line | {"muon_lr": line["lr"] / 3} for line in metrics(5)]
+    plot_curves(lines, tmp_path / "curves.png")
+    drawn_rates = {line.get_label(): list(line.get_ydata()) for line in drawn[0].axes[2].lines}
+    rates = [line["lr"] for line in lines]
+    assert drawn_rates == {"lr": rates, "muon_lr": [rate / 3 for rate in rates]}
+    assert drawn[0].axes[2].get_legend()
+    assert_readable(drawn[0])
+    plot_curves(metrics(5), tmp_path / "curves.png")
+    assert len(drawn[1].axes[2].lines) == 1
+    assert drawn[1].axes[2].get_legend() is None
+
+
 def test_curves_of_a_run_folder(tmp_path, drawn):
     run = tmp_path / "my-run"
     run.mkdir()

@@ -10,10 +10,11 @@ from matplotlib.colors import to_hex
 from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.images import normalize
 from resnetlab.evaluation.evaluate import logit_batches
+from resnetlab.inference.backends import TorchBackend
 from resnetlab.models.resnet import create_model
 from resnetlab.plots import images
 from resnetlab.plots.images import plot_predictions, plot_samples, visualize
-from resnetlab.plots.style import BLUE, VERMILLION
+from resnetlab.plots.style import BLUE, ORANGE
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
@@ -71,7 +72,7 @@ def logits_for(predicted, confidence=0.75, classes=10):
 
 
 @pytest.mark.parametrize("name", ["cifar10-sample", "fashion-mnist-sample"])
-def test_predictions_are_blue_and_ticked_or_red_and_crossed(
+def test_predictions_are_blue_and_ticked_or_orange_and_crossed(
     name, tmp_path, drawn, assert_png, assert_readable
 ):
     dataset = sample(name)
@@ -92,7 +93,7 @@ def test_predictions_are_blue_and_ticked_or_red_and_crossed(
         )
         assert axes.get_xlabel() == f"true: {dataset.classes[labels[i]]}"
         for color in (axes.title.get_color(), to_hex(axes.spines["top"].get_edgecolor())):
-            assert color.upper() == (BLUE if right else VERMILLION)
+            assert color.upper() == (BLUE if right else ORANGE)
         shown = torch.from_numpy(np.array(axes.get_images()[0].get_array())).permute(2, 0, 1)
         assert torch.equal(shown, images[i].expand(3, -1, -1))
         assert axes.get_images()[0].get_interpolation() == "nearest"
@@ -136,7 +137,10 @@ def run(tmp_path):
 
 def test_visualize_draws_what_it_is_asked_for_and_the_same_again(run, drawn, assert_png):
     network, dataset = load_checkpoint(run).build(), sample()
-    (logits, labels) = next(logit_batches(network, dataset, batch_size=100))
+    backend = TorchBackend(
+        model=network, classes=dataset.classes, preprocessing=dataset.preprocessing
+    )
+    (logits, labels) = next(logit_batches(backend, dataset, batch_size=100))
     right = int((logits.argmax(1) == labels).sum())
     assert 0 < right < 100
 
@@ -181,7 +185,7 @@ def test_visualize_says_when_nothing_is_wrong(run, monkeypatch):
     labels = sample().labels.flip(0)
     perfect = logits_for(labels).flip(0)
     monkeypatch.setattr(
-        images, "logit_batches", lambda model, dataset, **_: iter([(perfect, dataset.labels)])
+        images, "progress_batches", lambda backend, dataset: iter([(perfect, dataset.labels)])
     )
     monkeypatch.setattr(images.torch, "randperm", lambda n, generator: torch.arange(n))
     with pytest.raises(ValueError, match="none of the 100 test images wrong"):

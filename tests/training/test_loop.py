@@ -35,6 +35,19 @@ def test_the_best_epoch_is_kept_by_validation_alone(tiny):
     assert again.loss == pytest.approx(best["val_loss"], rel=1e-5)
 
 
+def test_the_rate_of_an_epoch_is_that_of_its_last_step(tiny):
+    """And not the next one's, which would be 0 after the last epoch."""
+    changes = {"lr": 0.1, "schedule": "one-cycle", "warmup_epochs": 1, "epochs": 2}
+    first, last = tiny.train(**changes, optimizer="muon", muon_lr=0.06).history
+    assert (first["step"], last["step"]) == (3, 6)
+    assert first["lr"] == pytest.approx(0.1 * (0.1 + 0.9 * 2 / 3))
+    assert last["lr"] == pytest.approx(0.1 / 3)
+    assert last["muon_lr"] == pytest.approx(0.06 / 3)
+    (line,) = tiny.train("other", epochs=1, warmup_epochs=0, optimizer="nesterov").history
+    assert line["lr"] > 0
+    assert "muon_lr" not in line
+
+
 # A step is the third, the last of an epoch, or one amid the second epoch.
 @pytest.mark.parametrize("steps", [(2,), (3,), (1, 3, 5)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -217,7 +230,7 @@ def test_without_validation_the_last_weights_are_kept(tiny):
     assert checkpoint.metrics["epoch"] == 2
     last = Run(training.run).last["model"]
     assert all(torch.equal(value, last[k]) for k, value in checkpoint.weights.items())
-    with pytest.raises(ValueError, match="set no images of cifar10-sample aside; take"):
+    with pytest.raises(ValueError, match="cifar10-sample has no validation split"):
         evaluate(training.run, split="val")
 
 

@@ -12,6 +12,7 @@ from resnetlab.recipes.table import RECIPES
 from resnetlab.training.optimizer import (
     create_optimizer,
     create_schedule,
+    learning_rates,
     lr_factor,
     parameter_groups,
 )
@@ -78,6 +79,20 @@ def test_the_schedule_sets_the_rate_of_each_step():
     # two steps from a tenth to the peak, six from there to zero
     assert rates == pytest.approx([0.04, 0.22, *(0.4 * left / 6 for left in range(6, 0, -1))])
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("optimizer", ["nesterov", "muon"])
+def test_what_is_recorded_is_what_the_step_takes(optimizer):
+    recipe = Recipe(epochs=2, warmup_epochs=0.5, lr=0.4, muon_lr=0.03, optimizer=optimizer)
+    groups = create_optimizer(create_model("resnet20"), recipe)
+    schedule = create_schedule(groups, recipe, steps_per_epoch=4)
+    for step in range(8):
+        taken = {"lr": groups.param_groups[0]["lr"]}
+        if optimizer == "muon":
+            taken["muon_lr"] = groups.param_groups[-1]["lr"]
+        assert learning_rates(recipe, step / 4) == taken
+        groups.step()
+        schedule.step()
 
 
 def test_norms_and_biases_do_not_decay():

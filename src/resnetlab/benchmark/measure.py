@@ -46,6 +46,7 @@ def training_steps(
     """
     plan = make_plan(replace(recipe, early_size=None), data)
     execution, world = plan.execution, world or World()
+    execution.set_up()
     if state is None:
         state = State.create(plan)
     state.accelerate(execution)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from resnetlab import console
@@ -24,23 +25,37 @@ def evaluate(
             "a pixel too"
         ),
     ] = "none",
+    confusion: Annotated[
+        Path | None, Arg("draw which class is taken for which: .png, .svg or .pdf", "FILE")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Evaluate a network: accuracy, loss, and a table of the classes."""
+    """Evaluate a network: accuracy, loss, calibration, and a table of the classes."""
     from resnetlab.evaluation.evaluate import evaluate
     from resnetlab.weights.checkpoint import load_checkpoint
 
+    if confusion:
+        from resnetlab.plots.style import check_format
+
+        check_format(confusion, "confusion")  # before anything is computed
     checkpoint = load_checkpoint(run, model=model)
     if not checkpoint.recipe:
         console.print_origin(checkpoint.origin, *checkpoint.notes)
     result = evaluate(
         checkpoint, split=split, dataset=dataset, data_dir=data_dir, execution=execution, tta=tta
     )
+    if confusion:
+        from resnetlab.plots.confusion import plot_confusion
+
+        title = f"{result.dataset}, {result.split}"
+        drawn = plot_confusion(result.confusion, result.classes, confusion, title=title)
+        console.print_to_stderr(str(drawn))
     if json:
         console.print_json(result.to_dict())
         return
     print(f"{result.dataset}, {result.split}: {result.n:,} images")
     print(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   loss {result.loss:.4f}")
+    print(f"calibration error {result.calibration_error:.2f} %")
     table = console.table("class", "precision %*", "recall %*", "F1 %*", "images*")
     for row in result.per_class():
         scores = [f"{row[key]:.2f}" for key in ("precision", "recall", "f1")]

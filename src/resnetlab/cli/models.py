@@ -41,7 +41,8 @@ def _verify(pattern: str, json: bool) -> None:
     from resnetlab.models.architecture import list_models
     from resnetlab.models.verification import verify_model
 
-    proofs = [verify_model(name) for name in console.track(list_models(pattern), "Verifying")]
+    names = list_models(pattern)
+    proofs = [verify_model(name) for name in console.progress(names, len(names), "verifying")]
     if json:
         console.print_json([asdict(proof) | {"holds": proof.holds} for proof in proofs])
     else:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from resnetlab import console
 from resnetlab.cli.options import Arg
+from resnetlab.cli.predictions import Format, print_predictions
 from resnetlab.cli.shared import Execution, ModelName, Network
 
 
@@ -17,18 +20,29 @@ def predict(
     ],
     *,
     topk: Annotated[int, Arg("classes to name for each image", "N")] = 5,
-    format: Annotated[Literal["table", "json", "csv"], Arg("how to print them")] = "table",
+    format: Annotated[Format, Arg("how to print them")] = "table",
     model: ModelName = None,
     execution: Execution = "auto",
 ) -> None:
     """Classify image files, or all images in folders."""
-    from resnetlab.inference.predictor import predict, print_predictions
+    from resnetlab.inference.predictor import Predictor, find_images
     from resnetlab.weights.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(run, model=model)
     if not checkpoint.recipe:
         console.print_origin(checkpoint.origin, *checkpoint.notes)
-    predictions = predict(checkpoint, images, topk=topk, execution=execution)
-    print_predictions(predictions, format)
-    if any(prediction.error for prediction in predictions):
+    predictor = Predictor(checkpoint, execution=execution)
+    found = find_images(images)
+    predictions = predictor.predict(found, topk=topk)
+    if format == "table" or not sys.stdout.isatty():  # a bar would break JSON's lines
+        predictions = console.progress(predictions, len(found), "predicting")
+    with closing(predictions):  # on Ctrl-C the bar goes before anything else is printed
+        failed = print_predictions(
+            predictions,
+            format,
+            names=[str(path) for path in found],
+            classes=predictor.backend.classes,
+            topk=topk,
+        )
+    if failed:
         raise SystemExit(1)

@@ -100,22 +100,26 @@ class Execution(Record):
         """The context in which a forward pass and its loss are computed."""
         return torch.autocast(self.device, self.dtype, enabled=self.precision != "fp32")
 
-    def place(self, model: nn.Module) -> None:
-        """Move ``model``, in place, to its device and layout, and set up this process.
+    def set_up(self) -> None:
+        """Set up this process to compute so: its threads and its memory allocation.
 
-        Threads and memory allocation are settings of the process.
-
-        Raises:
-            UserError: torch finds no such device.
+        Once, by what starts the work: a training, a backend of inference, a benchmark.
         """
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise UserError("execution cuda: torch finds no GPU here; take cpu or auto.")
         if self.threads:
             torch.set_num_threads(self.threads)
         elif default_threads() < torch.get_num_threads():
             torch.set_num_threads(default_threads())
         if self.device == "cpu":
             keep_memory()
+
+    def place(self, model: nn.Module) -> None:
+        """Move ``model``, in place, to its device and layout.
+
+        Raises:
+            UserError: torch finds no such device.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("execution cuda: torch finds no GPU here; take cpu or auto.")
         model.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
 
 

@@ -1,9 +1,9 @@
-"""Work on the next item while the caller is busy with this one."""
+"""Work on the next batch while the caller is busy with this one."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -15,20 +15,24 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def one_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """``map(function, items)``, computed in a thread one item ahead of the caller, and no more.
+def one_ahead(
+    function: Callable[[Item], Result], batches: Iterable[Sequence[Item]], *, threads: int = 1
+) -> Iterator[list[Result]]:
+    """``[function(item) for item in batch]`` for each batch, computed in threads.
 
-    Results come in order; an exception is raised where its result would have come.
+    While the caller works on a batch, the next one is computed, and no more than that. Results
+    come in order; an exception is raised where its batch would have come. Closing the iterator
+    early waits for the items that are being computed, and drops the rest.
     """
-    pool = ThreadPoolExecutor(1)
-    ahead: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    ahead: deque[list[Future[Result]]] = deque()
     try:
-        for item in items:
-            ahead.append(pool.submit(function, item))
+        for batch in batches:
+            ahead.append([pool.submit(function, item) for item in batch])
             if len(ahead) > 1:
-                yield ahead.popleft().result()
+                yield [future.result() for future in ahead.popleft()]
         while ahead:
-            yield ahead.popleft().result()
+            yield [future.result() for future in ahead.popleft()]
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -41,4 +45,8 @@ def load_batches(
     def load(chosen: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         return chosen, dataset.batch(chosen)
 
-    return map(load, indices) if dataset.in_memory else one_ahead(load, indices)
+    if dataset.in_memory:
+        yield from map(load, indices)
+    else:
+        for (loaded,) in one_ahead(load, ([chosen] for chosen in indices)):
+            yield loaded

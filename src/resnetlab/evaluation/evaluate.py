@@ -1,36 +1,33 @@
-"""How good a network is: accuracy and loss, in all and class by class; in percent."""
+"""How good a network is: accuracy, loss and calibration, overall and per class; in percent."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from resnetlab.compute.execution import PLAIN, Execution
-from resnetlab.data.catalogue import load_dataset
+from resnetlab.console import progress
+from resnetlab.data.catalogue import has_split, load_dataset
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.prefetch import load_batches
 from resnetlab.data.sampling import evaluation_batches
 from resnetlab.errors import UserError
-from resnetlab.evaluation.metrics import tally
-from resnetlab.inference.prepare import (
-    TTA,
-    compute_logits,
-    inference_batch_size,
-    inference_execution,
-    ready_for_inference,
-)
+from resnetlab.evaluation.classes import in_order_of
+from resnetlab.evaluation.metrics import Scores
+from resnetlab.inference.backends import Backend, TorchBackend
+from resnetlab.inference.prepare import inference_batch_size, inference_execution
+from resnetlab.inference.tta import TTA, logits_with_tta
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
 REPRODUCIBLE = "channels_last"
-"""How networks are judged unless asked otherwise: in fp32, so that a number which is reported does
-not depend on whether the machine has bf16, which changes 18 of resnet20-cifar10's 10,000 answers
-and its accuracy from 90.36 to 90.35 %."""
+"""How networks are evaluated by default: in fp32, so that a reported number does not depend on
+whether the machine has bf16, which changes 18 of resnet20-cifar10's 10,000 predictions and its
+accuracy from 90.36 to 90.35 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +44,14 @@ class Evaluation:
     """mean cross entropy, nats"""
     n: int
     """images"""
+    calibration_error: float
+    """%: how far confidence and accuracy lie apart, on average over the images, which are grouped
+    by confidence in ``CALIBRATION_BINS`` bins (expected calibration error, Guo et al. 2017)"""
     classes: tuple[str, ...]
+    precision: Tensor
+    """%, float64 (classes,), 0 where undefined; recall and f1 likewise"""
+    recall: Tensor
+    f1: Tensor
     confusion: Tensor
     """images of class i taken for class j, int64 (classes, classes)"""
     tta: TTA = "none"
@@ -55,47 +59,72 @@ class Evaluation:
 
     def per_class(self) -> list[dict[str, Any]]:
         """For each class its name, precision, recall and F1 in % (0 where undefined), and n."""
-        right = self.confusion.diagonal().double()
-        of_class, taken_for = self.confusion.sum(1), self.confusion.sum(0)
         columns = {
-            "precision": right / taken_for.clamp(min=1),
-            "recall": right / of_class.clamp(min=1),
-            "f1": 2 * right / (of_class + taken_for).clamp(min=1),
+            "class": self.classes,
+            "precision": self.precision.tolist(),
+            "recall": self.recall.tolist(),
+            "f1": self.f1.tolist(),
+            "n": self.confusion.sum(1).tolist(),
         }
-        return [
-            {"class": name}
-            | {key: 100 * values[i].item() for key, values in columns.items()}
-            | {"n": int(of_class[i])}
-            for i, name in enumerate(self.classes)
-        ]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def to_dict(self) -> dict[str, Any]:
-        """What `evaluate --json` prints."""
-        keys = ("dataset", "split", "tta", "top1", "top5", "loss", "n")
+        """What ``resnetlab evaluate --json`` prints."""
+        keys = ("dataset", "split", "tta", "top1", "top5", "loss", "calibration_error", "n")
         values = {key: getattr(self, key) for key in keys}
         return values | {"per_class": self.per_class(), "confusion": self.confusion.tolist()}
 
 
 def logit_batches(
-    model: nn.Module,
+    backend: Backend,
     dataset: Dataset,
     *,
     batch_size: int | None = None,
-    execution: Execution = PLAIN,
     tta: TTA = "none",
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """This rank's share as (logits fp32 (n, classes), labels int64 (n,)), batch by batch.
 
-    The model must be placed and in eval mode; see ``inference_batch_size`` for the default.
+    Images are arranged as the backend takes them; see ``inference_batch_size`` for the default.
     """
-    if batch_size is None:
-        batch_size = inference_batch_size(dataset.preprocessing.size)
+    dataset = dataset.prepared(backend.preprocessing)
+    batch_size = batch_size or inference_batch_size(backend.preprocessing.size)
     shares = evaluation_batches(len(dataset), batch_size, rank, world_size)
     for _, (images, labels) in load_batches(dataset, shares):
-        logits = compute_logits(model, images, dataset.preprocessing, execution=execution, tta=tta)
-        yield logits, labels.to(execution.device)
+        yield logits_with_tta(backend, images, tta), labels
+
+
+def progress_batches(
+    backend: Backend, dataset: Dataset, *, tta: TTA = "none"
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """``logit_batches`` of the whole data set, with progress on a terminal."""
+    total = math.ceil(len(dataset) / inference_batch_size(backend.preprocessing.size))
+    what = f"evaluating on {dataset.name}, {dataset.split}"
+    return progress(logit_batches(backend, dataset, tta=tta), total, what)
+
+
+def evaluate_backend(backend: Backend, dataset: Dataset, *, tta: TTA = "none") -> Evaluation:
+    """Evaluate on every image of ``dataset`` once.
+
+    The logits stand in the order of the data set's classes; see ``in_order_of``.
+    """
+    classes = len(dataset.classes)
+    scores = Scores(classes)
+    for logits, labels in progress_batches(backend, dataset, tta=tta):
+        if logits.size(1) != classes:
+            raise UserError(
+                f"the network has {logits.size(1)} outputs and {dataset.name} has {classes} "
+                "classes."
+            )
+        scores.add(logits, labels)
+    return Evaluation(
+        dataset=dataset.name,
+        split=dataset.split,
+        classes=dataset.classes,
+        tta=tta,
+        **scores.result(),
+    )
 
 
 def evaluate_model(
@@ -105,28 +134,17 @@ def evaluate_model(
     execution: Execution = PLAIN,
     tta: TTA = "none",
 ) -> Evaluation:
-    """Evaluate a network (placed, in eval mode) on every image of ``dataset`` once."""
-    batches = list(logit_batches(model, dataset, execution=execution, tta=tta))
-    logits = torch.cat([logits for logits, _ in batches]).cpu()
-    labels = torch.cat([labels for _, labels in batches]).cpu()
-    classes = len(dataset.classes)
-    if logits.size(1) != classes:
-        raise UserError(
-            f"the network has {logits.size(1)} outputs and {dataset.name} has {classes} classes."
-        )
-    loss, right, n = tally(logits, labels).tolist()
-    ranked = logits.topk(min(5, classes)).indices == labels[:, None]
-    return Evaluation(
-        dataset=dataset.name,
-        split=dataset.split,
-        top1=100 * right / n,
-        top5=100 * int(ranked.any(1).sum()) / len(labels),
-        loss=loss / n,
-        n=len(labels),
+    """Evaluate a network on every image of ``dataset`` once.
+
+    It is placed and in eval mode, and its outputs stand in the order of the data set's classes.
+    """
+    backend = TorchBackend(
+        model=model,
         classes=dataset.classes,
-        confusion=multiclass_confusion_matrix(logits.argmax(1), labels, classes),
-        tta=tta,
+        preprocessing=dataset.preprocessing,
+        execution=execution,
     )
+    return evaluate_backend(backend, dataset, tta=tta)
 
 
 def dataset_of(
@@ -136,11 +154,11 @@ def dataset_of(
     dataset: str | None = None,
     data_dir: str | Path | None = None,
 ) -> Dataset:
-    """The images to judge a network by, with the network's own normalisation if it is known.
+    """The images to evaluate on, with the network's own preprocessing if it is known.
 
     The data set is that of its training unless named, out of the same ``data_dir`` if that is
-    still there; "val" is the part that its training set aside. Raises UserError for a split or
-    data set that there is not, or does not fit.
+    still there; "val" is its training's validation split. Raises UserError for an unknown data
+    set, a split that there is not, and images that the network cannot take.
     """
     if split not in ("val", "test"):
         raise UserError(f"`split` must be val or test, not {split!r}.")
@@ -149,7 +167,10 @@ def dataset_of(
         raise UserError("it is not known what the network was trained on; name it: `dataset`.")
     recipe = checkpoint.recipe
     if split == "val" and "val_size" not in recipe:
-        raise UserError("it is not known which images its training set aside; take `split` test.")
+        raise UserError("this network's validation split is unknown; take `split` test.")
+    if split == "test" and not has_split(name, "test"):
+        other = "take `split` val" if recipe.get("val_size") else "name another `dataset`"
+        raise UserError(f"{name} has no test split; {other}.")
     own = recipe.get("data_dir")
     if not data_dir and not dataset and own and Path(own).is_dir():
         data_dir = own
@@ -161,19 +182,23 @@ def dataset_of(
         split_seed=recipe.get("split_seed", 0),
     )
     if not len(data):
-        raise UserError(f"its training set no images of {name} aside; take `split` test.")
-    channels, outputs = checkpoint.architecture.in_channels, checkpoint.architecture.num_classes
-    has = data.preprocessing.channels
+        raise UserError(
+            f"{name} has no validation split: the network was trained on all images; "
+            "take `split` test."
+        )
+    channels, has = checkpoint.architecture.in_channels, data.preprocessing.channels
     if has != channels:
         raise UserError(f"the network takes {channels}-channel images and {data.name} has {has}.")
-    if len(data.classes) != outputs:
-        raise UserError(
-            f"the network has {outputs} outputs and {data.name} has {len(data.classes)} classes."
-        )
     preprocessing = checkpoint.preprocessing
     if "preprocessing" in checkpoint.guessed:  # then the data set's own is the better guess
         preprocessing = replace(data.preprocessing, size=preprocessing.size)
     return data.prepared(preprocessing)
+
+
+def backend_for(checkpoint: Checkpoint, dataset: Dataset, execution: Execution | str) -> Backend:
+    """The network, ready for the images and the classes of ``dataset_of``."""
+    known = replace(checkpoint, preprocessing=dataset.preprocessing)
+    return in_order_of(dataset, TorchBackend.load(known, execution))
 
 
 def evaluate(
@@ -186,17 +211,24 @@ def evaluate(
     execution: Execution | str = REPRODUCIBLE,
     tta: TTA = "none",
 ) -> Evaluation:
-    """Evaluate the best network of a run folder, or of any file, on ``split`` (val or test).
+    """Evaluate the best network of a run folder, or of any file.
 
-    ``model`` names the architecture of a foreign file that cannot tell it; ``execution`` is in
-    fp32 by default, see ``REPRODUCIBLE``; ``tta`` is test-time augmentation, see
-    ``inference.TTA``. Raises UserError, one sentence, for a path, a split, a data set, a word of
-    the execution or a tta that there is not.
+    Args:
+        run: A run folder, a Checkpoint, or another source of ``load_checkpoint``.
+        split: "test", or "val": the validation split of the network's training.
+        dataset: Name of a data set; by default that of the network's training.
+        data_dir: Folder that already holds the data set.
+        model: Architecture, where a foreign file does not tell it.
+        execution: How to compute; in fp32 by default, see ``REPRODUCIBLE``.
+        tta: Test-time augmentation, see ``inference.tta.TTA``.
+
+    Raises:
+        UserError: A path, split, data set, word of the execution or tta that there is not, or a
+            data set of other images or classes.
     """
     if tta not in get_args(TTA):
         raise UserError(f"`tta` must be none, flip or flip-shift, not {tta!r}.")
-    how = inference_execution(execution)
+    execution = inference_execution(execution)  # a wrong word is said before anything is loaded
     checkpoint = run if isinstance(run, Checkpoint) else load_checkpoint(run, model=model)
     data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)
-    ready = ready_for_inference(checkpoint.build(), how)
-    return evaluate_model(ready, data, execution=how, tta=tta)
+    return evaluate_backend(backend_for(checkpoint, data, execution), data, tta=tta)

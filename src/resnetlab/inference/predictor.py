@@ -1,38 +1,28 @@
-"""What a trained network sees in image files: decoded in threads ahead of it, in batches."""
+"""What a trained network sees in images: decoded in threads ahead of it, in batches."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import sys
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import TypeVar
 
 import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from PIL import Image
 from torch import Tensor
 
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import available_cores
 from resnetlab.data.images import ImageSource, read_image
+from resnetlab.data.prefetch import one_ahead
 from resnetlab.errors import UserError
 from resnetlab.files import reading
-from resnetlab.inference.prepare import (
-    compute_logits,
-    inference_batch_size,
-    inference_execution,
-    ready_for_inference,
-)
+from resnetlab.inference.backends import Backend, TorchBackend
+from resnetlab.inference.prepare import inference_batch_size
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
+
+Item = TypeVar("Item")
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"}
@@ -59,30 +49,32 @@ class Prediction:
 class Predictor:
     """A trained network ready for images of any size and mode.
 
-    ``checkpoint`` is a Checkpoint, which is left as it is, or the path of a run folder or of a
-    file of weights. ``execution`` is how to compute: "auto", the default, takes bf16 where the CPU
-    has it, which changes probabilities a little. ``execution`` and ``model`` are then what was
-    chosen, and the network as ``ready_for_inference`` makes it. UserError, one sentence, if there
-    is no network or no such execution.
+    Args:
+        network: A path of a run folder or of a file of weights, or another source of
+            ``load_checkpoint``; a Checkpoint, which stays as it is; or a Backend.
+        execution: How PyTorch computes; unused with a Backend. "auto" takes bf16 where the CPU has
+            it, which changes probabilities a little.
+
+    Raises:
+        UserError: There is no network, or no such execution.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint | str | Path, *, execution: Execution | str = "auto"
+        self, network: Backend | Checkpoint | str | Path, *, execution: Execution | str = "auto"
     ) -> None:
-        self.execution = inference_execution(execution)
-        if not isinstance(checkpoint, Checkpoint):
-            checkpoint = load_checkpoint(checkpoint)
-        self.checkpoint = checkpoint
-        self.model = ready_for_inference(checkpoint.build(), self.execution)
+        if isinstance(network, str | Path):
+            network = load_checkpoint(network)
+        if isinstance(network, Checkpoint):
+            network = TorchBackend.load(network, execution)
+        self.backend: Backend = network
 
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, c, size, size) -> fp32 (n, classes) on the CPU."""
-        preprocessing = self.checkpoint.preprocessing
-        return compute_logits(self.model, images, preprocessing, execution=self.execution).cpu()
+        return self.backend.logits(images)
 
     def read(self, image: ImageSource) -> Tensor:
         """A path, encoded bytes or Pillow image as uint8 (c, size, size); UserError names it."""
-        return read_image(image, self.checkpoint.preprocessing)
+        return read_image(image, self.backend.preprocessing)
 
     def __call__(self, image: ImageSource, *, topk: int = 5) -> Prediction:
         """The prediction for one image; UserError if it cannot be read."""
@@ -92,14 +84,14 @@ class Predictor:
         return prediction
 
     def predict_files(
-        self, paths: Iterable[str | Path], *, topk: int = 5, batch_size: int | None = None
-    ) -> Iterator[Prediction]:
-        """Predictions for files and for all images below folders; see ``find_images``."""
-        return self.predict(find_images(paths), topk=topk, batch_size=batch_size)
+        self, images: Iterable[ImageSource], *, topk: int = 5, batch_size: int | None = None
+    ) -> Generator[Prediction, None, None]:
+        """Like ``predict``, with all images below a folder in its place; see ``find_images``."""
+        return self.predict(find_images(images), topk=topk, batch_size=batch_size)
 
     def predict(
         self, images: Iterable[ImageSource], *, topk: int = 5, batch_size: int | None = None
-    ) -> Iterator[Prediction]:
+    ) -> Generator[Prediction, None, None]:
         """One prediction for each image, in their order, as soon as its batch is done.
 
         An image that cannot be read gives a Prediction with ``error``. ``topk`` may exceed the
@@ -113,7 +105,7 @@ class Predictor:
 
     def _predict(
         self, images: Iterable[ImageSource], topk: int, batch_size: int | None
-    ) -> Iterator[Prediction]:
+    ) -> Generator[Prediction, None, None]:
         for batch in self.read_batches(images, batch_size):
             yield from self._predict_batch(batch, topk)
 
@@ -124,23 +116,15 @@ class Predictor:
 
         While the caller works on a batch, the next is being decoded, and no more than that.
         """
-        batch_size = batch_size or inference_batch_size(self.checkpoint.preprocessing.size)
+        batch_size = batch_size or inference_batch_size(self.backend.preprocessing.size)
         threads = available_cores()
         # Handing over a small image on its own costs twice its decoding.
         together = max(1, min(8, batch_size // (2 * threads)))
-        numbered = enumerate(images, 1)
-        ahead: deque[list[Future[list[Decoded]]]] = deque()
-        pool = ThreadPoolExecutor(threads)
-        try:
-            while True:
-                while len(ahead) < 2 and (batch := list(islice(numbered, batch_size))):
-                    parts = (batch[i : i + together] for i in range(0, len(batch), together))
-                    ahead.append([pool.submit(self._try_read, part) for part in parts])
-                if not ahead:
-                    return
-                yield [image for part in ahead.popleft() for image in part.result()]
-        finally:
-            pool.shutdown(cancel_futures=True)
+        parts = (
+            list(_groups(batch, together)) for batch in _groups(enumerate(images, 1), batch_size)
+        )
+        for batch in one_ahead(self._try_read, parts, threads=threads):
+            yield [image for part in batch for image in part]
 
     def _try_read(self, numbered: Sequence[tuple[int, ImageSource]]) -> list[Decoded]:
         decoded: list[Decoded] = []
@@ -166,23 +150,34 @@ class Predictor:
     def name_top(self, logits: Tensor, topk: int = 5) -> list[tuple[tuple[str, float], ...]]:
         """For each row of logits (n, classes) its likeliest classes with probabilities in %."""
         # float64, so that percentages of sure networks do not all round to 100.
-        percent = 100 * logits.double().softmax(1)
+        percent = 100 * (logits.double() / self.backend.temperature).softmax(1)
         best = percent.topk(min(topk, percent.size(1)))
-        classes = self.checkpoint.classes
+        classes = self.backend.classes
         return [
             tuple((classes[i], p) for i, p in zip(indices, row, strict=True))
             for indices, row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
 
-def find_images(paths: Iterable[str | Path]) -> list[Path]:
-    """Files as they are, folders replaced by the images at any depth in them, sorted.
+def _groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of ``size`` items, the last one shorter where they do not suffice."""
+    left = iter(items)
+    while group := list(islice(left, size)):
+        yield group
+
+
+def find_images(images: Iterable[ImageSource]) -> list[ImageSource]:
+    """Files and images as they are, folders replaced by the images at any depth in them, sorted.
 
     In folders only names with one of IMAGE_SUFFIXES count, and hidden ones do not. A path that
     does not exist is kept, for its reader to complain of. UserError for a folder without images.
     """
-    found = []
-    for path in map(Path, paths):
+    found: list[ImageSource] = []
+    for image in images:
+        if not isinstance(image, str | Path):
+            found.append(image)
+            continue
+        path = Path(image)
         with reading(path):
             is_folder = path.is_dir()
         if not is_folder:
@@ -205,95 +200,28 @@ def _is_image(path: Path) -> bool:
 
 
 def predict(
-    run: str | Path | Checkpoint,
-    images: str | Path | Sequence[str | Path],
+    run: Backend | Checkpoint | str | Path,
+    images: ImageSource | Iterable[ImageSource],
     *,
     topk: int = 5,
     batch_size: int | None = None,
     execution: Execution | str = "auto",
 ) -> list[Prediction]:
-    """The likeliest classes of image files and of all images in folders, in order.
+    """The likeliest classes of one image or of several, in order.
 
-    An unreadable image gives an entry with ``error``, and the others are still predicted. For
-    ``batch_size`` and ``execution`` see ``Predictor``. Raises UserError for a run without a
-    network, a folder without images, a topk below 1, or a wrong word of the execution.
+    Args:
+        run: What ``Predictor`` takes.
+        images: A file, a folder (all images in it), encoded bytes or a Pillow image, or several of
+            these. An unreadable one gives an entry with ``error``; the others are still predicted.
+        topk: Classes an image.
+        batch_size: Images at once; ``inference_batch_size`` unless given.
+        execution: See ``Predictor``.
+
+    Raises:
+        UserError: A run without a network, a folder without images, a number below 1, or a wrong
+            word of the execution.
     """
-    paths = [images] if isinstance(images, str | Path) else images
+    single = isinstance(images, str | Path | bytes | Image.Image)
     predictor = Predictor(run, execution=execution)
-    return list(predictor.predict_files(paths, topk=topk, batch_size=batch_size))
-
-
-PredictionFormat = Literal["table", "json", "csv"]
-
-
-def print_predictions(
-    predictions: Sequence[Prediction],
-    format: PredictionFormat = "table",
-    *,
-    out: TextIO | None = None,
-    err: TextIO | None = None,
-) -> None:
-    """Print predictions to ``out`` (stdout) and a line for each unreadable image to ``err``."""
-    if format == "table":
-        _print_table(predictions, out)
-    else:
-        print({"json": to_json, "csv": to_csv}[format](predictions), end="", file=out)
-    for prediction in predictions:
-        if prediction.error:
-            print(_encodable(prediction.error), file=err or sys.stderr)
-
-
-def to_json(predictions: Sequence[Prediction]) -> str:
-    """A list of {image, predictions: [{class, probability}], error}; probabilities in %."""
-    values = [
-        {
-            "image": prediction.path,
-            "predictions": [
-                {"class": name, "probability": round(p, 4)} for name, p in prediction.top
-            ],
-            "error": prediction.error,
-        }
-        for prediction in predictions
-    ]
-    return json.dumps(values, indent=2) + "\n"
-
-
-def to_csv(predictions: Sequence[Prediction]) -> str:
-    """Tidy rows for pandas: image, rank (from 1), class, probability in %.
-
-    Unreadable images have no row, so that every column keeps its type.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "rank", "class", "probability"])
-    for prediction in predictions:
-        for rank, (name, p) in enumerate(prediction.top, 1):
-            writer.writerow([_encodable(prediction.path), rank, name, round(p, 4)])
-    return text.getvalue()
-
-
-def _print_table(predictions: Sequence[Prediction], out: TextIO | None) -> None:
-    readable = [prediction for prediction in predictions if prediction.top]
-    if not readable:
-        return
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("image", overflow="fold")
-    table.add_column("prediction")
-    table.add_column("confidence", justify="right", no_wrap=True)
-    if len(readable[0].top) > 1:
-        table.add_column("then (%)", style="dim")
-    for prediction in readable:
-        (first, confidence), *rest = prediction.top
-        cells = [_encodable(prediction.path), first, f"{confidence:.1f} %"]
-        cells += [", ".join(f"{name} {p:.1f}" for name, p in rest)] if rest else []
-        # Text, because rich would take [brackets] in a file name for markup.
-        table.add_row(*map(Text, cells))
-    console = Console(file=out)
-    if not console.is_terminal:  # a pipe or a file has no width to fit
-        console.width = console.measure(table, options=console.options.update(width=10_000)).maximum
-    console.print(table)
-
-
-def _encodable(text: str) -> str:
-    # File names that are not UTF-8 come as lone surrogates, which no stream accepts.
-    return text.encode("utf-8", "backslashreplace").decode()
+    several = [images] if single else images
+    return list(predictor.predict_files(several, topk=topk, batch_size=batch_size))

@@ -1,27 +1,20 @@
-"""How a trained network is computed when it is used: chosen, made ready, applied to pixels."""
+"""How a trained network is computed when it is used: chosen, and made ready."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import has_fast_bf16
-from resnetlab.data.images import normalize
 from resnetlab.errors import UserError
-from resnetlab.preprocessing import Preprocessing
 
 Network = TypeVar("Network", bound=nn.Module)
-TTA = Literal["none", "flip", "flip-shift"]
-"""Test-time augmentation: the logits are averaged over the image alone, over it and its mirror
-image, or over these and both of them shifted by a pixel, up and left or down and right (the shifted
-ones together count as much as the others), as airbench does."""
 
 
 def inference_execution(execution: Execution | str = "auto") -> Execution:
@@ -52,7 +45,7 @@ def inference_batch_size(image_size: int) -> int:
 
 
 def ready_for_inference(model: Network, execution: Execution) -> Network:
-    """A copy of a network in eval mode, placed, whose answers are the same and come faster.
+    """A copy of a network in eval mode, placed, that computes the same predictions faster.
 
     Each batch norm that follows a convolution is folded into it (fp32 logits agree to rounding),
     and bf16 weights are rounded once rather than for every batch. Together that is 1.1 times the
@@ -72,33 +65,3 @@ def ready_for_inference(model: Network, execution: Execution) -> Network:
     if execution.mode == "compile":
         ready.compile()
     return ready
-
-
-def compute_logits(
-    model: nn.Module,
-    images: Tensor,
-    preprocessing: Preprocessing,
-    *,
-    execution: Execution,
-    tta: TTA = "none",
-) -> Tensor:
-    """uint8 (n, c, h, w) -> fp32 (n, classes) on the execution's device.
-
-    The one way in which pixels become a decision; the model must be placed and in eval mode.
-    """
-    inputs = normalize(images, preprocessing, memory_format=execution.memory_format)
-    inputs = inputs.to(execution.device)
-    with torch.inference_mode(), execution.autocast():
-        if tta == "none":
-            return model(inputs).float()
-        logits = _with_mirror_image(model, inputs)
-        if tta == "flip":
-            return logits
-        height, width = inputs.shape[2:]
-        wide = F.pad(inputs, (1, 1, 1, 1), "reflect")
-        shifted = [wide[:, :, :height, :width], wide[:, :, 2:, 2:]]
-        return logits / 2 + sum(_with_mirror_image(model, view) for view in shifted) / 4
-
-
-def _with_mirror_image(model: nn.Module, inputs: Tensor) -> Tensor:
-    return (model(inputs).float() + model(inputs.flip(3)).float()) / 2

@@ -12,7 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from resnetlab.errors import UserError
-from resnetlab.plots.style import BLUE, GREEN, GREY, VERMILLION, new_figure, write_figure
+from resnetlab.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    legend_below,
+    new_figure,
+    style_curves,
+    write_figure,
+)
 from resnetlab.runs import Run, best_epoch
 
 
@@ -22,7 +31,7 @@ def plot_curves(
     """Loss, accuracy and learning rate of a run over its epochs, the best epoch marked.
 
     ``run`` is a run folder, or the lines of its metrics.jsonl, which need ``out``; its default is
-    curves.png in the folder. Values may be None, as without a validation set. Returns the file;
+    curves.png in the folder. Values may be None, as without a validation split. Returns the file;
     UserError if there is no epoch to draw.
     """
     if isinstance(run, str | Path):
@@ -50,23 +59,18 @@ def plot_curves(
             if not np.isnan(values).all():
                 axes.plot(epochs, values, color=color, label=label, **style)
         axes.set(title=title, ylabel=unit)
-    rate.plot(epochs, _values(metrics, "lr"), color=GREEN, clip_on=False, **style)
-    rate.set(title="Learning rate", ylabel="learning rate", ylim=(0, None))
+    _draw_rates(rate, epochs, metrics, style)
     best = metrics[best_epoch(metrics)]
     if best.get("val_top1") is not None:
         _mark_best(loss, accuracy, best)
-    for axes in (loss, accuracy, rate):
+    for axes, ticks in ((loss, 10), (accuracy, 10), (rate, 6)):
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.ticklabel_format(useOffset=False)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    for axes in (loss, accuracy):
-        if axes.get_lines():  # their legend stands below the axes, where no curve can be
-            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "frameon": False}
-            axes.legend(ncols=2, **below)
-        if len(epochs) == 1:
-            axes.margins(y=1)
+        axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, min_n_ticks=1))
+        style_curves(axes)
+        legend_below(axes)
+    if len(epochs) == 1:  # points in the middle, rather than on an edge
+        loss.margins(y=1)
+        accuracy.margins(y=1)
     return write_figure(figure, out)
 
 
@@ -74,9 +78,23 @@ def _values(metrics: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     return np.array([math.nan if (v := line.get(key)) is None else v for line in metrics], float)
 
 
+def _draw_rates(
+    axes: Axes, epochs: np.ndarray, metrics: Sequence[Mapping[str, Any]], style: dict[str, Any]
+) -> None:
+    """The learning rates of each epoch's last step; Muon has one of its own."""
+    axes.plot(epochs, _values(metrics, "lr"), color=GREEN, clip_on=False, **style)
+    muon = _values(metrics, "muon_lr")
+    if not np.isnan(muon).all():
+        axes.get_lines()[0].set_label("lr")
+        axes.plot(
+            epochs, muon, color=ORANGE, linestyle="--", label="muon_lr", clip_on=False, **style
+        )
+    axes.set(title="Learning rate", ylabel="learning rate", ylim=(0, None))
+
+
 def _mark_best(loss: Axes, accuracy: Axes, best: Mapping[str, Any]) -> None:
     for axes in (loss, accuracy):
-        axes.axvline(best["epoch"], color=VERMILLION, linestyle=":", linewidth=1.2)
+        axes.axvline(best["epoch"], color=ORANGE, linestyle=":", linewidth=1.2)
     label = f"best: {best['val_top1']:.2f} % in epoch {best['epoch']:g}"
-    style = {"color": VERMILLION, "marker": "*", "markersize": 12, "linestyle": ""}
+    style = {"color": ORANGE, "marker": "*", "markersize": 12, "linestyle": ""}
     accuracy.plot(best["epoch"], best["val_top1"], label=label, **style)

@@ -15,12 +15,18 @@ from torch import Tensor
 from resnetlab.compute.execution import Execution
 from resnetlab.data.dataset import Dataset, Subset
 from resnetlab.errors import UserError
-from resnetlab.evaluation.evaluate import REPRODUCIBLE, dataset_of, logit_batches
-from resnetlab.inference.prepare import inference_execution, ready_for_inference
-from resnetlab.plots.style import BLUE, FONT, VERMILLION, new_figure, shorten, write_figure
+from resnetlab.evaluation.evaluate import (
+    REPRODUCIBLE,
+    backend_for,
+    dataset_of,
+    progress_batches,
+)
+from resnetlab.inference.backends import Backend
+from resnetlab.inference.prepare import inference_execution
+from resnetlab.plots.style import BLUE, FONT, ORANGE, new_figure, shorten, write_figure
 from resnetlab.runs import Run
 from resnetlab.seeding import seeded_generator
-from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
+from resnetlab.weights.checkpoint import load_checkpoint
 
 Only = Literal["all", "right", "wrong"]
 
@@ -89,7 +95,7 @@ def plot_predictions(
     *,
     title: str = "",
 ) -> Path:
-    """A grid of images: above each the prediction, blue and ✓ where right, red and ✗ where wrong.
+    """A grid of images: above each the prediction, blue and ✓ if right, orange and ✗ if wrong.
 
     Below each stands its true class. images uint8 (n, c, h, w), labels int64 (n,), logits
     (n, classes). Returns the file.
@@ -108,7 +114,7 @@ def plot_predictions(
     for axes in cells[n:]:
         axes.remove()
     for i, (axes, pixels) in enumerate(zip(cells, _pixels(images), strict=False)):
-        color, mark = (BLUE, "✓") if right[i] else (VERMILLION, "✗")
+        color, mark = (BLUE, "✓") if right[i] else (ORANGE, "✗")
         text = {"fontfamily": FONT, "fontsize": 9, "parse_math": False}
         name = shorten(classes[int(predicted[i])], 12)
         axes.set_title(f"{mark} {name} {100 * confidence[i]:.0f} %", color=color, pad=4, **text)
@@ -133,7 +139,7 @@ def visualize(
     """Draw ``n`` images of a run's data set with the network's predictions.
 
     They come in an order that ``seed`` fixes; ``only`` keeps those that it has right or wrong.
-    ``out`` is predictions.png in the run folder by default; the answers are those that
+    ``out`` is predictions.png in the run folder by default; the predictions are those that
     ``evaluate`` counts. Returns the file; UserError for an n below 1, a wrong word of the
     execution, or if there is nothing to draw.
     """
@@ -141,12 +147,13 @@ def visualize(
         raise UserError(f"`n` must be at least 1, not {n}.")
     if only not in get_args(Only):
         raise UserError(f"`only` must be one of {', '.join(get_args(Only))}, not {only!r}.")
-    how = inference_execution(execution)
+    execution = inference_execution(execution)  # a wrong word is said before anything is loaded
     checkpoint = load_checkpoint(run)
     dataset = dataset_of(checkpoint, split, data_dir=data_dir)
     order = torch.randperm(len(dataset), generator=seeded_generator(seed, "visualize"))
     shuffled = Subset(whole=dataset, indices=order, split=split)
-    images, labels, logits = _choose(checkpoint, shuffled, n, only, how)
+    backend = backend_for(checkpoint, dataset, execution)
+    images, labels, logits = _choose(backend, shuffled, n, only)
     if not len(images):
         raise UserError(
             f"the network has none of the {len(dataset):,} {split} images {only}; "
@@ -154,20 +161,16 @@ def visualize(
         )
     title = f"{checkpoint.recipe.get('model', 'network')} on {dataset.name}, {split}"
     out = out or Run(run if Path(run).is_dir() else Path(run).parent).predictions_file
-    return plot_predictions(images, labels, logits, checkpoint.classes, out, title=title)
+    return plot_predictions(images, labels, logits, dataset.classes, out, title=title)
 
 
 def _choose(
-    checkpoint: Checkpoint, dataset: Dataset, n: int, only: Only, execution: Execution
+    backend: Backend, dataset: Dataset, n: int, only: Only
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The first n that ``only`` admits: images, labels, logits. Later images are not computed."""
     seen: list[Tensor] = []
     found = 0
-    for logits, labels in logit_batches(
-        ready_for_inference(checkpoint.build(), execution),
-        dataset,
-        execution=execution,
-    ):
+    for logits, labels in progress_batches(backend, dataset):
         seen.append(logits)
         found += int(_admitted(logits, labels, only).sum())
         if found >= n:

@@ -1,4 +1,4 @@
-"""The one style of all figures.
+"""The one style of all figures, and the one writer of their files.
 
 matplotlib's Figure alone and not pyplot, so no global state is touched. Colours are Okabe and
 Ito's, which colour-blind people can tell apart; what a colour says, a mark or a word says too.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -15,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from resnetlab.errors import UserError
 from resnetlab.files import atomic_write
 
-BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 FONT = "DejaVu Sans"
 """comes with matplotlib and has the marks ✓ and ✗, which the user's default font may lack"""
 DPI = 120
@@ -27,15 +28,34 @@ def new_figure(width: float, height: float, *, between_rows: float = 0.02) -> Fi
     return Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
 
 
+def style_curves(axes: Axes) -> None:
+    """Axes of curves: a faint grid, no frame above and on the right, numbers written in full."""
+    axes.ticklabel_format(useOffset=False)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(axes: Axes) -> None:
+    """The legend of the axes' labelled lines, below the axes, where it cannot lie over data."""
+    if axes.get_legend_handles_labels()[0]:
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "frameon": False}
+        axes.legend(ncols=2, **below)
+
+
 def shorten(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
-def write_figure(figure: Figure, out: str | Path) -> Path:
-    """Save atomically in the format of the suffix; UserError if matplotlib has none such."""
-    out = Path(out)
+def check_format(out: Path, parameter: str = "out") -> None:
+    """UserError, naming the parameter, if matplotlib cannot write such a file."""
     if out.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
-        raise UserError(f"`out` {out}: name a file that ends in .png, .svg or .pdf.")
+        raise UserError(f"`{parameter}` {out}: name a file that ends in .png, .svg or .pdf.")
+
+
+def write_figure(figure: Figure, out: str | Path) -> Path:
+    """Save atomically in the format of the suffix; UserError if matplotlib cannot write it."""
+    out = Path(out)
+    check_format(out)
     with atomic_write(out) as temporary:
         figure.savefig(temporary)
     return out

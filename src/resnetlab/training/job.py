@@ -88,6 +88,7 @@ def resume(run: str | Path) -> Training:
 
 
 def _train(plan: Plan, run: Run, world: World, weights: Checkpoint | None) -> Training:
+    plan.execution.set_up()
     state = State.create(plan, weights)
     if run.last_file.exists():
         state.load(run)

@@ -21,8 +21,10 @@ from resnetlab.data.sampling import epoch_batches
 from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import logit_batches
 from resnetlab.evaluation.metrics import tally
+from resnetlab.inference.backends import TorchBackend
 from resnetlab.runs import Run, best_epoch
 from resnetlab.training.interrupt import stop_signal
+from resnetlab.training.optimizer import learning_rates
 from resnetlab.training.plan import Plan
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.state import State
@@ -112,7 +114,7 @@ def _train_metrics(plan: Plan, state: State, epoch: int, world: World) -> dict[s
     return {
         "epoch": epoch + 1,
         "step": state.step,
-        "lr": state.optimizer.param_groups[0]["lr"],
+        **learning_rates(plan.recipe, (state.step - 1) / plan.steps_per_epoch),
         "train_loss": loss / n,
         "train_top1": 100 * right / n,
         "val_loss": None,
@@ -124,17 +126,23 @@ def _train_metrics(plan: Plan, state: State, epoch: int, world: World) -> dict[s
 
 
 def _validate(plan: Plan, state: State, world: World) -> dict[str, float]:
-    """Loss and accuracy on the validation images; nothing where there are none."""
+    """Loss and accuracy on the validation split; nothing where there is none."""
     if plan.val is None:
         return {}
     model = state.evaluated.eval()
     # Each rank's batch norm has seen its own images last; what is kept is rank 0's.
     world.copy_from_main(model.buffers())
-    sums = torch.zeros_like(state.sums)
+    backend = TorchBackend(
+        model=model,
+        classes=plan.val.classes,
+        preprocessing=plan.val.preprocessing,
+        execution=plan.execution,
+    )
+    sums = torch.zeros(3, dtype=torch.float64)
     # Compiling the network a second time, for inference, would cost more than it saves.
     with torch.compiler.set_stance("force_eager"):
         for logits, labels in logit_batches(
-            model, plan.val, execution=plan.execution, rank=world.rank, world_size=world.size
+            backend, plan.val, rank=world.rank, world_size=world.size
         ):
             sums += tally(logits, labels)
     loss, right, n = world.sum(sums).tolist()

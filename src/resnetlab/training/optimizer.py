@@ -58,6 +58,13 @@ def lr_factor(recipe: Recipe, epoch: float) -> float:
     return left if recipe.schedule == "one-cycle" else (1 - math.cos(math.pi * left)) / 2
 
 
+def learning_rates(recipe: Recipe, epoch: float) -> dict[str, float]:
+    """What metrics.jsonl says of a moment of training: "lr", and of Muon "muon_lr"."""
+    factor = lr_factor(recipe, epoch)
+    rates = {"lr": recipe.lr * factor}
+    return rates | ({"muon_lr": recipe.muon_lr * factor} if recipe.optimizer == "muon" else {})
+
+
 def create_schedule(
     optimizer: optim.Optimizer, recipe: Recipe, steps_per_epoch: int
 ) -> optim.lr_scheduler.LambdaLR:

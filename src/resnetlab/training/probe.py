@@ -118,6 +118,7 @@ def choose_execution(
 def _measure(plan: Plan, batch_size: int) -> float:
     """Images a second of the real step: the median of one to six, after two to warm up."""
     plan = replace(plan, early_steps=0)  # most of a training sees images of full size
+    plan.execution.set_up()
     state = State.create(plan)
     state.accelerate(plan.execution)
     state.model.train()
