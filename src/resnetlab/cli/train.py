@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from resnetlab.cli.commands import Command, Group
 from resnetlab.cli.options import Arg, Option, options_of, options_of_fields
-from resnetlab.cli.shared import Run
+from resnetlab.cli.shared import DataDir, Run
 from resnetlab.recipes.table import ABOUT, RECIPES, resolve
 
 if TYPE_CHECKING:
@@ -34,11 +34,44 @@ def train(
     _report(train(recipe, out=out, **changes))
 
 
-def resume(run: Run) -> None:
-    """Resume an interrupted run, bit for bit."""
+def resume(
+    run: Run,
+    *,
+    epochs: Annotated[
+        float | None, Arg("train to so many epochs in all, a finished run too", "X")
+    ] = None,
+    lr: Annotated[float | None, Arg("peak learning rate from here on", "X")] = None,
+    norm_lr: Annotated[float | None, Arg("the same, of the norms and the biases", "X")] = None,
+    muon_lr: Annotated[float | None, Arg("the same, of Muon", "X")] = None,
+    warmup_share: Annotated[
+        float | None, Arg("share of the training in which the rate rises to its peak", "X")
+    ] = None,
+    clip_norm: Annotated[
+        float | None, Arg("largest norm of the gradient; 0: no clipping", "X")
+    ] = None,
+    accumulate: Annotated[
+        int | None, Arg("parts that a batch is computed in, to save memory", "N")
+    ] = None,
+    execution: Annotated[
+        str | None,
+        Arg("auto, plain, or words such as bf16,channels_last,threads=2", "WORDS"),
+    ] = None,
+    data_dir: DataDir = None,
+    accept_changes: Annotated[
+        bool, Arg("go on although recipe.json was changed, or with more or fewer processes")
+    ] = False,
+) -> None:
+    """Resume a run, bit for bit as if it had not been interrupted, or with other values.
+
+    Where this machine cannot compute as the run did, another execution is chosen, and said.
+    """
     from resnetlab.training.job import resume
 
-    _report(resume(run))
+    given = {"epochs": epochs, "lr": lr, "norm_lr": norm_lr, "muon_lr": muon_lr}
+    given |= {"warmup_share": warmup_share, "clip_norm": clip_norm, "accumulate": accumulate}
+    given |= {"execution": execution, "data_dir": data_dir}
+    changes = {name: value for name, value in given.items() if value is not None}
+    _report(resume(run, accept_changes=accept_changes, **changes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import PLAIN, Execution
@@ -18,7 +20,11 @@ from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.summary import on_meta
 from resnetlab.recipes.record import Recipe
-from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
+from resnetlab.recipes.table import RECIPES
+from resnetlab.weights.checkpoint import UNKNOWN_NORMALISATION, Checkpoint, load_checkpoint
+
+SMALL_IMAGES = 64
+"""Side in pixels up to which an ImageNet stem throws away resolution that a network would need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,22 +115,97 @@ def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
 
 
 def check_plan(plan: Plan, world: World) -> None:
-    """UserError, before anything is written, for a first batch that could not be trained on."""
+    """UserError, before anything is written, for a batch that could not be trained on."""
     recipe, data, classes = plan.recipe, plan.data, len(plan.data.classes)
     if plan.architecture.num_classes != classes:
         raise UserError(
             f"`model_overrides` ask for num_classes {plan.architecture.num_classes} and "
             f"{data.name} has {classes} classes; leave num_classes out."
         )
-    next(
+    share = next(
         epoch_batches(
             len(data), recipe.batch_size, seed=0, epoch=0, rank=world.rank, world_size=world.size
         )
     )
-    channels, size = data.preprocessing.channels, data.preprocessing.size
+    size = data.preprocessing.size
     if recipe.crop_mode == "reflect" and recipe.crop_padding >= size:
         raise UserError(
             f"`crop_padding` {recipe.crop_padding} cannot be reflected by images of {size} pixels; "
             "choose a smaller one, or `crop_mode` zero."
         )
-    on_meta(plan.architecture)(torch.empty(1, channels, size, size, device="meta"))
+    part = len(share.chunk(recipe.accumulate)[-1])
+    for side in (size, recipe.early_size) if plan.early_steps and recipe.early_size else (size,):
+        if part * smallest_map(plan.architecture, side, data.preprocessing.channels) > 1:
+            continue
+        raise UserError(
+            f"batch norm needs more than one value of each channel, but {recipe.model} makes maps "
+            f"of 1 x 1 of {side} pixels, and a part of a batch is 1 image (`batch_size` "
+            f"{recipe.batch_size}, {world.size} process(es), `accumulate` {recipe.accumulate}); "
+            "give each part 2 images or more."
+        )
+
+
+def smallest_map(architecture: Architecture, size: int, channels: int | None = None) -> int:
+    """Pixels of the smallest map that batch norm sees of a square image.
+
+    UserError if the network cannot take such an image.
+    """
+    seen = [size * size]
+    model = on_meta(architecture)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(lambda _, maps: seen.append(maps[0][0, 0].numel()))
+    model(torch.empty(1, channels or architecture.in_channels, size, size, device="meta"))
+    return min(seen)
+
+
+def describe_plan(plan: Plan, weights: Checkpoint | None, processes: int) -> Iterator[str]:
+    """Lines: what a person should know of this training before it takes its time."""
+    recipe, architecture, size = plan.recipe, plan.architecture, plan.data.preprocessing.size
+    if weights:
+        yield from _describe_start(plan, weights)
+    known = RECIPES.get(recipe.name)
+    chosen = known is None or (known.model, known.model_overrides) != (
+        recipe.model,
+        recipe.model_overrides,
+    )
+    if chosen and size <= SMALL_IMAGES and architecture.stem_stride == 4:
+        side = math.isqrt(smallest_map(architecture, size))
+        yield (
+            f"{recipe.model} on images of {size} pixels: its ImageNet stem leaves maps of {side} x "
+            f"{side} of them; --model-overrides stem cifar keeps their resolution"
+        )
+    if processes > 1:
+        yield (
+            f"{processes} processes share each batch: batch norm sees the images of one process "
+            "alone, and augmentation is drawn in each, so the numbers are not those of one process"
+        )
+
+
+def _describe_start(plan: Plan, weights: Checkpoint) -> Iterator[str]:
+    """What is taken of the weights that a training starts from, what replaced, what assumed."""
+    theirs, ours = weights.architecture, plan.architecture
+    names = weights.weights.keys() - weights.fresh
+    if ours.num_classes != theirs.num_classes:
+        names -= {"fc.weight", "fc.bias"}
+    yield f"starting from {weights.origin}: {len(names)} of {len(weights.weights)} tensors taken"
+    if ours.num_classes != theirs.num_classes:
+        yield (
+            f"  its classifier of {theirs.num_classes:,} classes is replaced by a fresh one of "
+            f"{ours.num_classes:,}"
+        )
+    if ours.in_channels != theirs.in_channels:
+        yield (
+            f"  its first convolution takes {ours.in_channels} channels instead of "
+            f"{theirs.in_channels}: each has the mean of their weights"
+        )
+    preprocessing = plan.data.preprocessing
+    mean, std = (
+        ", ".join(f"{x:.4g}" for x in numbers)
+        for numbers in (preprocessing.mean, preprocessing.std)
+    )
+    known = "preprocessing" not in weights.guessed
+    same = known and preprocessing.mean == weights.preprocessing.mean
+    whose = "as in its training" if same else "which may not be those of its training"
+    yield f"  images are normalised with mean {mean}, deviation {std}, {whose}"
+    yield from (f"  {note}" for note in weights.notes if known or note != UNKNOWN_NORMALISATION)

@@ -148,7 +148,7 @@ def load_checkpoint(
         layout = "MindSpore checkpoint"
         notes.append(mindspore.padding_note(chosen))
     guessed: set[Field] = set() if classes else {"classes"}
-    if note == _UNKNOWN:
+    if note == UNKNOWN_NORMALISATION:
         guessed.add("preprocessing")
     return Checkpoint(
         architecture=chosen,
@@ -201,7 +201,7 @@ def _normalisation(beside: Mapping[str, Tensor], channels: int) -> dict[str, Any
     return {name: tuple(x / scale for x in values) for name, values in found.items()}
 
 
-_UNKNOWN = (
+UNKNOWN_NORMALISATION = (
     "the normalisation of its images is not recorded: taken for ImageNet's, or in evaluation for "
     "the data set's"
 )
@@ -219,7 +219,7 @@ def _preprocessing(
     if mindspore and "size" in known:  # where either padding computes the same
         known["size"] += known["size"] % architecture.total_stride == 0
     channels = architecture.in_channels
-    if note == _UNKNOWN:
+    if note == UNKNOWN_NORMALISATION:
         mean, std = IMAGENET if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
         known |= {"mean": mean, "std": std}
     known.setdefault("size", default_image_size(architecture))
@@ -244,7 +244,7 @@ def _usual_preprocessing(
     elif _is_small(a, "B") and any(".downsample.0." in name for name in names):
         (mean, std), size, whose = OFTEN_CIFAR10, 32, "the public CIFAR-10 networks of this layout"
     else:
-        return {}, _UNKNOWN
+        return {}, UNKNOWN_NORMALISATION
     note = f"normalisation not recorded: assumed that of {whose}, mean {mean}, deviation {std}"
     return {"mean": mean, "std": std, "size": size, "resize": resize}, note
 
