@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from resnetlab.compute.machine import compiler, processor
+from resnetlab.console import print_to_stderr
 from resnetlab.errors import UserError
 from resnetlab.files import cache_home, flush
 
@@ -70,6 +71,7 @@ def _intact(folder: Path, stem: str) -> Path | None:
 
 def _build(command: list[str], folder: Path, stem: str) -> Path:
     """Compile, write all of it to the disk, and only then give it its name."""
+    print_to_stderr(f"compiling {stem.partition('-')[0]}.cpp for this processor (once) ...")
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=f".{stem}-partial-") as workplace:
         built = Path(workplace) / "library.so"

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
+from resnetlab.compute.defaults import usual_defaults
 from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.console import progress
 from resnetlab.data.catalogue import has_split, load_dataset
@@ -201,6 +202,7 @@ def backend_for(checkpoint: Checkpoint, dataset: Dataset, execution: Execution |
     return in_order_of(dataset, TorchBackend.load(known, execution))
 
 
+@usual_defaults()
 def evaluate(
     run: str | Path | Checkpoint,
     *,

@@ -37,7 +37,7 @@ def remedies(plan: Plan, run: Run) -> Iterator[None]:
         if str(error) or not run.exists:
             raise
         raise KeyboardInterrupt(
-            f"stopped at once; {_kept(run)} Go on with: {run.resume_command()}"
+            f"stopped at once; {_go_on(run)}: {run.resume_command()}"
         ) from error
 
 
@@ -73,22 +73,23 @@ def not_finite(plan: Plan, step: int, what: str, run: Run) -> UserError:
     words = [word for flag, rate in rates.items() if rate for word in (flag, f"{rate / 10:.3g}")]
     remedy = f"with a lower `lr`: {run.resume_command(*words)}"
     others = [] if 0 < recipe.clip_norm <= 1 else ["`clip_norm` 1"]
-    if run.last_file.exists():
-        begin = f"{_kept(run)} Go on from there"
-    else:
-        begin = "start again"
+    begin = _go_on(run)
+    if not run.last_file.exists():
         others.append("a longer `warmup_share`")
         if recipe.pretrained:
             look = ["resnetlab", "evaluate", recipe.pretrained, "--dataset", recipe.dataset]
-            begin = f"look whether its initial weights are sound: {shlex.join(look)}; or {begin}"
+            begin = (
+                f"look whether its initial weights are sound ({shlex.join(look)}) or start again"
+            )
     also = f", or with {' or '.join(others)}" if others else ""
     return UserError(f"{fault}; {begin} {remedy}{also}.")
 
 
-def _kept(run: Run) -> str:
+def _go_on(run: Run) -> str:
+    """What can be done with a run that was cut off, without a stop at its end."""
     if run.last_file.exists():
-        return f"{run.path} keeps what was saved before."
-    return "no epoch was finished yet."
+        return f"{run.path} keeps what was saved before; go on from there"
+    return "nothing was saved yet; start again"
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -107,6 +108,6 @@ def _less_memory(recipe: Recipe, run: Run) -> str:
     if not run.exists:
         return f"{fault}; compute it in parts, `accumulate` {parts}, or take a smaller one."
     return (
-        f"{fault}; {_kept(run)} Go on in more parts, `accumulate` {parts}: "
+        f"{fault}; {_go_on(run)} in parts, `accumulate` {parts}: "
         f"{run.resume_command('--accumulate', parts)}"
     )

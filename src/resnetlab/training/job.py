@@ -139,10 +139,12 @@ def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> 
             )
             plan = _with_threads(plan, execution)
             weights = load_pretrained(recipe) if saved is None else None
-            if saved is not None and world.is_main:
-                known = Recipe.from_dict(saved["recipe"]) if "recipe" in saved else before
-                for line in describe_changes(known, plan, saved["step"]):
+            if world.is_main:
+                known = Recipe.from_dict(saved["recipe"]) if saved and "recipe" in saved else before
+                for line in describe_changes(known, plan, saved["step"] if saved else 0):
                     print_to_stderr(line)
+                if saved is None:
+                    print_to_stderr("nothing was saved yet: starting from the first step")
             return _train(plan, folder, world, weights, saved)
 
 

@@ -102,7 +102,15 @@ def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 def differences(before: Recipe, after: Recipe) -> dict[str, str]:
     """Of each field that differs, a text such as "lr 0.1 -> 0.01"."""
     old, new = (json.loads(json.dumps(recipe.to_dict())) for recipe in (before, after))
-    return {name: f"{name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name]}
+    return {
+        name: f"{name} {_text(old[name])} -> {_text(new[name])}"
+        for name in old
+        if old[name] != new[name]
+    }
+
+
+def _text(value: Any) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def check_epochs(plan: Plan, saved: Saved, run: Run) -> None:
@@ -116,7 +124,7 @@ def check_epochs(plan: Plan, saved: Saved, run: Run) -> None:
 
 
 def describe_changes(before: Recipe, plan: Plan, step: int) -> list[str]:
-    """Lines: what is computed otherwise from ``step`` on, and what becomes of the rate."""
+    """Lines: what is computed otherwise after ``step`` steps, and what becomes of the rate."""
     recipe = plan.recipe
     edits = differences(before, recipe)
     edits.pop("execution", None)  # which has a line of its own
@@ -128,7 +136,7 @@ def describe_changes(before: Recipe, plan: Plan, step: int) -> list[str]:
         learning_rates(*each)
         for each in ((before, moment), (recipe, moment), (recipe, recipe.epochs))
     )
-    if was != now or "epochs" in edits:
+    if step and (was != now or "epochs" in edits):
         rates = ", ".join(f"{n} goes on at {now[n]:.4g}, not {was[n]:.4g}" for n in now)
         lines.append(
             f"the schedule ({recipe.schedule}) is that of {recipe.epochs:g} epochs from here on: "
