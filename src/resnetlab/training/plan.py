@@ -173,7 +173,7 @@ def describe_plan(plan: Plan, weights: Checkpoint | None, processes: int) -> Ite
         side = math.isqrt(smallest_map(architecture, size))
         yield (
             f"{recipe.model} on images of {size} pixels: its ImageNet stem leaves maps of {side} x "
-            f"{side} of them; --model-overrides stem cifar keeps their resolution"
+            f"{side} at the end; --model-overrides stem cifar keeps the resolution"
         )
     if processes > 1:
         yield (
@@ -184,28 +184,22 @@ def describe_plan(plan: Plan, weights: Checkpoint | None, processes: int) -> Ite
 
 def _describe_start(plan: Plan, weights: Checkpoint) -> Iterator[str]:
     """What is taken of the weights that a training starts from, what replaced, what assumed."""
-    theirs, ours = weights.architecture, plan.architecture
-    names = weights.weights.keys() - weights.fresh
+    theirs, ours, data = weights.architecture, plan.architecture, plan.data
+    head = {"fc.weight", "fc.bias"}
+    taken = weights.weights.keys() - weights.fresh
     if ours.num_classes != theirs.num_classes:
-        names -= {"fc.weight", "fc.bias"}
-    yield f"starting from {weights.origin}: {len(names)} of {len(weights.weights)} tensors taken"
-    if ours.num_classes != theirs.num_classes:
-        yield (
-            f"  its classifier of {theirs.num_classes:,} classes is replaced by a fresh one of "
-            f"{ours.num_classes:,}"
-        )
+        taken -= head
+    yield f"starting from {weights.origin}: {len(taken)} of {len(weights.weights)} tensors taken"
+    if not head <= taken:
+        before = "" if head & weights.fresh else f", in place of its {theirs.num_classes:,}"
+        yield f"  the classifier is a fresh one of {ours.num_classes:,} classes{before}"
     if ours.in_channels != theirs.in_channels:
         yield (
-            f"  its first convolution takes {ours.in_channels} channels instead of "
-            f"{theirs.in_channels}: each has the mean of their weights"
+            f"  the first convolution takes images of {data.preprocessing.channels} channel(s), "
+            f"not {theirs.in_channels}: with the mean of its weights for each"
         )
-    preprocessing = plan.data.preprocessing
-    mean, std = (
-        ", ".join(f"{x:.4g}" for x in numbers)
-        for numbers in (preprocessing.mean, preprocessing.std)
-    )
     known = "preprocessing" not in weights.guessed
-    same = known and preprocessing.mean == weights.preprocessing.mean
-    whose = "as in its training" if same else "which may not be those of its training"
-    yield f"  images are normalised with mean {mean}, deviation {std}, {whose}"
+    if not known or data.preprocessing.mean != weights.preprocessing.mean:
+        its = "which is not as in its training" if known else "as its own is not recorded"
+        yield f"  images are normalised as those of {data.name}, {its}"
     yield from (f"  {note}" for note in weights.notes if known or note != UNKNOWN_NORMALISATION)
