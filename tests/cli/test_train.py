@@ -1,7 +1,6 @@
 """``resnetlab train`` and ``resume``."""
 
 import json
-from pathlib import Path
 
 from resnetlab.training import job
 from resnetlab.weights.checkpoint import load_checkpoint
@@ -39,7 +38,7 @@ def test_resume_takes_what_may_be_changed(resnetlab, monkeypatch, tmp_path):
     assert resnetlab("resume", tmp_path, *words).code == 0
     wanted = {"epochs": 20, "lr": 0.01, "norm_lr": 0.1, "muon_lr": 0.02, "clip_norm": 1}
     wanted |= {"warmup_share": 0.1, "accumulate": 2, "execution": "plain", "accept_changes": True}
-    assert given == wanted | {"run": tmp_path, "data_dir": Path("data")}
+    assert given == wanted | {"run": tmp_path, "data_dir": "data"}
     given.clear()
     assert resnetlab("resume", tmp_path).code == 0
-    assert given == {"run": tmp_path, "accept_changes": False}
+    assert given == {"run": tmp_path}

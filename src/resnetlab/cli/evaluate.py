@@ -5,28 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cyclopts import Parameter
+
 from resnetlab import console
-from resnetlab.cli.options import Arg
 from resnetlab.cli.shared import DataDir, ExactExecution, Json, ModelName, Network
 
 
 def evaluate(
     run: Network,
+    /,
     *,
-    split: Annotated[Literal["test", "val"], Arg("images to evaluate on")] = "test",
-    dataset: Annotated[str | None, Arg("data set; default: the run's own", "NAME")] = None,
+    split: Annotated[Literal["test", "val"], Parameter(help="images to evaluate on")] = "test",
+    dataset: Annotated[
+        str | None, Parameter(help="data set; default: the run's own", metavar="NAME")
+    ] = None,
     data_dir: DataDir = None,
     model: ModelName = None,
     execution: ExactExecution = "channels_last",
     tta: Annotated[
         Literal["none", "flip", "flip-shift"],
-        Arg(
-            "average the predictions for an image and its mirror image, or for both shifted by "
-            "a pixel too"
+        Parameter(
+            help="average the predictions for an image and its mirror image, or for both "
+            "shifted by a pixel too"
         ),
     ] = "none",
     confusion: Annotated[
-        Path | None, Arg("draw which class is taken for which: .png, .svg or .pdf", "FILE")
+        Path | None, Parameter(help="draw which class is taken for which: .png, .svg or .pdf")
     ] = None,
     json: Json = False,
 ) -> None:

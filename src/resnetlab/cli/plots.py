@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from resnetlab.cli.options import Arg
+from cyclopts import Parameter
+
 from resnetlab.cli.shared import DataDir, ExactExecution, Out, Run
 
 
-def plot(run: Run, *, out: Out = None) -> None:
+def plot(run: Run, /, *, out: Out = None) -> None:
     """Draw a run's loss, accuracy and learning rate over its epochs."""
     from resnetlab.plots.curves import plot_curves
 
@@ -17,10 +18,11 @@ def plot(run: Run, *, out: Out = None) -> None:
 
 def visualize(
     run: Run,
+    /,
     *,
-    n: Annotated[int, Arg("number of images", "N")] = 24,
-    only: Annotated[Literal["all", "right", "wrong"], Arg("which predictions")] = "all",
-    split: Annotated[Literal["test", "val"], Arg("images to take")] = "test",
+    n: Annotated[int, Parameter(help="number of images")] = 24,
+    only: Annotated[Literal["all", "right", "wrong"], Parameter(help="which predictions")] = "all",
+    split: Annotated[Literal["test", "val"], Parameter(help="images to take")] = "test",
     out: Out = None,
     data_dir: DataDir = None,
     execution: ExactExecution = "channels_last",

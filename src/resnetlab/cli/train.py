@@ -2,111 +2,135 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+import ast
+import dataclasses
+import inspect
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from inspect import Parameter as Argument
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from resnetlab.cli.commands import Command, Group
-from resnetlab.cli.options import Arg, Option, options_of, options_of_fields
-from resnetlab.cli.shared import DataDir, Run
-from resnetlab.recipes.table import ABOUT, RECIPES, resolve
+from cyclopts import App, Group, Parameter
+
+from resnetlab.cli.shared import FIELDS, Run
+from resnetlab.recipes.record import Recipe
+from resnetlab.recipes.table import ABOUT, RECIPES
 
 if TYPE_CHECKING:
     from resnetlab.training.job import Training
 
-COMMON = ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out")
-"""Parameters that stand first in the help; the others follow by the sections of the recipe."""
+_COMMON = ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out")
+"""Options that stand first in the help; the others follow by the sections of the recipe."""
 
-_METAVARS = {"model_overrides": "FIELD VALUE ...", "execution": "WORDS", "pretrained": "WEIGHTS"}
-_METAVARS |= {"model": "NAME", "dataset": "NAME"}
+_CHANGEABLE = ("epochs", "lr", "norm_lr", "muon_lr", "warmup_share", "clip_norm", "accumulate")
+_CHANGEABLE += ("execution", "data_dir")
+"""Options of ``resume``, which a run can be given on its way."""
+
+_OTHERS = {
+    "model_overrides": FIELDS,
+    "execution": Parameter(metavar="WORDS"),
+    "pretrained": Parameter(metavar="WEIGHTS"),
+    "model": Parameter(metavar="NAME"),
+    "dataset": Parameter(metavar="NAME"),
+}
+
+TRAIN = App(
+    name="train",
+    help="Train a network and evaluate it on the test set at the end.\n\n"
+    "resnetlab train RECIPE --help lists the options of a recipe.",
+    usage="Usage: resnetlab train RECIPE [OPTIONS]",
+    group_commands="Recipes",
+)
 
 
-def train(
-    recipe: str,
-    *,
-    out: Annotated[Path | None, Arg("run folder; default: runs/NAME", "RUN")] = None,
-    **changes: Any,
-) -> None:
-    """Train a network and evaluate it on the test set at the end."""
-    from resnetlab.training.job import train
+def resume(run: Path, /, **changes: Any) -> None:
+    """Resume an interrupted run, bit for bit, or go on with other values.
 
-    _report(train(recipe, out=out, **changes))
-
-
-def resume(
-    run: Run,
-    *,
-    epochs: Annotated[
-        float | None, Arg("train to so many epochs in all, a finished run too", "X")
-    ] = None,
-    lr: Annotated[float | None, Arg("peak learning rate from here on", "X")] = None,
-    norm_lr: Annotated[float | None, Arg("the same, of the norms and the biases", "X")] = None,
-    muon_lr: Annotated[float | None, Arg("the same, of Muon", "X")] = None,
-    warmup_share: Annotated[
-        float | None, Arg("share of the training in which the rate rises to its peak", "X")
-    ] = None,
-    clip_norm: Annotated[
-        float | None, Arg("largest norm of the gradient; 0: no clipping", "X")
-    ] = None,
-    accumulate: Annotated[
-        int | None, Arg("parts that a batch is computed in, to save memory", "N")
-    ] = None,
-    execution: Annotated[
-        str | None,
-        Arg("auto, plain, or words such as bf16,channels_last,threads=2", "WORDS"),
-    ] = None,
-    data_dir: DataDir = None,
-    accept_changes: Annotated[
-        bool, Arg("go on although recipe.json was changed, or with more or fewer processes")
-    ] = False,
-) -> None:
-    """Resume a run, bit for bit as if it had not been interrupted, or with other values.
-
-    Where this machine cannot compute as the run did, another execution is chosen, and said.
+    A finished run goes on with more epochs.
+    On another machine, the execution is chosen anew where it has to be.
     """
     from resnetlab.training.job import resume
 
-    given = {"epochs": epochs, "lr": lr, "norm_lr": norm_lr, "muon_lr": muon_lr}
-    given |= {"warmup_share": warmup_share, "clip_norm": clip_norm, "accumulate": accumulate}
-    given |= {"execution": execution, "data_dir": data_dir}
-    changes = {name: value for name, value in given.items() if value is not None}
-    _report(resume(run, accept_changes=accept_changes, **changes))
+    _report(resume(run, **changes))
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainRecipe(Command):
-    """``train`` with a recipe, whose fields are options."""
+def _train(recipe: str) -> Callable[..., None]:
+    """``train`` with a recipe, whose fields are options and whose values are the defaults."""
 
-    recipe: str
+    def command(**changes: Any) -> None:
+        from resnetlab.training.job import train
 
-    @property
-    def about(self) -> str:
-        return ABOUT[self.recipe]
+        _report(train(recipe, **changes))
 
-    @cached_property
-    def options(self) -> list[Option]:
-        (_, out), fields = options_of(train), options_of_fields(RECIPES[self.recipe])
-        options = {option.parameter: option for option in (out, *fields)}
-        first = [replace(options.pop(name), group="common options") for name in COMMON]
-        return [
-            replace(option, metavar=_METAVARS.get(option.parameter, option.metavar))
-            for option in (*first, *options.values())
+    _set_options(command, _OPTIONS, {"out": None, **vars(RECIPES[recipe])})
+    return command
+
+
+def _set_options(
+    command: Callable[..., None],
+    options: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    *arguments: Argument,
+) -> None:
+    """Give a command options with these types, after its arguments."""
+    command.__annotations__ = {each.name: each.annotation for each in arguments} | dict(options)
+    command.__signature__ = inspect.Signature(  # pyright: ignore[reportFunctionMemberAccess]
+        [
+            *arguments,
+            *(
+                Argument(name, Argument.KEYWORD_ONLY, default=defaults[name], annotation=hint)
+                for name, hint in options.items()
+            ),
         ]
+    )
 
 
-TRAIN = Group(
-    name="resnetlab train",
-    about="Train a network and evaluate it on the test set at the end.",
-    noun="recipe",
-    present=resolve,
-    members={
-        name: TrainRecipe(
-            name=f"resnetlab train {name}", function=partial(train, name), recipe=name
-        )
-        for name in RECIPES
-    },
+def _options() -> dict[str, Any]:
+    """Option -> its type, annotated with its help and its group."""
+    out = Parameter(help="run folder; default: runs/NAME")
+    options = {"out": Annotated[Path | None, out]}
+    hints = get_type_hints(Recipe)
+    for order, section in enumerate(reversed(Recipe.__mro__), 1):
+        if dataclasses.is_dataclass(section):
+            group = Group(section.__name__, sort_key=order)
+            for name, text in _field_docstrings(section):
+                known = Parameter(help=text, group=group), _OTHERS.get(name, Parameter())
+                options[name] = Annotated[hints[name], *known]
+    common = Parameter(group=Group("Common options", sort_key=0))
+    first = {name: Annotated[options[name], common] for name in _COMMON}
+    return first | {name: hint for name, hint in options.items() if name not in first}
+
+
+def _field_docstrings(record: type) -> Iterator[tuple[str, str]]:
+    (body,) = ast.parse(inspect.getsource(record)).body
+    assert isinstance(body, ast.ClassDef)
+    for field, text in itertools.pairwise(body.body):
+        match field, text:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(words))),
+            ):
+                yield name, " ".join(words.split())
+
+
+_OPTIONS = _options()
+_ACCEPT = Parameter(
+    help="go on although recipe.json was changed by hand, or with another number of processes",
+    negative="",
 )
+_FROM_HERE_ON = Parameter(group=Group("Options", sort_key=0))
+_set_options(
+    resume,
+    {
+        **{name: Annotated[_OPTIONS[name], _FROM_HERE_ON] for name in _CHANGEABLE},
+        "accept_changes": Annotated[bool, _ACCEPT, _FROM_HERE_ON],
+    },
+    {**dict.fromkeys(_CHANGEABLE), "accept_changes": False},
+    Argument("run", Argument.POSITIONAL_ONLY, annotation=Run),
+)
+for _name in RECIPES:
+    TRAIN.command(_train(_name), name=_name, help=ABOUT[_name])
 
 
 def _report(training: Training) -> None:

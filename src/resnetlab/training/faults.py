@@ -66,7 +66,8 @@ def remedies_of_the_test(run: Run) -> Iterator[None]:
 def not_finite(plan: Plan, step: int, what: str, run: Run) -> UserError:
     """The sentence for ``what`` (such as "the loss is"), not finite after ``step`` steps."""
     recipe, (epoch, in_epoch) = plan.recipe, divmod(step - 1, plan.steps_per_epoch)
-    fault = f"{what} not finite in epoch {epoch + 1}, step {in_epoch + 1} of {plan.steps_per_epoch}"
+    where = f"epoch {epoch + 1} (step {in_epoch + 1} of {plan.steps_per_epoch})"
+    fault = f"{what} not finite in {where}"
     rates = {"--lr": recipe.lr, "--norm-lr": recipe.norm_lr}
     if recipe.optimizer == "muon":
         rates["--muon-lr"] = recipe.muon_lr

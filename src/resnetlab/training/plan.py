@@ -21,7 +21,8 @@ from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.summary import on_meta
 from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import RECIPES
-from resnetlab.weights.checkpoint import UNKNOWN_NORMALISATION, Checkpoint, load_checkpoint
+from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
+from resnetlab.weights.usual import UNKNOWN
 
 SMALL_IMAGES = 64
 """Side in pixels up to which an ImageNet stem throws away resolution that a network would need."""
@@ -202,4 +203,4 @@ def _describe_start(plan: Plan, weights: Checkpoint) -> Iterator[str]:
     if not known or data.preprocessing.mean != weights.preprocessing.mean:
         its = "which is not as in its training" if known else "as its own is not recorded"
         yield f"  images are normalised as those of {data.name}, {its}"
-    yield from (f"  {note}" for note in weights.notes if known or note != UNKNOWN_NORMALISATION)
+    yield from (f"  {note}" for note in weights.notes if known or note != UNKNOWN)
