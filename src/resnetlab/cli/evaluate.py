@@ -7,16 +7,31 @@ from typing import Annotated, Literal
 
 from resnetlab import console
 from resnetlab.cli.options import Arg
-from resnetlab.cli.shared import DataDir, ExactExecution, Json, ModelName, Network
+from resnetlab.cli.shared import (
+    Classes,
+    DataDir,
+    DatasetName,
+    ExactExecution,
+    Json,
+    Mean,
+    ModelName,
+    ModelOverrides,
+    Network,
+    Std,
+)
 
 
 def evaluate(
     run: Network,
     *,
     split: Annotated[Literal["test", "val"], Arg("images to evaluate on")] = "test",
-    dataset: Annotated[str | None, Arg("data set; default: the run's own", "NAME")] = None,
+    dataset: DatasetName = None,
     data_dir: DataDir = None,
     model: ModelName = None,
+    model_overrides: ModelOverrides = {},  # noqa: B006
+    mean: Mean = None,
+    std: Std = None,
+    classes: Classes = None,
     execution: ExactExecution = "channels_last",
     tta: Annotated[
         Literal["none", "flip", "flip-shift"],
@@ -31,14 +46,23 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate a network: accuracy, loss, calibration, and a table of the classes."""
-    from resnetlab.evaluation.evaluate import evaluate
-    from resnetlab.weights.checkpoint import load_checkpoint
+    with console.waiting("loading PyTorch"):
+        from resnetlab.evaluation.evaluate import evaluate
+        from resnetlab.inference.network import load_network
 
     if confusion:
         from resnetlab.plots.style import check_format
 
         check_format(confusion, "confusion")  # before anything is computed
-    checkpoint = load_checkpoint(run, model=model)
+    with console.waiting(f"loading {run}"):
+        checkpoint = load_network(
+            run,
+            model=model,
+            model_overrides=model_overrides,
+            mean=mean,
+            std=std,
+            classes=classes,
+        )
     if not checkpoint.recipe:
         console.print_origin(checkpoint.origin, *checkpoint.notes)
     result = evaluate(

@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+from resnetlab import console
 from resnetlab.cli.options import Arg
-from resnetlab.cli.shared import DataDir, ExactExecution, Out, Run
+from resnetlab.cli.shared import (
+    Classes,
+    DataDir,
+    DatasetName,
+    ExactExecution,
+    Mean,
+    ModelName,
+    ModelOverrides,
+    Network,
+    Out,
+    Run,
+    Std,
+)
 
 
 def plot(run: Run, *, out: Out = None) -> None:
     """Draw a run's loss, accuracy and learning rate over its epochs."""
-    from resnetlab.plots.curves import plot_curves
+    with console.waiting("loading PyTorch"):
+        from resnetlab.plots.curves import plot_curves
 
-    print(plot_curves(run, out))
+    console.print_line(plot_curves(run, out))
 
 
 def visualize(
-    run: Run,
+    run: Network,
     *,
     n: Annotated[int, Arg("number of images", "N")] = 24,
     only: Annotated[Literal["all", "right", "wrong"], Arg("which predictions")] = "all",
     split: Annotated[Literal["test", "val"], Arg("images to take")] = "test",
     out: Out = None,
+    dataset: DatasetName = None,
     data_dir: DataDir = None,
     execution: ExactExecution = "channels_last",
+    model: ModelName = None,
+    model_overrides: ModelOverrides = {},  # noqa: B006
+    mean: Mean = None,
+    std: Std = None,
+    classes: Classes = None,
 ) -> None:
     """Draw images with their predictions: a blue tick if right, an orange cross if wrong."""
-    from resnetlab.plots.images import visualize
+    with console.waiting("loading PyTorch"):
+        from resnetlab.plots.images import visualize
 
-    options = {"n": n, "only": only, "split": split, "out": out, "data_dir": data_dir}
-    print(visualize(run, **options, execution=execution))
+    data: dict[str, Any] = {"split": split, "dataset": dataset, "data_dir": data_dir}
+    foreign: dict[str, Any] = {"model": model, "model_overrides": model_overrides}
+    foreign |= {"mean": mean, "std": std, "classes": classes}
+    drawn = visualize(run, n=n, only=only, out=out, execution=execution, **data, **foreign)
+    console.print_line(drawn)

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated
 
 from resnetlab import console
 from resnetlab.cli.options import Arg
 from resnetlab.cli.predictions import Format, print_predictions
-from resnetlab.cli.shared import Execution, ModelName, Network
+from resnetlab.cli.shared import Classes, Execution, Mean, ModelName, ModelOverrides, Network, Std
 
 
 def predict(
     run: Network,
     images: Annotated[
-        tuple[Path, ...], Arg("an image file or a folder of images, or several", "PATH ...")
+        tuple[str, ...], Arg("an image file or a folder of images, or several", "PATH ...")
     ],
     *,
     topk: Annotated[int, Arg("classes to name for each image", "N")] = 5,
     format: Annotated[Format, Arg("how to print them")] = "table",
     model: ModelName = None,
+    model_overrides: ModelOverrides = {},  # noqa: B006
+    mean: Mean = None,
+    std: Std = None,
+    classes: Classes = None,
     execution: Execution = "auto",
 ) -> None:
     """Classify image files, or all images in folders."""
-    from resnetlab.inference.predictor import Predictor, find_images
-    from resnetlab.weights.checkpoint import load_checkpoint
+    with console.waiting("loading PyTorch"):
+        from resnetlab.data.find import find_images
+        from resnetlab.inference.network import load_network
+        from resnetlab.inference.predictor import Predictor
 
-    checkpoint = load_checkpoint(run, model=model)
+    with console.waiting(f"loading {run}"):
+        checkpoint = load_network(
+            run,
+            model=model,
+            model_overrides=model_overrides,
+            mean=mean,
+            std=std,
+            classes=classes,
+        )
     if not checkpoint.recipe:
         console.print_origin(checkpoint.origin, *checkpoint.notes)
     predictor = Predictor(checkpoint, execution=execution)

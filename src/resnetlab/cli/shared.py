@@ -14,7 +14,21 @@ Network = Annotated[
 ModelName = Annotated[
     str | None, Arg("architecture, where a foreign weights file does not tell", "NAME")
 ]
+ModelOverrides = Annotated[
+    dict[str, int | str],
+    Arg("its fields that a foreign file does not tell, e.g. stem cifar-pool", "FIELD VALUE ..."),
+]
+Mean = Annotated[
+    tuple[float, ...] | None,
+    Arg("of a foreign network's images, a number a channel, of pixels from 0 to 1", "X ..."),
+]
+Std = Annotated[tuple[float, ...] | None, Arg("standard deviation, likewise", "X ...")]
+Classes = Annotated[
+    Path | None,
+    Arg("names of a foreign network's classes: a text file, one a line, or a JSON list", "FILE"),
+]
 Out = Annotated[Path | None, Arg("file to draw to: .png, .svg or .pdf", "FILE")]
+DatasetName = Annotated[str | None, Arg("data set; default: the run's own", "NAME")]
 DataDir = Annotated[Path | None, Arg("folder that already holds the data set", "DIR")]
 Json = Annotated[bool, Arg("print JSON")]
 ImageSize = Annotated[int | None, Arg("pixels; default: the paper's", "N")]

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.colors import PowerNorm
 from torch import Tensor
 
-from resnetlab.plots.style import new_figure, shorten, write_figure
+from resnetlab.plots.picture import Picture
+from resnetlab.plots.style import PowerNorm, new_figure, shorten, write_figure
 
 
 def plot_confusion(
     confusion: Tensor, classes: Sequence[str], out: str | Path, *, title: str = "Confusion"
-) -> Path:
+) -> Picture:
     """Which class is taken for which: the share of each true class in %, and counts.
 
     confusion int (c, c): images of class i taken for class j. Numbers are left out above 20

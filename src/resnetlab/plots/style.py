@@ -1,6 +1,7 @@
 """The one style of all figures, and the one writer of their files.
 
-matplotlib's Figure alone and not pyplot, so no global state is touched. Colours are Okabe and
+matplotlib's Figure alone and not pyplot, so no global state is touched; all that is taken from
+matplotlib is imported here. Colours are Okabe and
 Ito's, which colour-blind people can tell apart; what a colour says, a mark or a word says too.
 """
 
@@ -8,13 +9,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.backend_bases import FigureCanvasBase
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-
+from resnetlab.console import visible, waiting
+from resnetlab.environment import matplotlib_importable
 from resnetlab.errors import UserError
-from resnetlab.files import atomic_write
+from resnetlab.files import atomic_write, user_path
+from resnetlab.plots.picture import Picture
+
+with matplotlib_importable():
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import FigureCanvasBase
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import MaxNLocator
+
+__all__ = ["Axes", "MaxNLocator", "PowerNorm"]
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 FONT = "DejaVu Sans"
@@ -43,19 +52,22 @@ def legend_below(axes: Axes) -> None:
 
 
 def shorten(name: str, length: int) -> str:
+    """A name in as many characters as there is room for."""
+    name = visible(name)
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
-def check_format(out: Path, parameter: str = "out") -> None:
-    """UserError, naming the parameter, if matplotlib cannot write such a file."""
-    if out.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
-        raise UserError(f"`{parameter}` {out}: name a file that ends in .png, .svg or .pdf.")
+def check_format(out: str | Path, parameter: str = "out") -> Path:
+    """The path to draw to; UserError, naming the parameter, for another kind of file."""
+    path = user_path(out)
+    if path.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
+        raise UserError(f"`{parameter}` {path}: name a file that ends in .png, .svg or .pdf.")
+    return path
 
 
-def write_figure(figure: Figure, out: str | Path) -> Path:
+def write_figure(figure: Figure, out: str | Path) -> Picture:
     """Save atomically in the format of the suffix; UserError if matplotlib cannot write it."""
-    out = Path(out)
-    check_format(out)
-    with atomic_write(out) as temporary:
+    path = check_format(out)
+    with waiting(f"drawing {path}"), atomic_write(path) as temporary:
         figure.savefig(temporary)
-    return out
+    return Picture(path)
