@@ -22,7 +22,7 @@ FOLDERS = ("compute", "data", "evaluation", "inference", "models", "plots", "rec
 FOLDERS += ("weights",)
 WITHOUT_TORCH = (
     *("errors", "records", "files", "models.architecture", "recipes.record", "recipes.table"),
-    *("version", "cli.options", "cli.commands", "cli.mistakes", "cli.help"),
+    "version",
 )
 
 
@@ -107,7 +107,7 @@ assert not heavy, heavy
     for words in (["--help"], ["train", "smoke", "--help"]):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("usage: resnetlab")
+        assert done.stdout.startswith("Usage: resnetlab")
 
 
 def stub():

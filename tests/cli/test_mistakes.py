@@ -13,15 +13,17 @@ NO_OPTION = {
     "models --jsn": "did you mean '--json'?",
     "evaluate RUN --jsn": "did you mean '--json'?",
     "evaluate RUN --spilt=val": "did you mean '--split'?",
-    "evaluate RUN --out x": "there are: --split, --dataset, --data-dir, --model, --execution, "
-    "--tta, --confusion, --json.",
+    "evaluate RUN --out x": "there are: --split, --dataset, --data-dir, --execution, --tta, "
+    "--confusion, --json, and more in `resnetlab evaluate --help`.",
     "predict RUN x.png --json": "did you mean '--format json'?",
     "predict RUN x.png --jsn": "did you mean '--format json'?",
     "predict RUN x.png --csv": "did you mean '--format csv'?",
     "predict RUN x.png --fromat=csv": "did you mean '--format'?",
     "predict RUN x.png --top-k 3": "did you mean '--topk'?",
-    "predict RUN x.png --tta flip": "there are: --topk, --format, --model, --execution.",
-    "predict RUN x.png --out y": "there are: --topk, --format, --model, --execution.",
+    "predict RUN x.png --tta flip": "there are: --topk, --format, --execution, and more in "
+    "`resnetlab predict --help`.",
+    "predict RUN x.png --out y": "there are: --topk, --format, --execution, and more in "
+    "`resnetlab predict --help`.",
     "resume RUN --epochs 3": "resnetlab resume has none.",
     "resume RUN --lr": "resnetlab resume has none.",
     "plot RUN --format svg": "there are: --out.",
@@ -49,22 +51,32 @@ OTHER = {
     "data": "name a command: resnetlab data COMMAND ...; there are: fetch, stats, show.",
     "train --lr 1": "name a recipe before --lr: resnetlab train RECIPE ...",
     "train resnet20": "there is no recipe 'resnet20'; did you mean 'cifar10-resnet20'?",
-    "train smoke --optimizer sdg": "'sdg' is no choice of --optimizer; did you mean 'sgd'?",
-    "train smoke --optimizer": "--optimizer needs sgd, nesterov or muon: ",
-    "train smoke --epochs": "--epochs needs a number: passes over the training set",
-    "train smoke --epochs --seed 1": "--epochs needs a number: passes over the training set",
-    "train smoke --seed 0.5": "--seed takes a whole number, not '0.5'.",
-    "train smoke --lr fast": "--lr takes a number, not 'fast'.",
-    "train smoke --mean 0.1 x": "--mean takes a number, not 'x'.",
-    "train smoke --epochs 1 2": "'2' is one word too many; usage: resnetlab train smoke [options]",
-    "train smoke --model-overrides stem": "--model-overrides takes names with a value each",
-    "evaluate": "evaluate needs a run folder, .*: resnetlab evaluate RUN [options]",
-    "evaluate RUN --data-dir": "--data-dir needs a value (DIR): folder",
-    "predict RUN": "predict needs an image file .*: resnetlab predict RUN PATH ... [options]",
-    "data fetch": "data fetch needs cifar10 or fashion-mnist: resnetlab data fetch NAME [options]",
-    "models a b": "'b' is one word too many; usage: resnetlab models [PATTERN] [options]",
-    "models --verify=yes": "--verify takes no value, not even 'yes'.",
+    "train smoke --optimizer sdg": 'for --optimizer. Choose from: .* Did you mean "sgd"?',
+    "train smoke --optimizer": "--optimizer needs a value (sgd, nesterov, muon): ",
+    "train smoke --epochs": "--epochs needs a value: passes over the training set",
+    "train smoke --epochs --seed 1": "--epochs needs a value: passes over the training set",
+    "train smoke --seed 0.5": "for --seed: '0.5' is not a whole number.",
+    "train smoke --seed 1.0": "for --seed: '1.0' is not a whole number.",
+    "train smoke --lr fast": 'for --lr: unable to convert "fast" into float.',
+    "train smoke --mean 0.1 x": 'for --mean: unable to convert "x" into float.',
+    "train smoke --mean": "--mean needs a value: mean of the pixels",
+    "train smoke --epochs 1 2": "'2' is one word too many; see `resnetlab train smoke --help`.",
+    "train smoke --model-overrides stem": "for --model-overrides: 'stem' stands alone; give names",
+    "train smoke --model-overrides stem cifar x": "for --model-overrides: 'x' stands alone;",
+    "benchmark training --batch-sizes 1 x": "for --batch-sizes: 'x' is not a whole number.",
+    "evaluate": "evaluate needs RUN: a run folder, .*; see `resnetlab evaluate --help`.",
+    "evaluate RUN --data-dir": "--data-dir needs a value: folder",
+    "predict RUN": "predict needs IMAGES: an image file .*; see `resnetlab predict --help`.",
+    "data fetch": "data fetch needs NAME: cifar10 or fashion-mnist; see `resnetlab data fetch",
+    "models a b": "'b' is one word too many; see `resnetlab models --help`.",
+    "models --verify=maybe": 'for --verify: unable to convert "maybe" into bool.',
+    "--help trian": 'Unknown command "trian". Did you mean "train"?',
 }
+
+
+def options_of(command):
+    _, (*_, app), _ = PROGRAM.parse_commands(command)
+    return app.assemble_argument_collection()
 
 
 @pytest.mark.parametrize("words", [*NO_OPTION, *OTHER])
@@ -79,21 +91,20 @@ def test_a_mistake_is_answered(resnetlab, assert_sentence, words):
 
 def test_what_is_proposed_is_an_option():
     """Of the command itself, and never what was refused."""
-    for command in ("models", "evaluate RUN", "predict RUN x", "train smoke", "benchmark data"):
-        found, _ = PROGRAM.find(command.split())
-        flags = [option.flag for option in found.options if option.role == "option"]
+    for command in ("models", "evaluate", "predict", "train smoke", "benchmark data"):
+        options = options_of(command)
+        flags = [option.name for option in options if option.name.startswith("--")]
         typed = [flag[:-2] + flag[-1] for flag in flags] + [flag + "s" for flag in flags]
         typed += [f"--{name}" for name in _OF_OTHER_TOOLS]
         for word in set(typed) - set(flags):
-            sentence = unknown_option(word, found.name, found.options)
-            near = re.search(r"did you mean '(\S+)( \S+)?'", sentence)
-            listed = re.findall(r"--[a-z-]+", sentence.split(";")[1])
-            assert near or "--help" in listed or listed == flags, sentence
+            said = unknown_option(word, command, options)
+            near = re.search(r"did you mean '(\S+)( \S+)?'", said)
+            listed = re.findall(r"--[a-z-]+", said.split(";")[1])
+            assert near or "--help" in listed or listed == flags, said
             assert near is None or near[1] in flags
 
 
 def test_names_of_other_tools_lead_to_an_option_of_some_command():
     commands = ("evaluate", "predict", "show", "data stats", *(f"train {name}" for name in RECIPES))
-    found = [PROGRAM.find(command.split())[0] for command in commands]
-    flags = {option.flag for command in found for option in command.options}
+    flags = {option.name for command in commands for option in options_of(command)}
     assert {f"--{name.split()[0]}" for name in _OF_OTHER_TOOLS.values()} <= flags

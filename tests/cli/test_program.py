@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ WRONG = {
     "train smoke --lr -1": "lr must be greater than 0, not -1",
     "train smoke --lr=-0.1": "lr must be greater than 0, not -0.1",
     "train smoke --lr nan": "lr must be finite",
-    "train smoke --lr fast": "--lr.*'fast'",
+    "train smoke --lr fast": "--lr.*fast",
     "train smoke --epochs inf": "epochs must be finite, not inf",
     "train smoke --epochs 0": "epochs must be greater than 0",
     "train smoke --batch-size 0": "--batch-size must be greater than 0",
@@ -49,7 +50,7 @@ WRONG = {
     "evaluate {run} --split tset": "tset.*test",
     "evaluate {run} --dataset fashion-mnist-sample --data-dir {samples}": "3-channel images",
     "evaluate {run} --dataset cifar10 --data-dir {tmp}": "{tmp} holds no CIFAR-10",
-    "predict {run}": "needs an image",
+    "predict {run}": "needs IMAGES: an image",
     "predict {run} {tmp}/empty": "{tmp}/empty holds no images",
     "predict {run} {file} --topk 0": "--topk must be at least 1",
     "predict {run} {file} --execution bf61": "no word 'bf61'; did you mean 'bf16'",
@@ -194,6 +195,54 @@ def test_parameters_of_the_command_are_said_as_they_are_typed(
         resnetlab(*words.split(), *["--help"] * (words == "data")),
         f"^resnetlab: {re.escape(said)}\n$",
     )
+
+
+PARSED: list[tuple[str, dict[str, Any]]] = [
+    ("predict a x", {}),
+    ("predict a x --topk 2", {"topk": 2}),
+    ("predict --topk=2 a x", {"topk": 2}),
+    ("predict a x --topk 1 --topk 3", {"topk": 3}),
+    ("predict a --topk 3 x y", {"topk": 3, "images": ("x", "y")}),
+    ("predict a x --topk 3 y", {"topk": 3, "images": ("x", "y")}),
+    (
+        "predict a --topk 3 x --format csv y z",
+        {"topk": 3, "format": "csv", "images": ("x", "y", "z")},
+    ),
+    ("predict --format csv a x y", {"format": "csv", "images": ("x", "y")}),
+    ("predict a -- --topk -x", {"images": ("--topk", "-x")}),
+    ("predict a none --model none", {"images": ("none",), "model": "none"}),
+    ("train smoke --lr -1e-3", {"lr": -1e-3}),
+    ("train smoke --lr -inf", {"lr": float("-inf")}),
+    ("train smoke --val_size 5", {"val_size": 5.0}),
+    ("train smoke --seed +3", {"seed": 3}),
+    ("train smoke --mean 1 2 -3 --seed 1", {"mean": (1.0, 2.0, -3.0), "seed": 1}),
+    ("train smoke --mean=1 2", {"mean": (1.0, 2.0)}),
+    ("train smoke --milestones 1 --milestones 2", {"milestones": (1.0, 2.0)}),
+    ("train --out a smoke --lr 1", {"out": Path("a"), "lr": 1.0}),
+    (
+        "train smoke --model-overrides stem cifar width_per_group 3 depths 2,2",
+        {"model_overrides": {"stem": "cifar", "width_per_group": 3, "depths": "2,2"}},
+    ),
+    ("benchmark training --models a b --json", {"models": ("a", "b"), "json": True}),
+    ("benchmark training --batch-sizes 1 2", {"batch_sizes": (1, 2)}),
+    ("models --json --no-json", {"json": False}),
+]
+
+
+@pytest.mark.parametrize(("words", "values"), PARSED)
+def test_words_become_arguments(words, values):
+    _, bound, _ = program.PROGRAM.parse_args(program._in_order(words.split()))
+    given = bound.arguments
+    if words.startswith("predict"):
+        values = {"run": "a", "images": ("x",)} | values
+    assert given == values
+    assert [type(given[name]) for name in values] == [type(value) for value in values.values()]
+
+
+def test_a_former_name_of_a_recipe(capsys):
+    former = ("train", "--lr", "1", "cifar10-resnet50-finetune-textbook")
+    assert program._in_order(list(former)) == ["train", "cifar10-resnet50-textbook", "--lr", "1"]
+    assert "is called cifar10-resnet50-textbook now" in capsys.readouterr().err
 
 
 def _raise(error):

@@ -29,9 +29,10 @@ from resnetlab.models.architecture import ARCHITECTURES, Architecture, get_archi
 from resnetlab.models.resnet import ResNet, create_model
 from resnetlab.preprocessing import Preprocessing
 from resnetlab.weights import foreign, hub, locate
-from resnetlab.weights.checkpoint import IMAGENET, OFTEN_CIFAR10, load_checkpoint, load_weights
+from resnetlab.weights.checkpoint import load_checkpoint, load_weights
 from resnetlab.weights.recognition import read_architecture
 from resnetlab.weights.save import export_state_dict, save_weights
+from resnetlab.weights.usual import IMAGENET, OFTEN_CIFAR10
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TORCHVISION = [n for n in ARCHITECTURES if n in torchvision.models.list_models()]

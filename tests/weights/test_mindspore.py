@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from resnetlab.models.resnet import create_model
 from resnetlab.weights import foreign, mindspore
-from resnetlab.weights.checkpoint import IMAGENET, load_checkpoint
+from resnetlab.weights.checkpoint import load_checkpoint
+from resnetlab.weights.usual import IMAGENET
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -26,7 +26,7 @@ from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import get_recipe
 from resnetlab.training.plan import make_plan
 from resnetlab.training.step import make_batch
-from resnetlab.weights.checkpoint import IMAGENET
+from resnetlab.weights.usual import IMAGENET
 
 
 def benchmark_data(

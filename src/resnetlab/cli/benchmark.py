@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from cyclopts import Parameter
+
 from resnetlab import console
-from resnetlab.cli.options import Arg
 from resnetlab.cli.shared import DataDir, Execution, ImageSize, Json, Overrides
 
 if TYPE_CHECKING:
     from resnetlab.benchmark import Row
 
-Models = Annotated[tuple[str, ...], Arg("names from `resnetlab models`", "NAME ...")]
-BatchSizes = Annotated[tuple[int, ...], Arg("images at once, a row for each", "N ...")]
+Models = Annotated[
+    tuple[str, ...], Parameter(help="names from `resnetlab models`", metavar="NAME ...")
+]
+BatchSizes = Annotated[tuple[int, ...], Parameter(help="images at once, a row for each")]
 
 
 def training(
@@ -22,15 +25,17 @@ def training(
     models: Models = ("resnet20",),
     batch_sizes: BatchSizes = (128,),
     execution: Execution = "auto",
-    recipe: Annotated[str, Arg("its optimizer and augmentation", "RECIPE")] = "cifar10-quick",
+    recipe: Annotated[
+        str, Parameter(help="its optimizer and augmentation", metavar="RECIPE")
+    ] = "cifar10-quick",
     override: Overrides = {},  # noqa: B006
-    steps: Annotated[int, Arg("steps for each row; fewer if they take over 20 s", "N")] = 20,
+    steps: Annotated[int, Parameter(help="steps for each row; fewer if they take over 20 s")] = 20,
     json: Json = False,
 ) -> None:
     """Measure the training loop's own steps, beside what the machine can do.
 
-    The share is of the operations that the network's definition needs: execution winograd does
-    fewer, and may pass 100 %.
+    The share is of the operations that the network's definition needs.
+    Execution winograd does fewer, and may pass 100 %.
     """
     from resnetlab.benchmark import benchmark_training
 
@@ -50,9 +55,11 @@ def inference(
     batch_sizes: BatchSizes = (1, 16),
     execution: Execution = "auto",
     image_size: ImageSize = None,
-    folder: Annotated[Path | None, Arg("images to read; default: made on the spot", "DIR")] = None,
+    folder: Annotated[
+        Path | None, Parameter(help="images to read; default: made on the spot")
+    ] = None,
     override: Overrides = {},  # noqa: B006
-    repeats: Annotated[int, Arg("runs of each row; fewer if they take over 10 s", "N")] = 30,
+    repeats: Annotated[int, Parameter(help="runs of each row; fewer if they take over 10 s")] = 30,
     json: Json = False,
 ) -> None:
     """Measure inference on pixels, and on files: is the decoder or the network the limit?"""
@@ -77,11 +84,12 @@ def inference(
 
 
 def data(
-    name: Annotated[str, Arg("data set", "NAME")] = "cifar10",
+    name: Annotated[str, Parameter(help="data set", metavar="NAME")] = "cifar10",
+    /,
     *,
     batch_sizes: BatchSizes = (128,),
-    recipe: Annotated[str, Arg("its augmentation", "RECIPE")] = "cifar10-quick",
-    repeats: Annotated[int, Arg("runs of each row; fewer if they take over 2 s", "N")] = 50,
+    recipe: Annotated[str, Parameter(help="its augmentation", metavar="RECIPE")] = "cifar10-quick",
+    repeats: Annotated[int, Parameter(help="runs of each row; fewer if they take over 2 s")] = 50,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:

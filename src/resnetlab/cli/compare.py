@@ -6,18 +6,24 @@ import contextlib
 import sys
 from typing import Annotated
 
+from cyclopts import Parameter
+
 from resnetlab import console
-from resnetlab.cli.options import Arg
 from resnetlab.cli.shared import Json
 
 
 def compare(
-    network: Annotated[str, Arg("the class or function that makes the network", "FILE.py:NAME")],
+    network: Annotated[
+        str, Parameter(help="the class or function that makes the network", metavar="FILE.py:NAME")
+    ],
+    /,
     *,
-    to: Annotated[str | None, Arg("reference; default: the closest", "NAME")] = None,
-    image_size: Annotated[int | None, Arg("pixels", "N")] = None,
-    in_channels: Annotated[int | None, Arg("channels of the image", "N")] = None,
-    num_classes: Annotated[int | None, Arg("classes that are expected", "N")] = None,
+    to: Annotated[
+        str | None, Parameter(help="reference; default: the closest", metavar="NAME")
+    ] = None,
+    image_size: Annotated[int | None, Parameter(help="pixels")] = None,
+    in_channels: Annotated[int | None, Parameter(help="channels of the image")] = None,
+    num_classes: Annotated[int | None, Parameter(help="classes that are expected")] = None,
     json: Json = False,
 ) -> None:
     """Say how a ResNet written elsewhere differs from the reference. Runs its code.

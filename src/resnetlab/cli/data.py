@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cyclopts import Parameter
+
 from resnetlab import console
-from resnetlab.cli.options import Arg
 from resnetlab.cli.shared import DataDir, Json
 
-DatasetName = Annotated[str, Arg("cifar10 or fashion-mnist", "NAME")]
+DatasetName = Annotated[str, Parameter(help="cifar10 or fashion-mnist", metavar="NAME")]
 
 
-def fetch(name: DatasetName, *, data_dir: DataDir = None) -> None:
+def fetch(name: DatasetName, /, *, data_dir: DataDir = None) -> None:
     """Fetch a data set into the cache, from the first source that answers, and check it."""
     with console.waiting("loading PyTorch"):
         from resnetlab.data.catalogue import fetch
@@ -20,7 +21,7 @@ def fetch(name: DatasetName, *, data_dir: DataDir = None) -> None:
     console.print_line(fetch(name, data_dir=data_dir))
 
 
-def stats(name: DatasetName, *, data_dir: DataDir = None, json: Json = False) -> None:
+def stats(name: DatasetName, /, *, data_dir: DataDir = None, json: Json = False) -> None:
     """Compute mean and standard deviation of each channel over the training images."""
     with console.waiting("loading PyTorch"):
         from resnetlab.data.catalogue import load_dataset
@@ -38,9 +39,12 @@ def stats(name: DatasetName, *, data_dir: DataDir = None, json: Json = False) ->
 
 def show(
     name: DatasetName,
+    /,
     *,
-    out: Annotated[Path, Arg("file to draw to: .png, .svg or .pdf", "FILE")] = Path("samples.png"),
-    split: Annotated[Literal["train", "test"], Arg("images to draw from")] = "train",
+    out: Annotated[Path, Parameter(help="file to draw to: .png, .svg or .pdf")] = Path(
+        "samples.png"
+    ),
+    split: Annotated[Literal["train", "test"], Parameter(help="images to draw from")] = "train",
     data_dir: DataDir = None,
 ) -> None:
     """Draw a labelled grid of images, a row for each class."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cyclopts import Parameter
+
 from resnetlab import console
-from resnetlab.cli.options import Arg
 from resnetlab.cli.shared import (
     Classes,
     DataDir,
@@ -23,8 +24,9 @@ from resnetlab.cli.shared import (
 
 def evaluate(
     run: Network,
+    /,
     *,
-    split: Annotated[Literal["test", "val"], Arg("images to evaluate on")] = "test",
+    split: Annotated[Literal["test", "val"], Parameter(help="images to evaluate on")] = "test",
     dataset: DatasetName = None,
     data_dir: DataDir = None,
     model: ModelName = None,
@@ -35,13 +37,13 @@ def evaluate(
     execution: ExactExecution = "channels_last",
     tta: Annotated[
         Literal["none", "flip", "flip-shift"],
-        Arg(
-            "average the predictions for an image and its mirror image, or for both shifted by "
-            "a pixel too"
+        Parameter(
+            help="average the predictions for an image and its mirror image, or for both "
+            "shifted by a pixel too"
         ),
     ] = "none",
     confusion: Annotated[
-        Path | None, Arg("draw which class is taken for which: .png, .svg or .pdf", "FILE")
+        Path | None, Parameter(help="draw which class is taken for which: .png, .svg or .pdf")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -1,11 +1,17 @@
-"""What is said of an option that a command has not."""
+"""What is answered to words that are wrong, from the command's own options."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 
-from resnetlab.cli.options import Option
+from cyclopts import (
+    Argument,
+    ArgumentCollection,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 _OF_OTHER_TOOLS = {
     "learning-rate": "lr",
@@ -42,10 +48,26 @@ _OF_OTHER_TOOLS = {
 """What other programs call an option -> what it is called here."""
 
 
-def unknown_option(word: str, command: str, options: Sequence[Option]) -> str:
+def sentence(error: CycloptsError) -> str:
+    """What is wrong, and the remedy."""
+    command = " ".join(error.command_chain or ())
+    match error:
+        case UnknownOptionError(token=token, argument_collection=options):
+            return unknown_option(token.keyword or token.value, f"resnetlab {command}", options)
+        case MissingArgumentError(argument=Argument(name=name, parameter=parameter) as argument):
+            choices = ", ".join(argument.get_choices() or ())
+            value = f"a value ({choices})" if choices else "a value"
+            taker, needed = (name, value) if name.startswith("--") else (command, name)
+            return f"{taker} needs {needed}: {parameter.help}; see `resnetlab {command} --help`."
+        case UnusedCliTokensError(unused_tokens=[word, *_]):
+            return f"{word!r} is one word too many; see `resnetlab {command} --help`."
+    return str(error)
+
+
+def unknown_option(word: str, command: str, options: ArgumentCollection) -> str:
     """A sentence with the nearest of the command's options, or with all that it has."""
     flag = word.partition("=")[0]
-    names = {option.flag[2:]: option for option in options if option.role == "option"}
+    names = {option.name[2:]: option for option in options if option.name.startswith("--")}
     meant = dict.fromkeys(names) | {
         other: name for other, name in _OF_OTHER_TOOLS.items() if name.split()[0] in names
     }
@@ -56,8 +78,8 @@ def unknown_option(word: str, command: str, options: Sequence[Option]) -> str:
         return f"{start}; did you mean '--{meant[near[0]] or near[0]}'?"
     if not names:
         return f"{start}; {command} has none."
-    first = next(iter(names.values())).group
-    common = ", ".join(option.flag for option in names.values() if option.group == first)
-    if all(option.group == first for option in names.values()):
+    first = next(iter(names.values())).parameter.group
+    common = ", ".join(opt.name for opt in names.values() if opt.parameter.group == first)
+    if all(option.parameter.group == first for option in names.values()):
         return f"{start}; there are: {common}."
     return f"{start}; there are: {common}, and more in `{command} --help`."

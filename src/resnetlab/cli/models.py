@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
+from cyclopts import Parameter
+
 from resnetlab import console
-from resnetlab.cli.options import Arg
 from resnetlab.cli.shared import ImageSize, Json, Overrides
 
 
 def models(
-    pattern: Annotated[str, Arg('names to list, such as "resnet*"', "PATTERN")] = "*",
+    pattern: Annotated[str, Parameter(help='names to list, such as "resnet*"')] = "*",
+    /,
     *,
-    verify: Annotated[bool, Arg("check them against the papers and torchvision")] = False,
+    verify: Annotated[
+        bool, Parameter(help="check them against the papers and torchvision")
+    ] = False,
     json: Json = False,
 ) -> None:
     """List the networks: layers, parameters, multiply-adds, the paper's error."""
@@ -63,11 +67,12 @@ def _verify(pattern: str, json: bool) -> None:
 
 
 def show(
-    name: Annotated[str, Arg("a name from `resnetlab models`", "NAME")],
+    name: Annotated[str, Parameter(help="a name from `resnetlab models`", metavar="NAME")],
+    /,
     *,
     image_size: ImageSize = None,
-    in_channels: Annotated[int | None, Arg("channels of the image; default: 3", "N")] = None,
-    num_classes: Annotated[int | None, Arg("default: the paper's", "N")] = None,
+    in_channels: Annotated[int | None, Parameter(help="channels of the image; default: 3")] = None,
+    num_classes: Annotated[int | None, Parameter(help="default: the paper's")] = None,
     override: Overrides = {},  # noqa: B006
     json: Json = False,
 ) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from cyclopts import Parameter
+
 from resnetlab import console
-from resnetlab.cli.options import Arg
 from resnetlab.cli.shared import (
     Classes,
     DataDir,
@@ -21,7 +22,7 @@ from resnetlab.cli.shared import (
 )
 
 
-def plot(run: Run, *, out: Out = None) -> None:
+def plot(run: Run, /, *, out: Out = None) -> None:
     """Draw a run's loss, accuracy and learning rate over its epochs."""
     with console.waiting("loading PyTorch"):
         from resnetlab.plots.curves import plot_curves
@@ -31,10 +32,11 @@ def plot(run: Run, *, out: Out = None) -> None:
 
 def visualize(
     run: Network,
+    /,
     *,
-    n: Annotated[int, Arg("number of images", "N")] = 24,
-    only: Annotated[Literal["all", "right", "wrong"], Arg("which predictions")] = "all",
-    split: Annotated[Literal["test", "val"], Arg("images to take")] = "test",
+    n: Annotated[int, Parameter(help="number of images")] = 24,
+    only: Annotated[Literal["all", "right", "wrong"], Parameter(help="which predictions")] = "all",
+    split: Annotated[Literal["test", "val"], Parameter(help="images to take")] = "test",
     out: Out = None,
     dataset: DatasetName = None,
     data_dir: DataDir = None,

@@ -6,20 +6,21 @@ import sys
 from contextlib import closing
 from typing import Annotated
 
+from cyclopts import Parameter
+
 from resnetlab import console
-from resnetlab.cli.options import Arg
 from resnetlab.cli.predictions import Format, print_predictions
 from resnetlab.cli.shared import Classes, Execution, Mean, ModelName, ModelOverrides, Network, Std
 
 
 def predict(
     run: Network,
-    images: Annotated[
-        tuple[str, ...], Arg("an image file or a folder of images, or several", "PATH ...")
+    /,
+    *images: Annotated[
+        str, Parameter(help="an image file or a folder of images, or several", required=True)
     ],
-    *,
-    topk: Annotated[int, Arg("classes to name for each image", "N")] = 5,
-    format: Annotated[Format, Arg("how to print them")] = "table",
+    topk: Annotated[int, Parameter(help="classes to name for each image")] = 5,
+    format: Annotated[Format, Parameter(help="how to print them")] = "table",
     model: ModelName = None,
     model_overrides: ModelOverrides = {},  # noqa: B006
     mean: Mean = None,

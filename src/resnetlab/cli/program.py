@@ -7,77 +7,101 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
+
+from cyclopts import App, CoercionError, CycloptsError, Parameter, Token, convert
+from cyclopts.help import ColumnSpec, DefaultFormatter, DescriptionRenderer, HelpEntry, NameRenderer
 
 import resnetlab
 from resnetlab.cli import benchmark, compare, data, evaluate, models, plots, predict, train
-from resnetlab.cli.commands import Command, Group
-from resnetlab.cli.help import help_text
+from resnetlab.cli.mistakes import sentence
+from resnetlab.console import print_to_stderr
 from resnetlab.errors import UserError
+from resnetlab.recipes.table import ALIASES, resolve
+from resnetlab.records import did_you_mean
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
 
 _OUTPUT_FAILS = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 """What writing to a full disk or to a reader that is gone raises, without a file's name."""
 
 
-def _group(
-    name: str, about: str, closing: str = "", **members: Callable[..., None] | Group
-) -> Group:
-    commands = {
-        word: member
-        if isinstance(member, Group)
-        else Command(name=f"{name} {word}", function=member)
-        for word, member in members.items()
-    }
-    return Group(name=name, about=about, members=commands, closing=closing)
+def _columns(
+    console: Console, options: ConsoleOptions, entries: list[HelpEntry]
+) -> tuple[ColumnSpec, ...]:
+    """Names and descriptions; no name is broken."""
+    width = max(18, *(len(label) for entry in entries for label in entry.display_labels))
+    names = ColumnSpec(renderer=NameRenderer(max_width=width), no_wrap=True)
+    return names, ColumnSpec(renderer=DescriptionRenderer(), overflow="fold")
 
 
-PROGRAM = _group(
-    "resnetlab",
-    "Train, evaluate and use residual networks.",
-    "resnetlab --version prints the version.",
-    data=_group(
-        "resnetlab data",
-        "Fetch a data set, look at it, measure it.",
-        fetch=data.fetch,
-        stats=data.stats,
-        show=data.show,
-    ),
-    models=models.models,
-    show=models.show,
-    train=train.TRAIN,
-    resume=train.resume,
-    evaluate=evaluate.evaluate,
-    predict=predict.predict,
-    compare=compare.compare,
-    plot=plots.plot,
-    visualize=plots.visualize,
-    benchmark=_group(
-        "resnetlab benchmark",
-        "Measure training, inference and data in images per second.",
-        training=benchmark.training,
-        inference=benchmark.inference,
-        data=benchmark.data,
+def _read(hint: Any, tokens: Sequence[Token]) -> Any:
+    """The library's own reading, which would round 1.5 to a whole number."""
+    for token in tokens:
+        if int in (hint, *get_args(hint)) and not token.value.lstrip("+-").isdecimal():
+            raise CoercionError(msg=f"{token.value!r} is not a whole number.", token=token)
+    return convert(hint, tokens)
+
+
+def _shown(default: Any) -> str | None:
+    """A default as it is typed."""
+    values = default if isinstance(default, tuple) else (default,)
+    if isinstance(default, bool) or not all(
+        isinstance(x, str | int | float | Path) for x in values
+    ):
+        return None
+    return " ".join(f"{x:g}" if isinstance(x, float) else str(x) for x in values)
+
+
+PROGRAM = App(
+    name="resnetlab",
+    help="Train, evaluate and use residual networks.",
+    version=f"resnetlab {resnetlab.__version__}",
+    help_format="plaintext",
+    help_formatter=DefaultFormatter(column_specs=_columns),
+    default_parameter=Parameter(
+        allow_repeating=True,
+        consume_multiple=1,
+        converter=_read,
+        negative_iterable=(),
+        show_default=_shown,
     ),
 )
+_DATA = App(name="data", help="Fetch a data set, look at it, measure it.")
+_BENCHMARK = App(
+    name="benchmark", help="Measure training, inference and data in images per second."
+)
+for _app, *_members in (
+    (_DATA, data.fetch, data.stats, data.show),
+    (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
+    (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, evaluate.evaluate),
+    (PROGRAM, predict.predict, compare.compare, plots.plot, plots.visualize, _BENCHMARK),
+):
+    for _member in _members:
+        _app.command(_member)
+for _app in (PROGRAM, _DATA, _BENCHMARK, train.TRAIN):
+    for _place, _name in enumerate(_app):
+        _app[_name].sort_key = _place  # the help would sort them by name
 
 
 def main() -> None:
     """Run a command; what the user can mend is one sentence and exit code 2, Ctrl-C is 130."""
     _prepare_streams()
-    command = None
+    words = sys.argv[1:]
     try:
         try:
-            if sys.argv[1:] == ["--version"]:
-                print(f"resnetlab {resnetlab.__version__}")
-                return
-            command, words = PROGRAM.find(sys.argv[1:])
-            _run(command, words)
+            words = _in_order(words)
+            _run(words)
         finally:
             sys.stdout.flush()
+    except CycloptsError as error:
+        _fail(sentence(error), 2)
     except UserError as error:
-        _fail(_with_flags(str(error), command), 2)
+        _fail(_with_flags(str(error), words), 2)
     except KeyboardInterrupt as error:
         _fail(str(error) or "stopped.", 130)
     except OSError as error:
@@ -90,12 +114,26 @@ def main() -> None:
         _fail(f"cannot write the output: {error.strerror}.", 2)
 
 
-def _run(command: Command | Group, words: list[str]) -> None:
-    before = words[: words.index("--")] if "--" in words else words
-    if isinstance(command, Group) or {"-h", "--help"} & set(before):
-        print(help_text(command))
-    else:
-        command.function(**command.parse(words))
+def _run(words: list[str]) -> None:
+    command, bound, _ = PROGRAM.parse_args(words, exit_on_error=False, print_error=False)
+    command(*bound.args, **bound.kwargs)
+
+
+def _in_order(words: list[str]) -> list[str]:
+    """The command before the options, as in ``train --out runs/a smoke``; the recipe's name now."""
+    chain, (*_, app), rest = PROGRAM.parse_commands(words)
+    if app.default_command is not None:
+        return words
+    noun = "recipe" if app is train.TRAIN else "command"
+    names = [name for name in app if not name.startswith("-")]
+    at = next((i for i, word in enumerate(rest) if word in {*names, *ALIASES}), None)
+    if at is not None:
+        return [*chain, resolve(rest[at]), *rest[at + 1 :], *rest[:at]]
+    if rest and not rest[0].startswith("-"):
+        raise UserError(f"there is no {noun} {rest[0]!r}{did_you_mean(rest[0], names)}")
+    usage = " ".join(["resnetlab", *chain, noun.upper(), "..."])
+    before = f" before {rest[0]}" if rest else ""
+    raise UserError(f"name a {noun}{before}: {usage}; there are: {', '.join(names)}.")
 
 
 def _prepare_streams() -> None:
@@ -107,11 +145,12 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="replace")  # where a name cannot be written, ? stands for it
 
 
-def _with_flags(sentence: str, command: Command | Group | None) -> str:
+def _with_flags(sentence: str, words: list[str]) -> str:
     """Parameters of the command, in backticks by their Python names, as they are typed."""
-    flags = {}
-    if isinstance(command, Command):
-        flags = {option.parameter: option.flag for option in command.options}
+    chain, (*_, app), _ = PROGRAM.parse_commands(words)
+    if not app.default_command or chain[-1].startswith("-"):
+        return sentence
+    flags = {option.field_info.name: option.name for option in app.assemble_argument_collection()}
     return re.sub(r"`(\w+)`", lambda match: flags.get(match[1], match[0]), sentence)
 
 
@@ -120,5 +159,5 @@ def _fail(sentence: str, code: int) -> NoReturn:
         if code == 130:
             sys.exit(code)
         time.sleep(10)  # torchrun's processes fail alike: the first one says it and ends the others
-    print(f"resnetlab: {sentence}", file=sys.stderr)
+    print_to_stderr(f"resnetlab: {sentence}")
     sys.exit(code)

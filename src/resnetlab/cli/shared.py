@@ -2,48 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from resnetlab.cli.options import Arg
+from cyclopts import CoercionError, Parameter, Token
 
-Run = Annotated[Path, Arg("a run folder", "RUN")]
+
+def read_fields(_: Any, tokens: Sequence[Token]) -> dict[str, int | str]:
+    """The fields of an architecture in words such as ``depths 2,2,2 width_per_group 64``."""
+    words = [token.value for token in tokens]
+    if len(words) % 2:
+        says = f"{words[-1]!r} stands alone; give names and values, as in depths 2,2,2 stem cifar."
+        raise CoercionError(msg=says, token=tokens[0])
+    values = (int(text) if text.lstrip("-").isdecimal() else text for text in words[1::2])
+    return dict(zip(words[::2], values, strict=True))
+
+
+FIELDS = Parameter(
+    metavar="FIELD VALUE ...", converter=read_fields, n_tokens=-1, accepts_keys=False
+)
+
+Run = Annotated[Path, Parameter(help="a run folder")]
 Network = Annotated[
-    str, Arg("a run folder, a weights file of any origin, or the name of a network", "RUN")
+    str, Parameter(help="a run folder, a weights file of any origin, or the name of a network")
 ]
+FOREIGN = Parameter(group="foreign weights")
 ModelName = Annotated[
-    str | None, Arg("architecture, where a foreign weights file does not tell", "NAME")
+    str | None,
+    FOREIGN,
+    Parameter(help="architecture, where a foreign weights file does not tell", metavar="NAME"),
 ]
 ModelOverrides = Annotated[
     dict[str, int | str],
-    Arg("its fields that a foreign file does not tell, e.g. stem cifar-pool", "FIELD VALUE ..."),
+    FIELDS,
+    FOREIGN,
+    Parameter(help="its fields that a foreign file does not tell, e.g. stem cifar-pool"),
 ]
 Mean = Annotated[
     tuple[float, ...] | None,
-    Arg("of a foreign network's images, a number a channel, of pixels from 0 to 1", "X ..."),
+    FOREIGN,
+    Parameter(
+        help="of a foreign network's images, a number a channel, of pixels from 0 to 1",
+        metavar="X ...",
+    ),
 ]
-Std = Annotated[tuple[float, ...] | None, Arg("standard deviation, likewise", "X ...")]
+Std = Annotated[
+    tuple[float, ...] | None,
+    FOREIGN,
+    Parameter(help="standard deviation, likewise", metavar="X ..."),
+]
 Classes = Annotated[
     Path | None,
-    Arg("names of a foreign network's classes: a text file, one a line, or a JSON list", "FILE"),
+    FOREIGN,
+    Parameter(
+        help="names of a foreign network's classes: a text file, one a line, or a JSON list",
+        metavar="FILE",
+    ),
 ]
-Out = Annotated[Path | None, Arg("file to draw to: .png, .svg or .pdf", "FILE")]
-DatasetName = Annotated[str | None, Arg("data set; default: the run's own", "NAME")]
-DataDir = Annotated[Path | None, Arg("folder that already holds the data set", "DIR")]
-Json = Annotated[bool, Arg("print JSON")]
-ImageSize = Annotated[int | None, Arg("pixels; default: the paper's", "N")]
+DatasetName = Annotated[
+    str | None, Parameter(help="data set; default: the run's own", metavar="NAME")
+]
+Out = Annotated[Path | None, Parameter(help="file to draw to: .png, .svg or .pdf")]
+DataDir = Annotated[Path | None, Parameter(help="folder that already holds the data set")]
+Json = Annotated[bool, Parameter(help="print JSON")]
+ImageSize = Annotated[int | None, Parameter(help="pixels; default: the paper's")]
 Execution = Annotated[
-    str, Arg("auto, plain, or words such as bf16,channels_last,threads=2", "WORDS")
+    str,
+    Parameter(help="auto, plain, or words such as bf16,channels_last", metavar="WORDS"),
 ]
 ExactExecution = Annotated[
     str,
-    Arg(
-        "channels_last computes in fp32, so that the result does not depend on the machine; auto "
-        "takes bf16 where the CPU has it: about twice as fast, a few of 1,000 predictions change",
-        "WORDS",
+    Parameter(
+        help="channels_last computes in fp32, so that the result does not depend on the machine; "
+        "auto takes bf16 where the CPU has it: about twice as fast, a few of 1,000 predictions "
+        "change",
+        metavar="WORDS",
     ),
 ]
 Overrides = Annotated[
     dict[str, int | str],
-    Arg("fields of the architecture to change, e.g. stem cifar depths 2,2,2,2", "FIELD VALUE ..."),
+    FIELDS,
+    Parameter(help="fields of the architecture to change, e.g. stem cifar depths 2,2,2,2"),
 ]

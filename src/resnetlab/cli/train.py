@@ -2,78 +2,101 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+import ast
+import dataclasses
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from inspect import Parameter as Argument
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from resnetlab.cli.commands import Command, Group
-from resnetlab.cli.options import Arg, Option, options_of, options_of_fields
-from resnetlab.cli.shared import Run
-from resnetlab.recipes.table import ABOUT, RECIPES, resolve
+from cyclopts import App, Group, Parameter
+
+from resnetlab.cli.shared import FIELDS, Run
+from resnetlab.recipes.record import Recipe
+from resnetlab.recipes.table import ABOUT, RECIPES
 
 if TYPE_CHECKING:
     from resnetlab.training.job import Training
 
-COMMON = ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out")
-"""Parameters that stand first in the help; the others follow by the sections of the recipe."""
+_COMMON = ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out")
+"""Options that stand first in the help; the others follow by the sections of the recipe."""
 
-_METAVARS = {"model_overrides": "FIELD VALUE ...", "execution": "WORDS", "pretrained": "WEIGHTS"}
-_METAVARS |= {"model": "NAME", "dataset": "NAME"}
+_OTHERS = {
+    "model_overrides": FIELDS,
+    "execution": Parameter(metavar="WORDS"),
+    "pretrained": Parameter(metavar="WEIGHTS"),
+    "model": Parameter(metavar="NAME"),
+    "dataset": Parameter(metavar="NAME"),
+}
+
+TRAIN = App(
+    name="train",
+    help="Train a network and evaluate it on the test set at the end.\n\n"
+    "resnetlab train RECIPE --help lists the options of a recipe.",
+    usage="Usage: resnetlab train RECIPE [OPTIONS]",
+    group_commands="Recipes",
+)
 
 
-def train(
-    recipe: str,
-    *,
-    out: Annotated[Path | None, Arg("run folder; default: runs/NAME", "RUN")] = None,
-    **changes: Any,
-) -> None:
-    """Train a network and evaluate it on the test set at the end."""
-    from resnetlab.training.job import train
-
-    _report(train(recipe, out=out, **changes))
-
-
-def resume(run: Run) -> None:
+def resume(run: Run, /) -> None:
     """Resume an interrupted run, bit for bit."""
     from resnetlab.training.job import resume
 
     _report(resume(run))
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainRecipe(Command):
-    """``train`` with a recipe, whose fields are options."""
+def _train(recipe: str) -> Callable[..., None]:
+    """``train`` with a recipe, whose fields are options and whose values are the defaults."""
 
-    recipe: str
+    def command(**changes: Any) -> None:
+        from resnetlab.training.job import train
 
-    @property
-    def about(self) -> str:
-        return ABOUT[self.recipe]
+        _report(train(recipe, **changes))
 
-    @cached_property
-    def options(self) -> list[Option]:
-        (_, out), fields = options_of(train), options_of_fields(RECIPES[self.recipe])
-        options = {option.parameter: option for option in (out, *fields)}
-        first = [replace(options.pop(name), group="common options") for name in COMMON]
-        return [
-            replace(option, metavar=_METAVARS.get(option.parameter, option.metavar))
-            for option in (*first, *options.values())
+    defaults = {"out": None, **vars(RECIPES[recipe])}
+    command.__annotations__ = _OPTIONS
+    command.__signature__ = inspect.Signature(  # pyright: ignore[reportFunctionMemberAccess]
+        [
+            Argument(name, Argument.KEYWORD_ONLY, default=defaults[name], annotation=hint)
+            for name, hint in _OPTIONS.items()
         ]
+    )
+    return command
 
 
-TRAIN = Group(
-    name="resnetlab train",
-    about="Train a network and evaluate it on the test set at the end.",
-    noun="recipe",
-    present=resolve,
-    members={
-        name: TrainRecipe(
-            name=f"resnetlab train {name}", function=partial(train, name), recipe=name
-        )
-        for name in RECIPES
-    },
-)
+def _options() -> dict[str, Any]:
+    """Option -> its type, annotated with its help and its group."""
+    out = Parameter(help="run folder; default: runs/NAME")
+    options = {"out": Annotated[Path | None, out]}
+    hints = get_type_hints(Recipe)
+    for order, section in enumerate(reversed(Recipe.__mro__), 1):
+        if dataclasses.is_dataclass(section):
+            group = Group(section.__name__, sort_key=order)
+            for name, text in _field_docstrings(section):
+                known = Parameter(help=text, group=group), _OTHERS.get(name, Parameter())
+                options[name] = Annotated[hints[name], *known]
+    common = Parameter(group=Group("Common options", sort_key=0))
+    first = {name: Annotated[options[name], common] for name in _COMMON}
+    return first | {name: hint for name, hint in options.items() if name not in first}
+
+
+def _field_docstrings(record: type) -> Iterator[tuple[str, str]]:
+    (body,) = ast.parse(inspect.getsource(record)).body
+    assert isinstance(body, ast.ClassDef)
+    for field, text in itertools.pairwise(body.body):
+        match field, text:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(words))),
+            ):
+                yield name, " ".join(words.split())
+
+
+_OPTIONS = _options()
+for _name in RECIPES:
+    TRAIN.command(_train(_name), name=_name, help=ABOUT[_name])
 
 
 def _report(training: Training) -> None:

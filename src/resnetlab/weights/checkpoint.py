@@ -5,7 +5,7 @@ Nothing is unpickled that could run code, and nothing is ever half-loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,6 @@ from resnetlab.errors import UserError
 from resnetlab.models.adaptation import adapt
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.resnet import ResNet
-from resnetlab.models.summary import default_image_size
 from resnetlab.preprocessing import Preprocessing
 from resnetlab.records import check_fields
 from resnetlab.weights import foreign, mindspore, recognition
@@ -26,15 +25,10 @@ from resnetlab.weights.card import FIELDS
 from resnetlab.weights.locate import locate
 from resnetlab.weights.save import write_weights
 from resnetlab.weights.tensors import read_tensors
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation that every ImageNet network is used with."""
+from resnetlab.weights.usual import UNKNOWN, complete_preprocessing, normalisation_beside
 
 Field = Literal["classes", "preprocessing"]
 """What a source may leave open."""
-
-OFTEN_CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-"""What many CIFAR-10 projects train with; the deviation is not the data's, but it is theirs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +110,9 @@ def load_checkpoint(
             _check_bounds(recorded, tensors)
         translated, renames, beside = foreign.translate(tensors)
         found = recorded or recognition.read_architecture(translated)
-        chosen = found
-        if asked:
-            like = found if recorded or "fc.weight" in translated else asked
-            chosen = replace(asked, num_classes=like.num_classes, in_channels=found.in_channels)
-            found = replace(found, num_classes=like.num_classes)
-        if overrides:
-            check_fields(Architecture, overrides)
-            chosen = replace(chosen, **overrides)
+        if asked and not recorded and "fc.weight" not in translated:
+            found = replace(found, num_classes=asked.num_classes)
+        chosen = _changed(found, asked, overrides or {})
         if not allow_mismatch:
             _check_same(found, chosen, exactly=recorded is not None, training=not head)
         weights, completions, fresh = foreign.complete(
@@ -139,9 +128,9 @@ def load_checkpoint(
             raise UserError(
                 f"there are {len(classes)} names of classes and {chosen.num_classes} outputs."
             )
-        stated = _normalisation(beside, chosen.in_channels) | card.get("preprocessing", {})
+        stated = normalisation_beside(beside, chosen.in_channels) | card.get("preprocessing", {})
         stated |= {"mean": mean, "std": std} if mean and std else {}
-        preprocessing, note = _preprocessing(chosen, stated, tensors, foreign.is_mindspore(tensors))
+        preprocessing, note = complete_preprocessing(chosen, stated, tensors)
     except (UserError, TypeError) as error:
         raise UserError(f"{source}: {error}") from error
     notes += [*renames, *completions]
@@ -155,7 +144,7 @@ def load_checkpoint(
         layout = "MindSpore checkpoint"
         notes.append(mindspore.padding_note(chosen))
     guessed: set[Field] = set() if classes else {"classes"}
-    if note == _UNKNOWN:
+    if note == UNKNOWN:
         guessed.add("preprocessing")
     return Checkpoint(
         architecture=chosen,
@@ -171,6 +160,17 @@ def load_checkpoint(
         origin=f"{kind or layout}, {recognition.describe(chosen)}",
         notes=tuple(notes),
     )
+
+
+def _changed(
+    found: Architecture, asked: Architecture | None, overrides: Mapping[str, Any]
+) -> Architecture:
+    """What is asked for, with the classes and channels of what was found."""
+    check_fields(Architecture, overrides)
+    if asked is None:
+        return replace(found, **overrides)
+    sizes = {"num_classes": found.num_classes, "in_channels": found.in_channels}
+    return replace(asked, **sizes | dict(overrides))
 
 
 def _check_same(
@@ -193,75 +193,6 @@ def _check_bounds(recorded: Architecture, tensors: Mapping[str, Tensor]) -> None
     numbers = (*recorded.widths, recorded.num_classes, recorded.in_channels)
     if sum(recorded.depths) > len(tensors) or max(numbers) > largest:
         raise UserError("its record describes a larger network than its tensors; it is damaged.")
-
-
-def _normalisation(beside: Mapping[str, Tensor], channels: int) -> dict[str, Any]:
-    """Mean and deviation out of buffers of those names beside the network, if they are such."""
-    found = {}
-    for name, value in beside.items():
-        last = name.rpartition(".")[2]
-        if last in ("mean", "std") and value.numel() == channels and value.isfinite().all():
-            found[last] = tuple(value.flatten().tolist())
-    if found.keys() != {"mean", "std"} or min(found["std"]) <= 0:
-        return {}
-    scale = 255 if max(found["std"]) > 1 else 1  # of pixels from 0 to 255
-    return {name: tuple(x / scale for x in values) for name, values in found.items()}
-
-
-_UNKNOWN = (
-    "the normalisation of its images is not recorded: taken for ImageNet's, or in evaluation for "
-    "the data set's"
-)
-
-
-def _preprocessing(
-    architecture: Architecture, recorded: dict[str, Any], names: Iterable[str], mindspore: bool
-) -> tuple[Preprocessing, str | None]:
-    """What a source records and what is usual; a note if it records no normalisation."""
-    note = None
-    known = {name: value for name, value in recorded.items() if value is not None}
-    if not {"mean", "std"} <= known.keys():
-        usual, note = _usual_preprocessing(architecture, names)
-        known = usual | known
-    if mindspore and "size" in known:  # where either padding computes the same
-        known["size"] += known["size"] % architecture.total_stride == 0
-    channels = architecture.in_channels
-    if note == _UNKNOWN:
-        mean, std = IMAGENET if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
-        known |= {"mean": mean, "std": std}
-    known.setdefault("size", default_image_size(architecture))
-    preprocessing = Preprocessing(**known)
-    if preprocessing.channels != channels:
-        raise UserError(
-            f"its normalisation is of {preprocessing.channels} channels and the network takes "
-            f"{channels}."
-        )
-    return preprocessing, note
-
-
-def _usual_preprocessing(
-    architecture: Architecture, names: Iterable[str]
-) -> tuple[dict[str, Any], str]:
-    """Fields of ``Preprocessing`` that networks of a layout are known to have, and a note."""
-    a, names, resize = architecture, list(names), None
-    if a.in_channels == 3 and a.stem_stride == 4 and a.num_classes == 1000:
-        (mean, std), size, resize, whose = IMAGENET, 224, 256, "ImageNet networks"
-    elif _is_small(a, "A") and any("linear." in name for name in names):
-        (mean, std), size, whose = IMAGENET, 32, "the public CIFAR-10 networks of this layout"
-    elif _is_small(a, "B") and any(".downsample.0." in name for name in names):
-        (mean, std), size, whose = OFTEN_CIFAR10, 32, "the public CIFAR-10 networks of this layout"
-    else:
-        return {}, _UNKNOWN
-    note = f"normalisation not recorded: assumed that of {whose}, mean {mean}, deviation {std}"
-    return {"mean": mean, "std": std, "size": size, "resize": resize}, note
-
-
-def _is_small(architecture: Architecture, shortcut: str) -> bool:
-    """Whether it is one of the paper's CIFAR-10 networks, of any depth, with this shortcut."""
-    small = get_architecture("resnet20", shortcut=shortcut)
-    return len(architecture.depths) == 3 and architecture == replace(
-        small, depths=architecture.depths
-    )
 
 
 def load_weights(
