@@ -21,12 +21,14 @@ from resnetlab.plots.style import (
     MaxNLocator,
     legend_below,
     new_figure,
+    own_style,
     style_curves,
     write_figure,
 )
 from resnetlab.runs import Run, best_epoch
 
 
+@own_style()
 def plot_curves(
     run: str | Path | Sequence[Mapping[str, Any]], out: str | Path | None = None
 ) -> Picture:

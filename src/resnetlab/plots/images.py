@@ -29,11 +29,11 @@ from resnetlab.models.architecture import Architecture
 from resnetlab.plots.picture import Picture
 from resnetlab.plots.style import (
     BLUE,
-    FONT,
     ORANGE,
     Axes,
     check_format,
     new_figure,
+    own_style,
     shorten,
     write_figure,
 )
@@ -45,6 +45,7 @@ Only = Literal["all", "right", "wrong"]
 
 
 @torch_defaults()
+@own_style()
 def plot_samples(
     dataset: Dataset, out: str | Path, *, per_class: int = 8, max_classes: int = 100, seed: int = 0
 ) -> Picture:
@@ -100,6 +101,7 @@ def _pixels(images: Tensor) -> np.ndarray:
     return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
 
 
+@own_style()
 def plot_predictions(
     images: Tensor,
     labels: Tensor,
@@ -123,16 +125,16 @@ def plot_predictions(
     right = (predicted == labels).tolist()
     tallies = ((sum(right), "✓ right"), (n - sum(right), "✗ wrong"))
     counts = ", ".join(f"{count} {word}" for count, word in tallies if count)
-    figure.suptitle(f"{title}: {counts}" if title else counts, fontfamily=FONT, parse_math=False)
+    figure.suptitle(f"{title}: {counts}" if title else counts, parse_math=False)
     cells = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in cells[n:]:
         axes.remove()
     for i, (axes, pixels) in enumerate(zip(cells, _pixels(images), strict=False)):
         color, mark = (BLUE, "✓") if right[i] else (ORANGE, "✗")
-        text = {"fontfamily": FONT, "fontsize": 9, "parse_math": False}
+        text = {"fontsize": 9, "parse_math": False}
         name = shorten(classes[int(predicted[i])], 12)
         axes.set_title(f"{mark} {name} {100 * confidence[i]:.0f} %", color=color, pad=4, **text)
-        axes.set_xlabel(f"true: {shorten(classes[int(labels[i])], 16)}", labelpad=3, **text)
+        axes.set_xlabel(f"true: {shorten(classes[int(labels[i])], 14)}", labelpad=3, **text)
         _show(axes, pixels, size=images.shape[-1])
         axes.set_yticks([])
         axes.spines[:].set(color=color, linewidth=2)
