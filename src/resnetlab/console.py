@@ -81,9 +81,13 @@ def _bar(*columns: ProgressColumn) -> Progress:
 
 
 def print_origin(origin: str, *notes: str) -> None:
-    """Of a network that was trained elsewhere: what it is, and what had to be assumed."""
+    """Of a network that was trained elsewhere: what it is, and what had to be assumed.
+
+    Parameters that a note names in backticks are written as the options of a command.
+    """
     for line in (origin, *notes):
-        print_to_stderr(f"resnetlab: {line}")
+        typed = re.sub(r"`(\w+)`", lambda name: f"--{name[1].replace('_', '-')}", line)
+        print_to_stderr(f"resnetlab: {typed}")
 
 
 def print_json(value: Any) -> None:

@@ -11,7 +11,6 @@ from PIL import Image
 from resnetlab.data.catalogue import load_dataset
 from resnetlab.models.resnet import create_model
 from resnetlab.weights.checkpoint import load_checkpoint
-from resnetlab.weights.save import export_state_dict
 
 
 def test_evaluate(resnetlab, smoke):
@@ -42,7 +41,7 @@ def stranger(tmp_path):
     """A file of weights whose stem is followed by a max pool; the options that say all of it."""
     torch.manual_seed(0)
     network = create_model("resnet18", num_classes=10, stem="cifar-pool")
-    torch.save(export_state_dict(network, "torchvision"), tmp_path / "x.pth")
+    torch.save(network.state_dict(), tmp_path / "x.pth")
     names = load_checkpoint("resnet20-cifar10").classes
     (tmp_path / "names.txt").write_text("\n".join(names))
     options = ["--mean", *(0.5, 0.4, 0.3), "--std", *(0.2, 0.3, 0.25)]

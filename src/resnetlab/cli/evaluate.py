@@ -19,6 +19,7 @@ from resnetlab.cli.shared import (
     ModelOverrides,
     Network,
     Std,
+    load,
 )
 
 
@@ -50,23 +51,19 @@ def evaluate(
     """Evaluate a network: accuracy, loss, calibration, and a table of the classes."""
     with console.waiting("loading PyTorch"):
         from resnetlab.evaluation.evaluate import evaluate
-        from resnetlab.inference.network import load_network
 
     if confusion:
         from resnetlab.plots.style import check_format
 
         check_format(confusion, "confusion")  # before anything is computed
-    with console.waiting(f"loading {run}"):
-        checkpoint = load_network(
-            run,
-            model=model,
-            model_overrides=model_overrides,
-            mean=mean,
-            std=std,
-            classes=classes,
-        )
-    if not checkpoint.recipe:
-        console.print_origin(checkpoint.origin, *checkpoint.notes)
+    checkpoint = load(
+        run,
+        model=model,
+        model_overrides=model_overrides,
+        mean=mean,
+        std=std,
+        classes=classes,
+    )
     result = evaluate(
         checkpoint, split=split, dataset=dataset, data_dir=data_dir, execution=execution, tta=tta
     )

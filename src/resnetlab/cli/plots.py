@@ -19,6 +19,7 @@ from resnetlab.cli.shared import (
     Out,
     Run,
     Std,
+    load,
 )
 
 
@@ -49,10 +50,17 @@ def visualize(
 ) -> None:
     """Draw images with their predictions: a blue tick if right, an orange cross if wrong."""
     with console.waiting("loading PyTorch"):
-        from resnetlab.plots.images import visualize
+        from resnetlab.plots.images import beside, visualize
 
+    checkpoint = load(
+        run,
+        model=model,
+        model_overrides=model_overrides,
+        mean=mean,
+        std=std,
+        classes=classes,
+    )
     data: dict[str, Any] = {"split": split, "dataset": dataset, "data_dir": data_dir}
-    foreign: dict[str, Any] = {"model": model, "model_overrides": model_overrides}
-    foreign |= {"mean": mean, "std": std, "classes": classes}
-    drawn = visualize(run, n=n, only=only, out=out, execution=execution, **data, **foreign)
+    out = out or beside(run)
+    drawn = visualize(checkpoint, n=n, only=only, out=out, execution=execution, **data)
     console.print_line(drawn)

@@ -10,7 +10,16 @@ from cyclopts import Parameter
 
 from resnetlab import console
 from resnetlab.cli.predictions import Format, print_predictions
-from resnetlab.cli.shared import Classes, Execution, Mean, ModelName, ModelOverrides, Network, Std
+from resnetlab.cli.shared import (
+    Classes,
+    Execution,
+    Mean,
+    ModelName,
+    ModelOverrides,
+    Network,
+    Std,
+    load,
+)
 
 
 def predict(
@@ -31,20 +40,16 @@ def predict(
     """Classify image files, or all images in folders."""
     with console.waiting("loading PyTorch"):
         from resnetlab.data.find import find_images
-        from resnetlab.inference.network import load_network
         from resnetlab.inference.predictor import Predictor
 
-    with console.waiting(f"loading {run}"):
-        checkpoint = load_network(
-            run,
-            model=model,
-            model_overrides=model_overrides,
-            mean=mean,
-            std=std,
-            classes=classes,
-        )
-    if not checkpoint.recipe:
-        console.print_origin(checkpoint.origin, *checkpoint.notes)
+    checkpoint = load(
+        run,
+        model=model,
+        model_overrides=model_overrides,
+        mean=mean,
+        std=std,
+        classes=classes,
+    )
     predictor = Predictor(checkpoint, execution=execution)
     found = find_images(images)
     predictions = predictor.predict(found, topk=topk)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import CoercionError, Parameter, Token
+
+from resnetlab import console
+
+if TYPE_CHECKING:
+    from resnetlab.weights.checkpoint import Checkpoint
 
 
 def read_fields(_: Any, tokens: Sequence[Token]) -> dict[str, int | str]:
@@ -85,3 +90,15 @@ Overrides = Annotated[
     FIELDS,
     Parameter(help="fields of the architecture to change, e.g. stem cifar depths 2,2,2,2"),
 ]
+
+
+def load(run: str, **foreign: Any) -> Checkpoint:
+    """The network of a command, with its options for foreign weights; says what was assumed."""
+    with console.waiting("loading PyTorch"):
+        from resnetlab.inference.network import load_network
+
+    with console.waiting(f"loading {run}"):
+        checkpoint = load_network(run, **foreign)
+    if not checkpoint.recipe:
+        console.print_origin(checkpoint.origin, *checkpoint.notes)
+    return checkpoint

@@ -34,11 +34,8 @@ def plot_confusion(
     beside = {"shrink": 0.88 if c > 5 else 0.75, "aspect": 30, "pad": 0.02}
     figure.colorbar(picture, label="share of the true class (%)", **beside)
     accuracy = 100 * counts.trace() / max(counts.sum(), 1)
-    axes.set_title(
-        f"{title}: {accuracy:.2f} % of {counts.sum():,} images right",
-        pad=10,
-        fontsize=12 if c > 5 else 10,
-    )
+    title = f"{title}: {accuracy:.2f} % of {counts.sum():,} images right"
+    axes.set_title(title, pad=10, fontsize=12 if c > 5 else 10, parse_math=False)
     axes.set(xlabel="predicted class", ylabel="true class")
     if c <= 100:
         names = {"labels": [shorten(name, 18) for name in classes], "fontsize": font}

@@ -132,7 +132,7 @@ def plot_predictions(
     for i, (axes, pixels) in enumerate(zip(cells, _pixels(images), strict=False)):
         color, mark = (BLUE, "✓") if right[i] else (ORANGE, "✗")
         text = {"fontsize": 9, "parse_math": False}
-        name = shorten(classes[int(predicted[i])], 12)
+        name = shorten(classes[int(predicted[i])], 11)
         axes.set_title(f"{mark} {name} {100 * confidence[i]:.0f} %", color=color, pad=4, **text)
         axes.set_xlabel(f"true: {shorten(classes[int(labels[i])], 14)}", labelpad=3, **text)
         _show(axes, pixels, size=images.shape[-1])
@@ -186,7 +186,7 @@ def visualize(
     if only not in get_args(Only):
         raise UserError(f"`only` must be one of {', '.join(get_args(Only))}, not {only!r}.")
     execution = inference_execution(execution)  # a wrong word is said before anything is loaded
-    out = check_format(out or _beside(run))
+    out = check_format(out or beside(run))
     checkpoint = load_network(
         run,
         model=model,
@@ -209,7 +209,7 @@ def visualize(
     return plot_predictions(images, labels, logits, data.classes, out, title=title)
 
 
-def _beside(run: str | Path | Checkpoint) -> Path:
+def beside(run: str | Path | Checkpoint) -> Path:
     """Where the predictions of a network are drawn unless a file is named."""
     folder = Path()
     if isinstance(run, str | Path) and not is_address(run):
