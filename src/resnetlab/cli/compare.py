@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from resnetlab import console
 from resnetlab.cli.shared import Json
+from resnetlab.files import write_text
 
 
 def compare(
     network: Annotated[
-        str, Parameter(help="the class or function that makes the network", metavar="FILE.py:NAME")
+        str,
+        Parameter(
+            help="class or factory in a .py, .ipynb or .txt file, with literal arguments if it "
+            "needs any: net.py:Net(depth=20)",
+            metavar="FILE:NAME",
+        ),
     ],
     /,
     *,
@@ -24,6 +31,12 @@ def compare(
     image_size: Annotated[int | None, Parameter(help="pixels")] = None,
     in_channels: Annotated[int | None, Parameter(help="channels of the image")] = None,
     num_classes: Annotated[int | None, Parameter(help="classes that are expected")] = None,
+    all: Annotated[
+        bool, Parameter(help="every difference, also of a network that is none of the papers'")
+    ] = False,
+    diagram: Annotated[
+        Path | None, Parameter(help="draw both networks side by side", metavar="FILE.svg")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say how a ResNet written elsewhere differs from the reference. Runs its code.
@@ -31,18 +44,20 @@ def compare(
     Exit code 0 if it is identical or equivalent up to names, 1 if it differs.
     """
     console.print_to_stderr(
-        f"resnetlab: running the code in {network.rpartition(':')[0] or network}"
+        f"resnetlab: running the code in {network.partition(':')[0] or network}"
     )
-    from resnetlab.comparison import compare_models, load_target, render
+    from resnetlab.comparison import compare_models, draw, load_target, render
 
     with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of our output
         candidate = load_target(network, num_classes=num_classes, in_channels=in_channels)
         comparison = compare_models(
             candidate, to, image_size=image_size, in_channels=in_channels, num_classes=num_classes
         )
+    if diagram is not None:
+        write_text(diagram.expanduser(), draw(comparison))
     if json:
         console.print_json(comparison.to_dict())
     else:
-        print(render(comparison))
+        print(render(comparison, everything=all))
     if comparison.verdict == "different":
         raise SystemExit(1)

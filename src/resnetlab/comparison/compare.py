@@ -1,42 +1,45 @@
-"""A stranger's ResNet against the reference: trace both, lay them side by side, try the outputs."""
+"""The candidate against the reference: trace both, lay them side by side, prove what is equal."""
 
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from resnetlab.comparison.checks import (
+from resnetlab.comparison.faults import (
+    check_gradients,
     check_initialisation,
+    check_output,
     check_ownership,
-    check_training,
-    live_nodes,
-)
-from resnetlab.comparison.differences import compare_structures
-from resnetlab.comparison.findings import Difference, Findings
-from resnetlab.comparison.nearest import SMALL_IMAGE, guess_fields, nearest, nearest_by_layers
-from resnetlab.comparison.operations import Node
-from resnetlab.comparison.outputs import output_difference
-from resnetlab.comparison.running import (
     check_single_image,
     check_sizes,
-    fill_lazy_layers,
-    first_run,
+    check_training,
 )
-from resnetlab.comparison.settings import Pairs
+from resnetlab.comparison.kinds import PAGE, Difference, Findings
+from resnetlab.comparison.layers import Pairs
+from resnetlab.comparison.nearest import SMALL_IMAGE, choose_reference, guess_fields, nearest
+from resnetlab.comparison.operations import Node
+from resnetlab.comparison.proof import Proof
+from resnetlab.comparison.rules import SideBySide, common_ratio, compare_structures
+from resnetlab.comparison.running import fill_lazy_layers, first_run, refuse, unwrap
 from resnetlab.comparison.structure import Structure, parse
-from resnetlab.comparison.target import asked_classes, build
-from resnetlab.comparison.trace import Trace, first_tensor, trace_network
+from resnetlab.comparison.target import build, origin_of, own_settings
+from resnetlab.comparison.trace import Trace, trace_network
+from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.resnet import ResNet
+from resnetlab.models.summary import on_meta
 
-_SAME_FUNCTION = {"init", "fixed-size", "single-image"}
-"""Differences that leave the outputs of shared weights equal at the size compared."""
+HARMLESS = {"init", "single-image", "fixed-size", "output", "auxiliary-output"}
+"""Kinds that leave the function as it is, so that the proof is tried all the same."""
+STRANGE = 0.5
+"""From this distance on a network is none of the papers'."""
+TELLING = 5
+"""Differences shown of a network that is none of the papers'."""
 
 
 @dataclass(frozen=True)
@@ -44,164 +47,242 @@ class Comparison:
     """What ``compare_models`` found."""
 
     verdict: Literal["identical", "equivalent", "different"]
-    """identical: also the state dict's keys, order and shapes; equivalent: the same function"""
-    network: str
-    """name of their class"""
+    """identical: also the state dict's keys, order and shapes; equivalent: the same function,
+    gradients and running statistics; different: there are differences"""
+    candidate: str
+    """name of the class or factory"""
     reference: str
     """the reference's name and, in brackets, the fields that differ from the table's"""
     differences: tuple[Difference, ...]
+    """in the order of harm"""
+    distance: float
+    """from the reference: 0 if every layer has its partner, 1 if none has"""
     parameters: int
-    """theirs"""
+    """the candidate's"""
     reference_parameters: int
     parameter_differences: tuple[tuple[str, int], ...]
-    """(place, theirs minus the reference's) of every layer where the counts differ"""
+    """(place, candidate's minus reference's) of every layer where the counts differ"""
     max_output_difference: float | None
     """over eval and train mode, relative to the reference's largest output; None: not compared"""
     image_size: int
     in_channels: int
     notes: tuple[str, ...]
     """what is worth knowing and no difference"""
+    structures: tuple[Structure | None, Structure, SideBySide | None] = field(
+        repr=False, compare=False
+    )
+    """candidate, reference and their pairs, for the diagram"""
+
+    @property
+    def is_resnet(self) -> bool:
+        """Whether the candidate is near enough to one of the papers' networks."""
+        return all(difference.kind != "not-a-resnet" for difference in self.differences)
+
+    @property
+    def telling(self) -> tuple[Difference, ...]:
+        """All differences; of a network that is none of the papers' the first few."""
+        if self.is_resnet:
+            return self.differences
+        rest = sorted(self.differences[1:], key=lambda d: -len(d.places))[:TELLING]
+        return (self.differences[0], *(d for d in self.differences if d in rest))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; each difference with kind, where, what, remedy and all places."""
-        values = asdict(self)
-        values["differences"] = [asdict(d) | {"where": d.where} for d in self.differences]
+        """Plain values for JSON; the names of kinds and fields are promised."""
+        values = {k: v for k, v in vars(self).items() if k not in ("structures", "differences")}
+        values["differences"] = [
+            asdict(d) | {"where": d.where, "harm": d.harm, "paper": d.paper, "page": d.page}
+            for d in self.differences
+        ]
         values["identical_or_equivalent"] = self.verdict != "different"
+        values["is_resnet"] = self.is_resnet
+        values["documentation"] = PAGE
         return values
 
 
 def compare_models(
-    theirs: nn.Module | Callable[..., Any],
-    ours: ResNet | Architecture | str | None = None,
+    candidate: nn.Module | Callable[..., Any],
+    reference: ResNet | Architecture | str | None = None,
     *,
     image_size: int | None = None,
     in_channels: int | None = None,
     num_classes: int | None = None,
 ) -> Comparison:
-    """How anybody's ResNet differs from the reference. RUNS THEIR CODE, on a copy of the network.
+    """How anybody's ResNet differs from the reference. RUNS THE CANDIDATE'S CODE, on a copy.
 
-    ``theirs``: a network, or a class or factory that makes one. ``ours``: the reference; None finds
-    the closest of the table and takes over what is a legitimate choice (stem, shortcut A, B or D,
-    v1 or v1.5, order of 2015 or 2016, number of classes). A named reference is taken at its word.
+    ``candidate``: a network, or a class or factory that makes one. ``reference``: None finds the
+    closest of the table and takes over what is a legitimate choice (stem, shortcut A, B or D, v1
+    or v1.5, order of 2015 or 2016, number of classes). A named reference is taken at its word.
     ``image_size``: pixels; None: 224 behind an ImageNet stem, else 32. At most 48 pixels call for
-    the CIFAR stem. ``in_channels``: None: 3, or what their first convolution takes.
-    ``num_classes``: what is expected; None: the named reference's, or theirs.
+    the CIFAR stem. ``in_channels``: None: 3, or what the candidate's first convolution takes.
+    ``num_classes``: what is expected; None: the named reference's, or the candidate's.
 
     Initialisation is a difference only if it is far from He's (see ``check_initialisation``);
-    PyTorch's default is noted. So are batch norm's eps and momentum. ValueError, one sentence, for
-    an unknown reference or a network that cannot be built.
+    PyTorch's default is noted. So is batch norm's eps. Raises UserError for an unknown reference
+    and for a network that cannot be built or is no 2-D network of modules.
     """
     if image_size is not None and image_size < 1:
-        raise ValueError(f"image_size must be at least 1, not {image_size}.")
-    model = build(theirs, num_classes=num_classes, in_channels=in_channels)
-    name, asked = type(model).__name__, asked_classes(model)
-    if not isinstance(theirs, nn.Module):
-        name = getattr(theirs, "__name__", name)
-    found = Findings()
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")  # theirs to heed, not ours
-        torch.manual_seed(0)
+        raise UserError(f"`image_size` must be at least 1, not {image_size}.")
+    if isinstance(reference, str):
+        _check_name(reference)
+    model = build(candidate, num_classes=num_classes, in_channels=in_channels)
+    refuse(model)
+    origin = origin_of(model)
+    name = origin.name or type(model).__name__
+    found = Findings(defined=origin.lines)
+    with own_settings():
         fill_lazy_layers(model, image_size or 224, in_channels or 3, found)
         try:
-            model = copy.deepcopy(model).cpu().float()
+            model = copy.deepcopy(model)
         except Exception:  # e.g. a stored activation; the network itself is then used
             found.note("The network cannot be copied, so the comparison used up its weights.")
-        return _compare(model, name, ours, image_size, in_channels, num_classes, asked, found)
+        model = unwrap(model).cpu().float()
+        trace, size, channels = first_run(model, image_size, in_channels, num_classes, found)
+        plan = choose_reference(model, trace, reference, name, image_size, num_classes, channels)
+        named = reference is not None
+        return _Run(model, name, trace, size, channels, found, named, *plan).compare(image_size)
 
 
-def _compare(
-    model: nn.Module,
-    name: str,
-    ours: ResNet | Architecture | str | None,
-    image_size: int | None,
-    in_channels: int | None,
-    num_classes: int | None,
-    asked: int | None,
-    found: Findings,
-) -> Comparison:
-    trace, size, channels = first_run(model, image_size, in_channels, found)
-    named = ours.architecture if isinstance(ours, ResNet) else ours
-    if isinstance(named, str):
-        reference_name, record = named, get_architecture(named)
-        record = replace(record, in_channels=channels)
-        if image_size and image_size <= SMALL_IMAGE and record.stem == "imagenet":
-            record = replace(record, stem="cifar")
-        if num_classes:
-            record = replace(record, num_classes=num_classes)
-    elif named is not None:
-        reference_name, record = "the given network", named
-    elif trace.output is None:
-        reference_name, record = nearest_by_layers(model, name)
-        record = replace(record, in_channels=channels)
-    else:
-        fields = guess_fields(parse(trace.output), image_size)
-        reference_name, record = nearest(fields, name, image_size)
-        logits = first_tensor(trace.result)
-        outputs = num_classes or asked or (logits.shape[1] if logits is not None else 0)
-        outputs = getattr(model, "num_classes", None) or outputs
-        if not isinstance(outputs, int) or outputs < 1:
-            outputs = record.num_classes
-        record = replace(record, in_channels=channels, num_classes=outputs)
-    reference = ours if isinstance(ours, ResNet) else ResNet(record)
-    reference = copy.deepcopy(reference).cpu().float()
-    small = max(record.minimum_size, 96 if record.stem != "cifar" else 32)
-    mine = trace_network(reference, torch.randn(2, record.in_channels, small, small))
-    assert mine.output is not None, mine.crash
-    block = 2 if record.block == "basic" else 3
-    ours_parsed = parse(mine.output, block_convs=block, style=record.activation)
-    pairs: Pairs = []
-    difference = None
-    if trace.output is not None:
-        parsed = parse(trace.output, block_convs=block)
-        if not parsed.units or record.shortcut == "none":
-            parsed = parse(trace.output, block_convs=block, style=record.activation)
-        pairs = compare_structures(parsed, ours_parsed, found)
-        check_initialisation(live_nodes(trace), found)
-        _check_output(trace, found)
-        small_enough = check_sizes(model, size, channels, trace, found)
-        check_single_image(model, size, channels, trace, found)
-        at = small if small_enough and small < size else size
-        training = trace_network(model, torch.randn(4, channels, at, at), training=True)
-        check_ownership(model, [trace, training], found)
+def _check_name(name: str) -> None:
+    try:
+        get_architecture(name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@dataclass
+class _Run:
+    """One comparison at work."""
+
+    model: nn.Module
+    name: str
+    trace: Trace
+    size: int
+    channels: int
+    found: Findings
+    named: bool
+    """whether the user chose the reference"""
+    reference_name: str
+    reference: ResNet
+
+    def compare(self, image_size: int | None) -> Comparison:
+        record = self.reference.architecture
+        own = self._reference_structure()
+        sides, parsed = None, None
+        difference = None
+        if self.trace.output is not None:
+            parsed = parse(self.trace.output, block_convs=self.block)
+            if not parsed.units or record.shortcut == "none":
+                parsed = parse(self.trace.output, block_convs=self.block, style=record.activation)
+            sides = compare_structures(parsed, own, self.found)
+            difference = self._check(own)
+        else:
+            parsed = _before_the_crash(self.trace, self.block)
+            if parsed is not None:
+                part = Structure(own.stem, own.units[: len(parsed.units)], [], own.style)
+                parsed.head = []
+                sides = compare_structures(parsed, part, self.found)
+        if image_size and image_size <= SMALL_IMAGE:
+            _explain_small_stem(self.found, image_size)
+        distance = _distance(self.trace, sides, own) if self.trace.output is not None else 0.0
+        if distance > STRANGE and "block" not in self.found.kinds():
+            self._judge_family(distance)
+        differences = self.found.differences()
+        keys = [[(k, v.shape) for k, v in net.state_dict().items()] for net in self.networks]
+        equal: Literal["identical", "equivalent"] = (
+            "identical" if keys[0] == keys[1] else "equivalent"
+        )
+        counts = [sum(p.numel() for p in net.parameters()) for net in self.networks]
+        return Comparison(
+            verdict="different" if differences else equal,
+            candidate=self.name,
+            reference=self.reference_name,
+            differences=differences,
+            distance=round(distance, 3),
+            parameters=counts[0],
+            reference_parameters=counts[1],
+            parameter_differences=()
+            if sides is None or self.trace.output is None
+            else _count(self.model, sides.operations),
+            max_output_difference=difference,
+            image_size=self.size,
+            in_channels=self.channels,
+            notes=tuple(self.found.notes),
+            structures=(parsed, own, sides),
+        )
+
+    @property
+    def networks(self) -> tuple[nn.Module, ResNet]:
+        return self.model, self.reference
+
+    @property
+    def block(self) -> int:
+        """Convolutions in a block of the reference."""
+        return 2 if self.reference.architecture.block == "basic" else 3
+
+    def _reference_structure(self) -> Structure:
+        record = self.reference.architecture
+        small = max(self.reference.architecture.minimum_size, 96 if record.stem != "cifar" else 32)
+        trace = trace_network(self.reference, torch.randn(2, record.in_channels, small, small))
+        assert trace.output is not None, trace.crash
+        return parse(trace.output, block_convs=self.block, style=record.activation)
+
+    def _check(self, own: Structure) -> float | None:
+        """Everything but structure, and the proof where nothing stands against it."""
+        trace, found = self.trace, self.found
+        check_initialisation(trace.live(), found)
+        self._check_repeated_input()
+        check_output(trace, found)
+        other_size = check_sizes(self.model, self.size, self.channels, trace, found)
+        check_single_image(self.model, self.size, self.channels, trace, found)
+        small, second = (32, 24) if self.reference.architecture.stem == "cifar" else (64, 32)
+        small = min(self.size, small) if other_size else self.size
+        training = trace_network(
+            self.model, torch.randn(4, self.channels, small, small), training=True
+        )
+        if training.crash and small != self.size:
+            small = self.size
+            images = torch.randn(4, self.channels, small, small)
+            training = trace_network(self.model, images, training=True)
+        check_gradients(training, found)
+        check_ownership(self.model, [trace, training], found)
         check_training(trace, training, found)
-        if found.kinds() <= _SAME_FUNCTION:
-            difference = output_difference(model, reference, pairs, (channels, at), found)
-    else:
-        assert trace.crash is not None
-        if parsed := _before_the_crash(trace, block):
-            ours_parsed.units = ours_parsed.units[: len(parsed.units)]
-            parsed.head, ours_parsed.head = [], []
-            compare_structures(parsed, ours_parsed, found)
-    if image_size and image_size <= SMALL_IMAGE:
-        _explain_small_stem(found, image_size)
-    same_keys = [(k, v.shape) for k, v in model.state_dict().items()] == [
-        (k, v.shape) for k, v in reference.state_dict().items()
-    ]
-    equal = not found.found and difference is not None
-    return Comparison(
-        verdict=("identical" if same_keys else "equivalent") if equal else "different",
-        network=name,
-        reference=_reference_words(reference_name, record),
-        differences=found.differences(),
-        parameters=sum(p.numel() for p in model.parameters()),
-        reference_parameters=sum(p.numel() for p in reference.parameters()),
-        parameter_differences=_count(model, pairs) if pairs else (),
-        max_output_difference=difference,
-        image_size=size,
-        in_channels=channels,
-        notes=tuple(found.notes),
-    )
+        if trace.precision - {"float32"}:
+            low = ", ".join(sorted(trace.precision - {"float32"}))
+            found.note(f"The network computes in {low}; it is compared in double precision.")
+        if not found.kinds() <= HARMLESS:
+            return None
+        sizes = (small, min(second, small)) if other_size else (small,)
+        before = found.kinds()
+        proof = Proof(self.model, self.reference, own, trace.logits.shape[-1], found)  # type: ignore[union-attr]
+        difference = proof.run(sizes, self.channels)
+        if difference is None and not before:
+            text = "the layers pair, but their weights do not: nothing could be compared."
+            found.add("function", text, "forward")
+        return difference
 
+    def _judge_family(self, distance: float) -> None:
+        """Say first that the candidate is none of the papers', if no reference is near it."""
+        nearest_name = self.reference_name
+        if self.named and self.trace.output is not None:  # another reference may be near
+            parsed = parse(self.trace.output)
+            key, record = nearest(guess_fields(parsed, None), self.name)
+            record = replace(record, in_channels=self.channels)
+            other = replace(self, reference=on_meta(record).to_empty(device="cpu"))
+            own = other._reference_structure()
+            parsed = parse(self.trace.output, block_convs=other.block)
+            sides = compare_structures(parsed, own, Findings())
+            distance, nearest_name = _distance(self.trace, sides, own), key
+        if distance > STRANGE:
+            text = f"this is not a ResNet of the papers; the nearest is {nearest_name}, at a "
+            text += f"distance of {distance:.2f} (0: every layer has its partner, 1: none has)."
+            self.found.add("not-a-resnet", text, "the network")
 
-def _check_output(trace: Trace, found: Findings) -> None:
-    assert trace.output is not None
-    logits = first_tensor(trace.result)
-    if not isinstance(trace.result, Tensor):
-        text = f"forward returns a {type(trace.result).__name__}, not a tensor of logits."
-        found.add("output", text, "return the logits alone, (n, classes).", "forward")
-    elif logits is not None and logits.dim() != 2:
-        text = f"forward returns the shape {list(logits.shape)}, not (n, classes)."
-        found.add("output", text, "flatten before the classifier.", "forward")
+    def _check_repeated_input(self) -> None:
+        first = next((n for n in self.trace.live() if n.kind == "conv"), None)
+        taken = first.settings["in"] if first is not None else self.channels
+        if first is not None and taken != self.channels:
+            text = f"the network makes {taken} channels of an image of {self.channels} itself."
+            self.found.add("repeated-input", text, first.label, "conv1", node=first)
 
 
 def _before_the_crash(trace: Trace, block: int) -> Structure | None:
@@ -227,18 +308,28 @@ def _explain_small_stem(found: Findings, size: int) -> None:
             )
 
 
-def _reference_words(name: str, record: Architecture) -> str:
-    try:
-        table = get_architecture(name)
-    except ValueError:
-        return name
-    changed = [
-        f"{key}={value}"
-        for key, value in asdict(record).items()
-        if value != getattr(table, key) and key in ("stem", "shortcut", "stride_on", "activation",
-                                                     "in_channels", "num_classes")
-    ]  # fmt: skip
-    return f"{name} ({', '.join(changed)})" if changed else name
+def _distance(trace: Trace, sides: SideBySide | None, own: Structure) -> float:
+    """Convolutions and additions without partner, as a share of all."""
+    mine = [n for n in trace.live(every_head=False) if n.kind in ("conv", "add")]
+    other = [n for n in own.layers if n.kind == "conv"]
+    joined = sum(unit.merge is not None for unit in own.units)
+    pairs: Pairs = sides.operations if sides else []
+    ratio = common_ratio(sides.units) if sides else 1
+    partners = 0.0
+    for x, y in pairs:
+        if x is None or y is None or not x.kind == y.kind == "conv":
+            continue
+        one, two = x.settings, y.settings
+        wide = one["out"] not in (two["out"], ratio * two["out"])
+        odd = (one["kernel"] != two["kernel"]) + (one["groups"] != two["groups"])
+        partners += max(0.0, 1 - 0.5 * wide - 0.4 * odd)
+    added = sum(
+        x is not None and y is not None and x.merge is not None and y.merge is not None
+        and x.merge.kind == "add" == y.merge.kind
+        for x, y in (sides.units if sides else [])
+    )  # fmt: skip
+    total = len(mine) + len(other) + joined
+    return 1 - 2 * (partners + added) / total if total else 1.0
 
 
 def _count(model: nn.Module, pairs: Pairs) -> tuple[tuple[str, int], ...]:

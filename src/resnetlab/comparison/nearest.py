@@ -1,25 +1,35 @@
-"""Which network of the table a stranger's structure comes closest to."""
+"""Which network of the table the candidate comes closest to."""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import Counter
 from dataclasses import replace
 from itertools import groupby
+from math import log2
+from statistics import median
 from typing import Any
 
 from torch import nn
 
+from resnetlab.comparison.layers import align
 from resnetlab.comparison.operations import Node, adds_itself
-from resnetlab.comparison.structure import Structure
-from resnetlab.comparison.trunk import Unit
-from resnetlab.models.architecture import ARCHITECTURES, Architecture
+from resnetlab.comparison.structure import Structure, Unit, parse
+from resnetlab.comparison.target import origin_of
+from resnetlab.comparison.trace import Trace
+from resnetlab.models.architecture import ARCHITECTURES, Architecture, get_architecture
+from resnetlab.models.resnet import ResNet
+from resnetlab.models.summary import on_meta
 
 SMALL_IMAGE = 48
 """Pixels: up to here the ImageNet stem throws most of the picture away."""
 
-_PAPERS = [name for name, record in ARCHITECTURES.items() if record.transition == "block"]
-"""What a stranger's network may mean to be."""
+PAPERS = [name for name, record in ARCHITECTURES.items() if record.transition == "block"]
+"""What a candidate may mean to be."""
+
+Stage = tuple[int, int, int]
+"""(blocks, channels, inner channels)"""
 
 
 def guess_fields(structure: Structure, image_size: int | None) -> dict[str, Any]:
@@ -46,8 +56,8 @@ def _majority(values: Any) -> Any:
     return Counter(values).most_common(1)[0][0]
 
 
-def _stages(units: list[Unit], sizes: bool) -> list[tuple[int, int, int]]:
-    """(blocks, channels, inner channels) of each run of units with the same channels (and size)."""
+def _stages(units: list[Unit], sizes: bool) -> list[Stage]:
+    """Each run of units with the same channels (and size)."""
     shapes = [unit.convs[-1].shape[1 : None if sizes else 2] for unit in units]
     stages = [list(run) for _, run in groupby(range(len(units)), key=shapes.__getitem__)]
     outputs = [unit.convs[-1].settings["out"] for unit in units]
@@ -66,7 +76,7 @@ def _stem(stem: list[Node], image_size: int | None) -> str:
         return "deep"
     if image_size is not None and image_size <= SMALL_IMAGE:
         return "cifar"
-    votes = any(node.kind == "maxpool" for node in stem)
+    votes = any(node.kind in ("maxpool", "avgpool") for node in stem)
     if convs:
         votes += convs[0].settings["kernel"][0] >= 5
         votes += convs[0].settings["stride"][0] > 1
@@ -98,14 +108,14 @@ def nearest(
 ) -> tuple[str, Architecture]:
     """The closest name of the table and its record with the legitimate choices taken over.
 
-    Legitimate: stem, shortcut A, B or D, v1 or v1.5, the order of 2015 or of 2016. ``name`` of
-    their class settles ties, and whether a net without additions means to be residual.
+    Legitimate: stem, shortcut A, B or D, v1 or v1.5, the order of 2015 or of 2016. ``name`` of the
+    class or factory settles ties, and whether a net without additions means to be residual.
     """
     fields = dict(fields)
     residual = "res" in name.lower() and "plain" not in name.lower()
     if fields["shortcut"] == "none" and residual:
         fields["shortcut"] = "B"
-    best = min(_PAPERS, key=lambda key: _distance(key, ARCHITECTURES[key], fields, name))
+    best = min(PAPERS, key=lambda key: _distance(key, ARCHITECTURES[key], fields, name))
     record = ARCHITECTURES[best]
     changes = {"activation": fields["activation"]}
     if fields["shortcut"] != "none" and record.shortcut != "none":
@@ -118,23 +128,36 @@ def nearest(
 
 
 def _distance(key: str, record: Architecture, fields: dict[str, Any], name: str) -> float:
-    inner = [record.inner_width(width) for width in record.widths]
-    expected = list(zip(record.depths, record.stage_outputs, inner, strict=True))
-    cost = min(_stage_distance(stages, expected) for stages in fields["stages"])
-    cost += 12 * (record.block != fields["block"])
-    cost += 3 * (record.groups != fields["groups"])
-    cost += 6 * ((record.shortcut == "none") != (fields["shortcut"] == "none"))
-    for field in ("stem", "shortcut", "stride_on", "activation"):
-        cost += 0.2 * (getattr(record, field) != fields[field])
+    outs, inner = record.stage_outputs, map(record.inner_width, record.widths)
+    expected = list(zip(record.depths, outs, inner, strict=True))
+    cost = min(_stage_cost(stages, expected) for stages in fields["stages"])
+    for field, weight in (("block", 12), ("groups", 3), ("activation", 1), ("stride_on", 0.2)):
+        cost += weight * (fields[field] != getattr(record, field))
+    cost += 6 * ((fields["shortcut"] == "none") != (record.shortcut == "none"))
+    cost += 0.2 * (fields["shortcut"] != record.shortcut)
+    cost += 0.3 * (fields["stem"] != record.stem)
     return cost - 1.5 * _names(name, key) + 0.001 * len(key)
 
 
-def _stage_distance(theirs: list[tuple[int, int, int]], ours: list[tuple[int, int, int]]) -> float:
-    cost = 6.0 * abs(len(theirs) - len(ours))
-    for mine, other in zip(theirs, ours, strict=False):
-        cost += min(abs(mine[0] - other[0]), 8) + 3 * (mine[1] != other[1])
-        cost += 1.5 * (mine[2] != other[2])
-    return cost
+def _stage_cost(candidate: list[Stage], expected: list[Stage]) -> float:
+    """Stages laid side by side; widths count by their ratio to the reference's."""
+
+    def cost(scale: float) -> float:
+        def pair(mine: Stage, other: Stage) -> float:
+            blocks = min(abs(mine[0] - other[0]), 8) * (1 if mine[0] > 1 or other[0] < 3 else 0.8)
+            width = min(1.0, abs(log2(mine[1] / scale / other[1])))
+            inner = min(1.0, abs(log2(mine[2] / mine[1] * other[1] / other[2])))
+            return blocks + 3 * width + 3 * inner
+
+        pairs = align(candidate, expected, pair, lambda stage: 6.0)
+        total = 6.0 * sum(a is None or b is None for a, b in pairs)
+        return total + sum(pair(a, b) for a, b in pairs if a is not None and b is not None)
+
+    if not candidate:
+        return 6.0 * len(expected)
+    scales = {1.0, candidate[0][1] / expected[0][1]}
+    scales.add(median(s[1] for s in candidate) / median(s[1] for s in expected))
+    return min(cost(scale) + min(2.0, abs(log2(scale))) for scale in scales)
 
 
 def _names(name: str, key: str) -> bool:
@@ -143,14 +166,21 @@ def _names(name: str, key: str) -> bool:
     return layers is not None and re.search(rf"(?<!\d){layers[0]}\D*$", name) is not None
 
 
-def nearest_by_layers(model: nn.Module, name: str) -> tuple[str, Architecture]:
-    """As ``nearest``, from the list of convolutions alone: for a network that does not run."""
-    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    theirs = Counter(c.out_channels for c in convs if max(c.kernel_size) > 1)
-    pointwise = sum(max(c.kernel_size) == 1 for c in convs)
+def nearest_by_layers(
+    nodes: list[Node], planned: list[dict[str, Any]], name: str
+) -> tuple[str, Architecture]:
+    """As ``nearest`` for a network that does not run.
+
+    ``nodes``: what ran before the crash. ``planned``: of each module with a 4-D weight its output
+    channels, kernel and stride, in order.
+    """
+    convs = [node.settings for node in nodes if node.kind == "conv"]
+    convs = planned if len(planned) > len(convs) else convs
+    theirs = Counter(c["out"] for c in convs if max(c["kernel"]) > 1)
+    pointwise = sum(max(c["kernel"]) == 1 for c in convs)
     block = "bottleneck" if pointwise > sum(theirs.values()) else "basic"
-    strided = [c for c in convs[1:] if max(c.stride) > 1]
-    v1 = block == "bottleneck" and strided and all(max(c.kernel_size) == 1 for c in strided)
+    strided = [c for c in convs[1:] if max(c["stride"]) > 1]
+    v1 = block == "bottleneck" and strided and all(max(c["kernel"]) == 1 for c in strided)
     stride_on = "1x1" if v1 else "3x3"
 
     def distance(key: str) -> float:
@@ -161,14 +191,95 @@ def nearest_by_layers(model: nn.Module, name: str) -> tuple[str, Architecture]:
         count = sum(((theirs - expected) + (expected - theirs)).values())
         other = (record.block != block) + (record.shortcut == "none") + ("pre" in key)
         count += 0.2 * (block == "bottleneck" and record.stride_on != stride_on)
-        return count + 20 * other - 1.5 * _names(name, key) + 0.001 * len(key)
+        named = 24 if theirs.total() < expected.total() / 2 else 1.5  # much of it is not built
+        return count + 20 * other - named * _names(name, key) + 0.001 * len(key)
 
-    best = min(_PAPERS, key=distance)
+    best = min(PAPERS, key=distance)
     record = ARCHITECTURES[best]
-    first = convs[0].kernel_size if convs else (7, 7)
+    first = convs[0]["kernel"] if convs else (7, 7)
     stem = "imagenet" if max(first) > 3 else "cifar"
-    if any(isinstance(m, nn.Conv2d) and max(m.kernel_size) == 1 for m in model.modules()):
+    if pointwise:
         record = replace(record, shortcut="B") if record.shortcut == "A" else record
     if block == record.block == "bottleneck":
         record = replace(record, stride_on=stride_on)
     return best, replace(record, stem=stem)
+
+
+def planned_convolutions(model: nn.Module) -> list[dict[str, Any]]:
+    """Output channels, kernel and stride of every module that holds a 4-D weight, in order."""
+    rows = []
+    for module in model.modules():
+        weights = [p for p in module.parameters(recurse=False) if p.dim() == 4]
+        for weight in weights:
+            stride = next(
+                (v for k, v in vars(module).items() if k in ("stride", "s", "strides")), 1
+            )
+            stride = (stride, stride) if isinstance(stride, int) else tuple(stride)
+            rows.append({"out": len(weight), "kernel": tuple(weight.shape[2:]), "stride": stride})
+    return rows
+
+
+def choose_reference(
+    model: nn.Module,
+    trace: Trace,
+    reference: ResNet | Architecture | str | None,
+    name: str,
+    image_size: int | None,
+    num_classes: int | None,
+    channels: int,
+) -> tuple[str, ResNet]:
+    """The reference's name and network: the named one, or the closest of the table."""
+    if isinstance(reference, ResNet):
+        return "the given network", copy.deepcopy(reference).cpu().float()
+    if isinstance(reference, Architecture):
+        return "the given network", _blank(reference)
+    if reference is not None:
+        key, record = reference, replace(get_architecture(reference), in_channels=channels)
+        if image_size and image_size <= SMALL_IMAGE and record.stem == "imagenet":
+            record = replace(record, stem="cifar")
+        record = replace(record, num_classes=num_classes or record.num_classes)
+    elif trace.output is None:
+        key, record = nearest_by_layers(trace.nodes, planned_convolutions(model), name)
+        record = replace(record, in_channels=channels)
+    else:
+        parsed = parse(trace.output)
+        key, record = nearest(guess_fields(parsed, image_size), name, image_size)
+        classes = num_classes or record.num_classes
+        if any(node.kind in ("linear", "conv") for node in parsed.head):
+            classes = num_classes or _classes(model, trace) or record.num_classes
+        record = replace(record, in_channels=channels, num_classes=classes)
+    return _words(key, record), _blank(record)
+
+
+def _blank(record: Architecture) -> ResNet:
+    """The network without an initialisation, as it takes over the candidate's weights."""
+    model = on_meta(record).to_empty(device="cpu")
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, (nn.Conv2d, nn.Linear)):
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
+    return model
+
+
+def _classes(model: nn.Module, trace: Trace) -> int | None:
+    """How many classes the candidate means to tell apart: by its own word, or its logits."""
+    own = getattr(model, "num_classes", None)
+    if isinstance(own, int) and own > 0:
+        return own
+    columns = (
+        trace.logits.shape[-1] if trace.logits is not None and trace.logits.dim() == 2 else None
+    )
+    return origin_of(model).classes or columns
+
+
+def _words(name: str, record: Architecture) -> str:
+    table = get_architecture(name)
+    shown = ("stem", "shortcut", "stride_on", "activation", "in_channels", "num_classes")
+    changed = [
+        f"{key}={getattr(record, key)}"
+        for key in shown
+        if getattr(record, key) != getattr(table, key)
+    ]
+    return f"{name} ({', '.join(changed)})" if changed else name

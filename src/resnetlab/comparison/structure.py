@@ -1,14 +1,82 @@
-"""A trace as what the papers draw: stem, residual units of a branch and a shortcut, head."""
+"""A trace as what the papers draw: stem, residual blocks of a branch and a shortcut, head."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import takewhile
 
-from resnetlab.comparison.operations import Node
-from resnetlab.comparison.trunk import Unit, flat, trunk_of
+from resnetlab.comparison.handmade import fold_norms
+from resnetlab.comparison.operations import Node, shrinkage
 
+MERGES = {"add": "added", "cat": "concatenated", "mul": "multiplied", "sub": "subtracted"} | {
+    "maximum": "compared for the larger"
+}
+"""Operations that join a branch and a shortcut, in words; only the first is right."""
+ODD_POOLS = ("pow", "clamp", "clamp_min", "fork", "exp", "log", "sqrt", "amax", "max")
+"""Of what an unusual pooling is made."""
 POOLS = ("globalpool", "avgpool", "maxpool", "mean", "sumpool")
+ACTIVATIONS = ("relu", "act")
+_PAD_WORDS = {"reflection": "reflect", "replication": "replicate", "constant": "constant"}
+
+
+@dataclass(eq=False)
+class Unit:
+    """``merge(branch(x), shortcut(x))``, with what stands before the fork and after the merge."""
+
+    branch: list[Node]
+    shortcut: list[Node] | None
+    """[]: the identity; None: there is no addition (a block of a plain net)"""
+    merge: Node | None = None
+    before: list[Node] = field(default_factory=list)
+    after: list[Node] = field(default_factory=list)
+
+    @property
+    def convs(self) -> list[Node]:
+        return [node for node in self.branch if node.kind == "conv"]
+
+    @property
+    def shortcut_kind(self) -> str:
+        """none, identity, pad, projection, pooled projection, or other."""
+        if self.shortcut is None:
+            return "none"
+        kinds = {node.kind for node in self.shortcut}
+        if not kinds:
+            return "identity"
+        if "pad" in kinds and kinds <= {"pad", "slice"}:
+            return "pad"
+        if "conv" in kinds:
+            return "pooled projection" if kinds & {"avgpool", "globalpool"} else "projection"
+        return "other"
+
+    @property
+    def layers(self) -> list[Node]:
+        """Every operation but the merge, in order."""
+        return [*self.before, *self.branch, *(self.shortcut or []), *self.after]
+
+    @property
+    def place(self) -> str:
+        """The module that holds the unit, '' if that is the network itself."""
+        own = [*self.branch, *(self.shortcut or []), *([self.merge] if self.merge else [])]
+        parts = [node.place.split(".") for node in own]
+        common = takewhile(lambda names: len(set(names)) == 1, zip(*parts, strict=False))
+        return ".".join(names[0] for names in common)
+
+    @property
+    def out(self) -> int:
+        """Channels that leave the block."""
+        return self.convs[-1].settings["out"] if self.convs else 0
+
+    @property
+    def stride(self) -> int:
+        """By how much the branch divides the resolution, however it does it."""
+        stride = 1
+        late = [i for i, node in enumerate(self.before) if node.kind == "conv"]
+        for node in [*(self.before[late[0] :] if late else []), *self.branch]:
+            if node.kind in ("conv", "blur", "maxpool", "avgpool", "slice"):
+                stride *= max(shrinkage(node))
+        return stride
 
 
 @dataclass(eq=False)
@@ -23,11 +91,17 @@ class Structure:
 
     @property
     def layers(self) -> list[Node]:
-        return [*self.stem, *(n for unit in self.units for n in unit_layers(unit)), *self.head]
+        return [*self.stem, *(n for unit in self.units for n in unit.layers), *self.head]
 
-
-def unit_layers(unit: Unit) -> list[Node]:
-    return [*unit.before, *unit.branch, *(unit.shortcut or []), *unit.after]
+    def name(self, unit: Unit) -> str:
+        """A unit's module path; its number and convolutions where no module holds it alone."""
+        place = unit.place
+        alone = sum(other.place.startswith(place) for other in self.units) == 1
+        if place and (alone or sum(other.place == place for other in self.units) == 1):
+            return place
+        number = self.units.index(unit) + 1
+        convs = [node.label for node in unit.convs]
+        return f"block {number} ({convs[0]} to {convs[-1]})" if convs else f"block {number}"
 
 
 def parse(output: Node, *, block_convs: int | None = None, style: str | None = None) -> Structure:
@@ -36,7 +110,7 @@ def parse(output: Node, *, block_convs: int | None = None, style: str | None = N
     ``block_convs``: convolutions in a block, to cut a row without additions into blocks (found by
     majority if None). ``style``: how to share out what stands between two units, see ``Structure``.
     """
-    row = [item for item in trunk_of(output) if not _no_operation(item)]
+    row = [item for item in trunk_of(output) if isinstance(item, Unit) or item.kind != "input"]
     units = [item for item in row if isinstance(item, Unit)]
     counts = Counter(len(unit.convs) for unit in units)
     if block_convs is None:
@@ -52,7 +126,7 @@ def parse(output: Node, *, block_convs: int | None = None, style: str | None = N
             gaps.append([])
         else:
             gaps[-1].append(item)
-    stem_end = _stem_end(gaps[0], block_convs, style)
+    stem_end = _stem_end(gaps[0], block_convs, style, bool(units))
     stem, gaps[0] = gaps[0][:stem_end], gaps[0][stem_end:]
     found: list[Unit] = []
     for i, gap in enumerate(gaps):
@@ -82,7 +156,19 @@ def parse(output: Node, *, block_convs: int | None = None, style: str | None = N
             stem += rest
         if unit is not None:
             found.append(unit)
+    _classify_first(found, head)
     return Structure(stem, found, head, style)
+
+
+def _classify_first(units: list[Unit], head: list[Node]) -> None:
+    """A 1x1 convolution as classifier before the pooling, in the order that means the same."""
+    if not units or not head or head[0].kind != "globalpool":
+        return
+    if any(node.kind in ("linear", "conv") for node in head):
+        return
+    after = units[-1].after
+    if after and after[-1].kind == "conv" and after[-1].settings["kernel"] == (1, 1):
+        head.insert(1, after.pop())
 
 
 def _activates_sum(gap: list[Node], unit: Unit | None) -> bool:
@@ -90,64 +176,68 @@ def _activates_sum(gap: list[Node], unit: Unit | None) -> bool:
     kinds = [node.kind for node in gap[:2]] + [
         node.kind for node in (unit.branch[:1] if unit else [])
     ]
-    return bool(gap) and kinds[0] in ("relu", "act") and "norm" in kinds[1:2]
-
-
-def _no_operation(item: Node | Unit) -> bool:
-    return isinstance(item, Node) and item.kind == "input"
+    return bool(gap) and kinds[0] in ACTIVATIONS and "norm" in kinds[1:2]
 
 
 def _head_start(row: list[Node | Unit]) -> int:
-    last = max(
-        (
-            i
-            for i, item in enumerate(row)
-            if isinstance(item, Unit)
-            or (item.kind == "conv" and not any(_is_pool(before) for before in row[:i]))
-        ),
-        default=-1,
-    )
+    last, pooled = -1, False
+    for i, item in enumerate(row):
+        if isinstance(item, Unit) or (item.kind == "conv" and not pooled):
+            last = i
+        pooled |= isinstance(item, Node) and item.kind == "globalpool"
     for i in range(last + 1, len(row)):
         item = row[i]
-        if isinstance(item, Node) and (item.kind in POOLS or item.kind in ("linear", "softmax")):
+        if isinstance(item, Node) and item.kind in (*POOLS, *ODD_POOLS, "linear", "softmax"):
             return i
     return len(row)
 
 
-def _is_pool(item: Node | Unit) -> bool:
-    return isinstance(item, Node) and item.kind == "globalpool"
-
-
-def _stem_end(gap: list[Node], block_convs: int, style: str) -> int:
-    """The stem ends with its max pool; without one, with its convolution's ReLU."""
-    pools = [i for i, node in enumerate(gap) if node.kind == "maxpool"]
-    if pools:
-        return pools[0] + 1
+def _stem_end(gap: list[Node], block_convs: int, style: str, residual: bool) -> int:
+    """The stem ends with its pool; without one, with its convolution's ReLU."""
     convs = [i for i, node in enumerate(gap) if node.kind == "conv"]
     if not convs:
         return len(gap)
+    early = convs[3] if len(convs) > 3 and not residual else len(gap)
+    pools = [i for i, n in enumerate(gap) if n.kind in ("maxpool", "avgpool") and i < early]
+    if pools:
+        return pools[0] + 1
     end = convs[(len(convs) % block_convs or 1) - 1] + 1
-    while style == "post" and end < len(gap) and gap[end].kind in ("norm", "relu", "act"):
+    while style == "post" and end < len(gap) and gap[end].kind in ("norm", *ACTIVATIONS):
         end += 1
     return end
 
 
 def _style(row: list[Node | Unit], units: list[Unit]) -> str:
-    """pre: most branches end with a convolution and have a norm or ReLU before their first one."""
-    if not units:
-        return "post"
-    ends = sum(bool(unit.branch) and unit.branch[-1].kind == "conv" for unit in units)
-    starts, gap = 0, []
+    """pre: most branches begin with batch norm and ReLU, before or behind the fork.
+
+    A branch that begins with batch norm alone is one only if no ReLU follows the additions: else
+    it is one of 2015 whose batch norm stands on the wrong side of the convolution.
+    """
+    inside = outside = activated = ends = 0
+    gap: list[Node] = []
+    previous: Unit | None = None
     for item in row:
         if isinstance(item, Node):
-            gap.append(item.kind)
+            gap.append(item)
             continue
-        kinds = [node.kind for node in item.branch]
-        lead = kinds[: kinds.index("conv")] if "conv" in kinds else kinds
-        leads = not {"norm", "relu", "act"}.isdisjoint(lead)
-        starts += leads or ("norm" in gap and "conv" not in gap)
-        gap = []
-    return "pre" if 2 * ends > len(units) and 2 * starts >= len(units) - 1 else "post"
+        lead = list(takewhile(lambda node: node.kind != "conv", item.branch))
+        kinds = [node.kind for node in gap]
+        if previous is not None:
+            activated += kinds[:1] in (["relu"], ["act"])
+        if "conv" in kinds:
+            lead = []  # the fork comes late, inside a block
+        inside += bool(lead) and lead[-1].kind in ACTIVATIONS
+        outside += "norm" in kinds and "conv" not in kinds
+        inside += bool(lead) and lead[-1].kind == "norm" and kinds[:1] not in (["relu"], ["act"])
+        ends += bool(item.branch) and item.branch[-1].kind == "conv"
+        gap, previous = [], item
+    if 2 * inside > len(units) or (inside and 2 * (inside + outside) > len(units)):
+        return "pre"
+    projected = [unit for unit in units if unit.shortcut_kind == "projection"]
+    normed = sum(any(n.kind == "norm" for n in unit.shortcut or []) for unit in projected)
+    late = 2 * outside >= len(units) - 1 and 2 * ends > len(units)
+    late = late and 2 * normed <= len(projected)  # of 2016 a projection has no batch norm
+    return "pre" if units and late and (outside or inside) and not activated else "post"
 
 
 def _cut_blocks(gap: list[Node], size: int, style: str) -> tuple[list[Node], list[Unit]]:
@@ -164,7 +254,151 @@ def _cut_blocks(gap: list[Node], size: int, style: str) -> tuple[list[Node], lis
     for start, end in zip(starts, [*starts[1:], len(gap)], strict=True):
         nodes = gap[start:end]
         after = []
-        while style == "post" and nodes[-1].kind in ("relu", "act", "maxpool", "dropout"):
+        while style == "post" and nodes[-1].kind in (*ACTIVATIONS, "maxpool"):
             after.insert(0, nodes.pop())
         blocks.append(Unit(nodes, None, None, [], after))
     return gap[: starts[0]], blocks
+
+
+def trunk_of(output: Node) -> list[Node | Unit]:
+    """The row of operations from image to logits in which every fork has become a ``Unit``."""
+    live: dict[int, Node] = {}
+    todo = [output]
+    while todo:
+        node = todo.pop()
+        if node.index not in live:
+            live[node.index] = node
+            todo.extend(node.inputs)
+    nodes = [live[index] for index in sorted(live)]
+    return _row(nodes[0], nodes[1:])
+
+
+def _row(source: Node, nodes: list[Node]) -> list[Node | Unit]:
+    """Cut the graph source -> nodes[-1] where every path passes; a fork lies between two cuts."""
+    position = {node.index: i for i, node in enumerate([source, *nodes])}
+    reach = list(range(len(position)))  # the last node that reads each
+    for node in nodes:
+        for parent in node.inputs:
+            if parent.index in position:
+                reach[position[parent.index]] = position[node.index]
+    row: list[Node | Unit] = []
+    furthest, cut = reach[0], 0
+    for i, node in enumerate([source, *nodes]):
+        if i == 0 or furthest > i:  # some path jumps over this node
+            furthest = max(furthest, reach[i])
+            continue
+        inside = nodes[cut : i - 1]
+        if inside or len(node.inputs) > 1:
+            row.extend(_merge([source, *nodes][cut], inside, node))
+        else:
+            row.append(node)
+        furthest, cut = reach[i], i
+    row = [_join_padding(row, i) for i in range(len(row)) if not _is_padding(row, i)]
+    return fold_norms(row)
+
+
+def _merge(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
+    """What lies between a fork and its merge: a block, a gate, or one foreign operation."""
+    known = {node.index: node for node in inside}
+    paths: list[dict[int, Node]] = []
+    for end in merge.inputs:
+        path: dict[int, Node] = {}
+        todo = [end]
+        while todo:
+            node = todo.pop()
+            if node.index in known and node.index not in path:
+                path[node.index] = node
+                todo.extend(node.inputs)
+        paths.append(path)
+    if sum(map(len, paths)) > len(set().union(*paths)):
+        return [_foreign(inside, merge)]  # the paths share operations (DenseNet)
+    branches = [_row(fork, [path[i] for i in sorted(path)]) if path else [] for path in paths]
+    branches.sort(key=lambda branch: (-_weight(branch), -len(branch)))
+    if len(branches) == 1 or len(set(map(id, merge.inputs))) == 1:
+        return [*branches[0], merge]
+    kinds = {node.kind for node in inside}
+    gated = merge.kind == "mul" and len(branches) == 2 and not branches[1]
+    if gated and (kinds & {"globalpool", "maxpool", "avgpool", "mean", "softmax", "sumpool"}):
+        return [_stand_in("gate", inside, merge)]
+    if gated and not _weight(branches[0]):
+        return [_foreign(inside, merge)]
+    if merge.kind not in MERGES or not _weight(branches[0]) or len(branches) != 2:
+        return [_foreign(inside, merge)]
+    heavy = branches[0]
+    nested = [item for item in heavy if isinstance(item, Unit)]
+    bare = [item for item in heavy if isinstance(item, Node)]
+    if nested and not _weight(bare) and merge.kind == "add":  # a shortcut around whole blocks
+        extra = _stand_in("extra-addition", flat(branches[1]), merge)
+        return [*heavy, extra]
+    return [Unit(flat(heavy), flat(branches[1]), merge)]
+
+
+def _stand_in(kind: str, inside: list[Node], merge: Node) -> Node:
+    """One node for several, which it names as its own."""
+    all_nodes = [*inside, merge]
+    return Node(
+        kind,
+        [],
+        merge.place,
+        merge.location,
+        merge.direct,
+        merge.shape,
+        {"inside": all_nodes},
+        index=merge.index,
+    )
+
+
+def _foreign(inside: list[Node], merge: Node) -> Node:
+    """A fork that no ResNet has."""
+    if not inside:
+        return merge
+    node = _stand_in("fork", inside, merge)
+    joined = MERGES.get(merge.kind, "joined")
+    node.settings["name"] = f"split into branches that are {joined}"
+    return node
+
+
+def _weight(branch: list[Node | Unit] | list[Node]) -> int:
+    """Convolutions in a branch: the shortcut is the branch with fewer."""
+    return sum(1 for node in flat(branch) if node.kind == "conv")
+
+
+def flat(branch: Iterable[Node | Unit]) -> list[Node]:
+    """A branch as a row; a fork within it stays visible as its merge."""
+    row: list[Node] = []
+    for item in branch:
+        if isinstance(item, Node):
+            row.append(item)
+        else:
+            row += [*item.branch, *(item.shortcut or []), *([item.merge] if item.merge else [])]
+    return row
+
+
+def _is_padding(row: list[Node | Unit], i: int) -> bool:
+    """Zeros around the image, for the convolution or the max pool that follows."""
+    node, follower = row[i], row[i + 1] if i + 1 < len(row) else None
+    if not isinstance(node, Node) or not isinstance(follower, Node) or node.kind != "pad":
+        return False
+    pad = node.settings.get("pad")
+    if follower.kind not in ("conv", "maxpool", "blur") or not isinstance(pad, (list, tuple)):
+        return False
+    zeros = (
+        node.settings["mode"] == "constant_pad_nd" and not node.settings["value"]
+    ) or follower.kind != "maxpool"
+    return zeros and len(pad) == 4 and min(pad) >= 0
+
+
+def _join_padding(row: list[Node | Unit], i: int) -> Node | Unit:
+    """A layer with the padding that stands before it as its own."""
+    item = row[i]
+    if isinstance(item, Node) and i and _is_padding(row, i - 1):
+        before = row[i - 1]
+        assert isinstance(before, Node)
+        left, right, top, bottom = before.settings["pad"]
+        y, x = item.settings.setdefault("own padding", item.settings.get("padding", (0, 0)))
+        item.settings["padding"] = (
+            (y + top, x + left) if (left, top) == (right, bottom) else (left, right, top, bottom)
+        )
+        if before.settings["mode"] != "constant_pad_nd" or before.settings["value"]:
+            item.settings["padding mode"] = _PAD_WORDS[before.settings["mode"].partition("_")[0]]
+    return item

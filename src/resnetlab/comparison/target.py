@@ -1,56 +1,62 @@
-"""Loading a stranger's network: ``path/to/file.py:Name`` or ``package.module:Name``."""
+"""Loading a candidate: ``path/to/file.py:Name``, a notebook's or a module's, with arguments."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import importlib.util
 import inspect
+import json
+import linecache
 import os
+import re
 import sys
 import traceback
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
+from resnetlab.comparison.recorder import is_candidates_own, own_line
+from resnetlab.errors import UserError
 from resnetlab.records import did_you_mean
 
-CLASSES = [
-    "num_classes",
-    "n_classes",
-    "nb_classes",
-    "num_class",
-    "class_num",
-    "n_class",
-    "numClasses",
-    "classes",
-    "num_outputs",
-    "num_labels",
-    "nclasses",
-    "nclass",
-    "class_count",
-    "output_dim",
-]
+# ruff: noqa: SIM905
+CLASSES = """num_classes n_classes nb_classes num_class class_num n_class numClasses classes
+num_outputs num_labels nclasses nclass class_count output_dim""".split()
 """Names under which people pass the number of classes."""
-CHANNELS = [
-    "in_channels",
-    "input_channels",
-    "in_chans",
-    "image_channels",
-    "img_channels",
-    "n_channels",
-    "in_channel",
-    "input_channel",
-    "channels_img",
-    "img_channel",
-    "in_ch",
-]
+CHANNELS = """in_channels input_channels in_chans image_channels img_channels n_channels in_channel
+input_channel channels_img img_channel in_ch""".split()
 """Names under which people pass the image's channels."""
+_TARGET = re.compile(r"(?P<place>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of how a candidate was made."""
+
+    name: str = ""
+    """of the class or factory, with its arguments"""
+    classes: int | None = None
+    """asked of the constructor, or its default"""
+    lines: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """module path -> (file, line) that made the module"""
+
+
+_ORIGINS: weakref.WeakKeyDictionary[nn.Module, Origin] = weakref.WeakKeyDictionary()
+
+
+def origin_of(model: nn.Module) -> Origin:
+    return _ORIGINS.get(model) or Origin()
 
 
 def load_target(
@@ -58,28 +64,89 @@ def load_target(
 ) -> nn.Module:
     """The network that ``target`` names: a module instance, or what a class or factory returns.
 
-    ``target`` is ``path/to/file.py:Name`` or ``package.module:Name``. This RUNS THE FILE: load only
-    code that you would run yourself. Its directory is importable meanwhile, its prints go to
-    standard error. A constructor is called with as little as it asks for; ``num_classes`` and
-    ``in_channels`` are passed if given and taken. ValueError, one sentence, names what is missing:
+    ``target`` is ``path/to/file.py:Name`` (.txt and .ipynb too) or ``package.module:Name``, with
+    literal arguments where the maker needs them: ``file.py:Net(depth=20)``. This RUNS THE FILE:
+    load only code that you would run yourself. Its directory is importable meanwhile, its prints go
+    to standard error. A constructor is called with as little as it asks for; ``num_classes`` and
+    ``in_channels`` are passed if given and taken. Raises UserError, which names what is missing:
     the file, the name (with the nearest), arguments, or the line that crashed.
     """
-    place, _, name = target.rpartition(":")
-    if not place or "/" in name or os.sep in name:
-        raise ValueError(f"{target!r} names no network; write path/to/file.py:Name.")
+    match = _TARGET.fullmatch(target)
+    if match is None:
+        raise UserError(f"{target!r} names no network; write path/to/file.py:Name.")
+    place, name, call = match["place"], match["name"], match["call"]
+    arguments = _literals(name + call, call) if call else ([], {})
     path = Path(place).expanduser()
-    if place.endswith(".py") and not path.is_file():
-        raise ValueError(f"there is no file {place}.")
-    with _their_world(path.resolve().parent if path.is_file() else Path.cwd()):
-        module = _import(path.resolve() if path.is_file() else None, place)
+    if not path.is_file() and (path.suffix in (".py", ".ipynb", ".txt") or os.sep in place):
+        raise UserError(f"there is no file {place}.")
+    with own_settings(), _their_world(path.resolve().parent if path.is_file() else Path.cwd()):
+        module = _import(path.resolve() if path.is_file() else None, place, name.partition(".")[0])
         found: Any = module
         for part in name.split("."):
             if not hasattr(found, part):
                 names = _candidates(module)
                 near = did_you_mean(name, names) if names else "; it defines no network."
-                raise ValueError(f"{place} has no {name!r}{near}")
+                raise UserError(f"{place} has no {name!r}{near}")
             found = getattr(found, part)
-        return build(found, num_classes=num_classes, in_channels=in_channels, name=target)
+        with own_settings():
+            return build(
+                found,
+                num_classes=num_classes,
+                in_channels=in_channels,
+                name=f"{name}{call or ''}",
+                arguments=arguments,
+            )
+
+
+def _literals(text: str, call: str) -> tuple[list[Any], dict[str, Any]]:
+    try:
+        node = ast.parse(f"f{call}", mode="eval").body
+        if not isinstance(node, ast.Call) or any(k.arg is None for k in node.keywords):
+            raise ValueError
+        values = [ast.literal_eval(argument) for argument in node.args]
+        return values, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise UserError(
+            f"the arguments in {text!r} must be literals, such as Net(depth=20); for others name a "
+            "function that passes them."
+        ) from error
+
+
+@contextlib.contextmanager
+def own_settings() -> Iterator[None]:
+    """Dtype, device, threads and gradient mode of our choice, and put back afterwards."""
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")  # the author's to heed, not ours
+            torch.set_default_dtype(torch.float32)
+            torch.set_default_device(None)
+            torch.set_grad_enabled(True)
+            torch.manual_seed(0)
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_default_device(None if device.type == "cpu" else device)
+        torch.set_grad_enabled(gradients)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _noting_lines(lines: dict[int, tuple[nn.Module, tuple[str, int]]]) -> Iterator[None]:
+    """Note by which line each module is put into another: id -> (module, line)."""
+
+    def note(module: nn.Module, name: str, child: nn.Module | None) -> None:
+        line = own_line(sys._getframe(1)) if child is not None else None
+        if child is not None and line is not None:
+            lines.setdefault(id(child), (child, line))
+
+    handle = register_module_module_registration_hook(note)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def build(
@@ -88,48 +155,49 @@ def build(
     num_classes: int | None = None,
     in_channels: int | None = None,
     name: str = "",
+    arguments: tuple[list[Any], dict[str, Any]] = ([], {}),
 ) -> nn.Module:
     """The network of an instance, class or factory; arguments and errors as in ``load_target``."""
     for key, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if value is not None and value < 1:
-            raise ValueError(f"{key} must be at least 1, not {value}.")
+            raise UserError(f"`{key}` must be at least 1, not {value}.")
     name = name or getattr(maker, "__name__", type(maker).__name__)
     if isinstance(maker, nn.Module):
+        if arguments != ([], {}):
+            raise UserError(f"{name}: it is a network already and takes no arguments.")
         return maker
     if not callable(maker):
-        raise ValueError(f"{name} is a {type(maker).__name__}, not a network, class or factory.")
-    arguments = _arguments(maker, name, num_classes, in_channels)
+        raise UserError(f"{name} is a {type(maker).__name__}, not a network, class or factory.")
+    values, given = arguments
+    taken = given | _arguments(maker, name, num_classes, in_channels, values, given)
     offered = {"num_classes": num_classes, "in_channels": in_channels}
-    guesses = {key: value for key, value in offered.items() if value is not None}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    guesses = {k: v for k, v in offered.items() if v is not None and k not in taken}
+    lines: dict[int, tuple[nn.Module, tuple[str, int]]] = {}
+    with own_settings(), _noting_lines(lines):
         if guesses and _takes_keywords(maker):  # which ones, only a try tells
             for extra in (guesses, {"num_classes": num_classes} if num_classes else {}):
                 with contextlib.suppress(TypeError):
-                    made = maker(**arguments, **extra)
-                    return _remember(made, name, {**arguments, **extra})
+                    made = maker(*values, **taken, **extra)
+                    return _remember(made, name, taken | extra, lines)
         try:
-            made = maker(**arguments)
+            made = maker(*values, **taken)
         except (Exception, SystemExit) as error:
-            raise ValueError(f"{name} cannot be built: {_reason(error)}") from error
-    return _remember(made, name, {**_defaults(maker), **arguments})
+            raise UserError(f"{name} cannot be built: {_reason(error)}") from error
+    return _remember(made, name, _defaults(maker) | taken, lines)
 
 
-def _remember(made: Any, name: str, arguments: dict[str, Any]) -> nn.Module:
+def _remember(
+    made: Any,
+    name: str,
+    arguments: dict[str, Any],
+    lines: dict[int, tuple[nn.Module, tuple[str, int]]],
+) -> nn.Module:
     if not isinstance(made, nn.Module):
-        raise ValueError(f"{name} returns a {type(made).__name__}, not a torch.nn.Module.")
+        raise UserError(f"{name} returns a {type(made).__name__}, not a torch.nn.Module.")
     asked = [arguments[key] for key in CLASSES if type(arguments.get(key)) is int]
-    if asked:
-        _ASKED[made] = asked[0]
+    known = {path: lines[id(m)][1] for path, m in made.named_modules() if id(m) in lines}
+    _ORIGINS[made] = Origin(name, asked[0] if asked else None, known)
     return made
-
-
-_ASKED: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
-
-
-def asked_classes(model: nn.Module) -> int | None:
-    """The number of classes that ``build`` asked of the constructor, or its default, if known."""
-    return _ASKED.get(model)
 
 
 def _takes_keywords(maker: Callable[..., Any]) -> bool:
@@ -146,17 +214,23 @@ def _defaults(maker: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _arguments(
-    maker: Callable[..., Any], name: str, num_classes: int | None, in_channels: int | None
+    maker: Callable[..., Any],
+    name: str,
+    num_classes: int | None,
+    in_channels: int | None,
+    values: list[Any],
+    given: dict[str, Any],
 ) -> dict[str, Any]:
+    """What the maker must be told beside what is given: classes and channels, or UserError."""
     try:
-        parameters = inspect.signature(maker).parameters
+        parameters = list(inspect.signature(maker).parameters.items())[len(values) :]
     except (TypeError, ValueError):
         return {}
     arguments: dict[str, Any] = {}
     missing = []
-    for key, parameter in parameters.items():
+    for key, parameter in parameters:
         required = parameter.default is parameter.empty
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or key in given:
             continue
         if key in CLASSES and (required or num_classes is not None):
             arguments[key] = num_classes or 1000
@@ -168,17 +242,23 @@ def _arguments(
             missing.append(key)
     if missing:
         listed = " and ".join([", ".join(missing[:-1]), missing[-1]] if missing[1:] else missing)
-        raise ValueError(
-            f"{name} needs the argument{'s' * bool(missing[1:])} {listed}; name a function that "
-            "passes them, such as `def resnet50(): return ResNet(...)`."
+        example = ", ".join(f"{key}=..." for key in missing)
+        raise UserError(
+            f"{name} needs the argument{'s' * bool(missing[1:])} {listed}; write "
+            f"{name.partition('(')[0]}({example}) with literals, or name a function that passes "
+            "them, such as `def resnet50(): return ResNet(...)`."
         )
     return arguments
 
 
-def _import(path: Path | None, name: str) -> ModuleType:
+def _import(path: Path | None, place: str, wanted: str) -> ModuleType:
     try:
         if path is None:
-            return importlib.import_module(name)
+            return importlib.import_module(place)
+        if path.suffix == ".ipynb":
+            return run_notebook(path, wanted)
+        if path.suffix not in (".py", ".txt"):
+            raise UserError(f"{place}: compare reads .py, .ipynb and .txt files.")
         if (path.parent / "__init__.py").is_file():  # its relative imports need the package
             package = [path.stem]
             folder = path.parent
@@ -187,25 +267,27 @@ def _import(path: Path | None, name: str) -> ModuleType:
                 folder = folder.parent
             sys.path.insert(0, str(folder))
             return importlib.import_module(".".join(package).removesuffix(".__init__"))
-        key = f"_theirs_{path.stem}"
-        spec = importlib.util.spec_from_file_location(key, path)
+        key = f"_candidate_{path.stem}"
+        spec = importlib.util.spec_from_loader(key, SourceFileLoader(key, str(path)))
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[key] = module
         spec.loader.exec_module(module)
         return module
+    except UserError:
+        raise
     except ModuleNotFoundError as error:
-        if path is None and error.name and name.startswith(error.name):
-            raise ValueError(f"there is no module or file {name!r}.") from error
-        raise ValueError(f"{name} cannot be imported: {_reason(error)}") from error
+        if path is None and error.name and place.startswith(error.name):
+            raise UserError(f"there is no module or file {place!r}.") from error
+        raise UserError(f"{place} cannot be imported: {_reason(error)}") from error
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{name} cannot be imported: {_reason(error)}") from error
+        raise UserError(f"{place} cannot be imported: {_reason(error)}") from error
 
 
 @contextlib.contextmanager
 def _their_world(folder: Path) -> Iterator[None]:
-    """Their directory importable, no arguments for their parsers, their prints off our output."""
+    """Their directory importable, no arguments for their parsers, their prints to stderr."""
     path, argv, modules = list(sys.path), sys.argv, set(sys.modules)
     sys.path.insert(0, str(folder))
     sys.argv = argv[:1]
@@ -214,7 +296,7 @@ def _their_world(folder: Path) -> Iterator[None]:
             yield
     finally:
         sys.path[:], sys.argv = path, argv
-        for key in set(sys.modules) - modules:  # the next stranger has a models.py too
+        for key in set(sys.modules) - modules:  # the next candidate has a models.py too
             file = getattr(sys.modules[key], "__file__", None)
             if file and Path(file).is_relative_to(folder) and "site-packages" not in file:
                 del sys.modules[key]
@@ -232,15 +314,61 @@ def _candidates(module: ModuleType) -> list[str]:
 
 
 def _reason(error: BaseException) -> str:
-    """Kind and message of an error and the last line of the stranger's code that it passed."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(
-            (os.path.dirname(torch.__file__), os.path.dirname(__file__))
-        )
-        and "<frozen" not in frame.filename
-    ]
+    """Kind and message of an error and the last line of the candidate's code that it passed."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if is_candidates_own(f.filename)]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     message = (str(error).strip() or "no message").splitlines()[0]
     return f"{type(error).__name__}: {message}{place}."
+
+
+_PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun")
+"""Cell magics whose cell is Python all the same."""
+_DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+
+
+def code_cells(path: Path) -> list[str]:
+    """The code of each cell; a line with a magic or a shell command becomes an empty one."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path.name} is not a notebook (JSON with cells).") from error
+    sources = [cell.get("source", "") for cell in cells if cell.get("cell_type") == "code"]
+    return [_without_magics("".join(source)) for source in sources]
+
+
+def _without_magics(source: str) -> str:
+    lines = source.splitlines()
+    if lines and lines[0].startswith("%%") and not lines[0].startswith(_PYTHON_CELLS):
+        return ""
+    kept = []
+    for line in lines:
+        start = line.lstrip()
+        indent = line[: len(line) - len(start)]
+        magic = start.startswith(("%", "!", "?")) or line.rstrip().endswith("?")
+        kept.append(f"{indent}pass" if magic and indent else "" if magic else line)
+    return "\n".join(kept) + "\n"
+
+
+def run_notebook(path: Path, wanted: str) -> ModuleType:
+    """Run the cells until ``wanted`` is defined; of those behind it, definitions and imports alone.
+
+    A cell that fails is passed over, as it may only load data; if ``wanted`` is missing at the
+    end, the first failure is raised.
+    """
+    module = ModuleType(f"_candidate_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    failure: Exception | None = None
+    for number, source in enumerate(code_cells(path), 1):
+        name = f"{path}, cell {number}"
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        try:
+            tree = ast.parse(source, name)
+            if hasattr(module, wanted):
+                tree.body = [node for node in tree.body if isinstance(node, _DEFINITIONS)]
+            exec(compile(tree, name, "exec"), module.__dict__)
+        except (Exception, SystemExit) as error:
+            failure = failure or (error if isinstance(error, Exception) else None)
+    if not hasattr(module, wanted) and failure is not None:
+        raise failure
+    return module

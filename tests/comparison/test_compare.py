@@ -1,4 +1,4 @@
-"""Strangers' networks in ``tests/foreign``: each correct one passes, each fault is found, alone."""
+"""Networks of ``tests/foreign``: each correct one passes, each fault is found, alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torchvision
 from torch import nn
 
 from resnetlab.comparison import compare_models, load_target, render
+from resnetlab.errors import UserError
 from resnetlab.models.resnet import BasicBlock, create_model
 
-FOREIGN = Path(__file__).parent / "foreign"
+FOREIGN = Path(__file__).parent.parent / "foreign"
 
 CORRECT = {
     "correct_factory.py:resnet18": "resnet18",
@@ -244,58 +245,6 @@ def test_networks_of_other_families_get_an_answer() -> None:
         assert compare_models(model).verdict == "different"
 
 
-@pytest.mark.parametrize(
-    ("code", "name", "message"),
-    [
-        ("x = 1", "ResNet", "has no 'ResNet'"),
-        ("class ResNet50: pass", "ResNet5", "did you mean 'ResNet50'"),
-        ("def net(block, layers): pass", "net", "needs the arguments block and layers"),
-        (
-            "def net():\n    return 1 / 0",
-            "net",
-            "division by zero (theirs.py, line 2)",
-        ),
-        ("net = [1]", "net", "is a list"),
-        ("def net():\n    return 3", "net", "returns a int"),
-        ("import nowhere_to_be_found", "net", "cannot be imported"),
-        ("import sys\nsys.exit(2)", "net", "cannot be imported"),
-        ("def net(:", "net", "SyntaxError"),
-    ],
-)
-def test_unloadable_target_is_one_sentence(tmp_path, code: str, name: str, message: str) -> None:
-    (tmp_path / "theirs.py").write_text(code)
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 -- the messages are in the table
-        load_target(f"{tmp_path}/theirs.py:{name}")
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_target_that_names_nothing() -> None:
-    with pytest.raises(ValueError, match="there is no file nowhere"):
-        load_target("nowhere.py:ResNet")
-    with pytest.raises(ValueError, match="names no network"):
-        load_target("nowhere.py")
-    with pytest.raises(ValueError, match="no module or file"):
-        load_target("no_such_module:ResNet")
-
-
-def test_neighbouring_files_and_modules_can_be_imported(tmp_path, capsys) -> None:
-    for folder, width in (("one", 4), ("two", 8)):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "blocks.py").write_text(f"width = {width}")
-        (tmp_path / folder / "net.py").write_text(
-            "from torch import nn\nimport blocks\nprint('hello')\n"
-            "class Net(nn.Conv2d):\n"
-            "    def __init__(self, num_classes, in_chans=3):\n"
-            "        super().__init__(in_chans, blocks.width, num_classes)\n"
-        )
-        model = load_target(f"{tmp_path}/{folder}/net.py:Net", num_classes=5, in_channels=2)
-        assert isinstance(model, nn.Conv2d)
-        assert (model.out_channels, model.kernel_size, model.in_channels) == (width, (5, 5), 2)
-    assert capsys.readouterr().out == ""
-    assert isinstance(load_target("torchvision.models:resnet18"), nn.Module)
-
-
 def test_preactivation_splits_where_paper_2_does() -> None:
     model = create_model("preresnet110", depths=(3, 3, 3))
     model.layer1[0].split_after_activation = False
@@ -306,14 +255,14 @@ def test_preactivation_splits_where_paper_2_does() -> None:
 
 def with_sum_over_the_map() -> nn.Module:
     class Net(nn.Module):
-        def __init__(self, area: int = 64):
+        def __init__(self):
             super().__init__()
-            self.body, self.area = small(), area
+            self.body, self.area = small(), None
 
         def forward(self, x):
             x = self.body.forward_features(x)
             n, c, h, w = x.shape
-            return self.body.fc(x.view(n, c, h * w).sum(-1) / self.area)
+            return self.body.fc(x.view(n, c, h * w).sum(-1) / (self.area or h * w))
 
     return Net()
 
@@ -338,7 +287,7 @@ def branch(block: BasicBlock, x: torch.Tensor) -> torch.Tensor:
 
 def with_relu_at_the_start_of_a_block() -> nn.Module:
     def change(block, x):
-        x = block.relu(x)
+        x = x.relu()
         shortcut = x if block.downsample is None else block.downsample(x)
         return block.relu(branch(block, x) + shortcut)
 
@@ -483,5 +432,83 @@ def test_frozen_parameters_are_noted() -> None:
 
 @pytest.mark.parametrize("option", ["image_size", "in_channels", "num_classes"])
 def test_numbers_below_one_are_refused(option: str) -> None:
-    with pytest.raises(ValueError, match=f"{option} must be at least 1, not 0"):
+    with pytest.raises(UserError, match=f"`{option}` must be at least 1, not 0"):
         compare_models(small(), **{option: 0})
+
+
+def with_a_number_for_one_size() -> nn.Module:
+    model = with_sum_over_the_map()
+    model.area = 64
+    return model
+
+
+def with_relu_in_place_of_a_relu_in_place() -> nn.Module:
+    def change(block, x):
+        x = block.relu(x)  # overwrites what the first needs for its gradient
+        shortcut = x if block.downsample is None else block.downsample(x)
+        return block.relu(branch(block, x) + shortcut)
+
+    return replaced_forward(change)
+
+
+@pytest.mark.parametrize(
+    ("maker", "kind"),
+    [
+        (with_a_number_for_one_size, "fixed-size"),
+        (with_relu_in_place_of_a_relu_in_place, "gradient"),
+    ],
+)
+def test_only_the_proof_sees_it(maker, kind: str) -> None:
+    comparison = compare_models(maker())
+    assert kinds(comparison) == [kind]
+    assert comparison.verdict == "different"
+
+
+def test_verdict_and_findings_never_disagree() -> None:
+    for comparison in (compare_models(small()), compare_models(with_dropout())):
+        assert (comparison.verdict == "different") == bool(comparison.differences)
+
+
+def test_a_network_of_another_family_is_said_to_be_one_first() -> None:
+    comparison = compare_models(torchvision.models.mobilenet_v2())
+    assert not comparison.is_resnet
+    assert comparison.differences[0].kind == "not-a-resnet"
+    assert comparison.distance > 0.5
+    assert len(comparison.telling) == 6 < len(comparison.differences)
+    few, everything = render(comparison), render(comparison, everything=True)
+    assert "--all" in few
+    assert "--all" not in everything
+    assert len(everything) > len(few)
+
+
+def test_settings_of_torch_are_put_back() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert compare_models(small()).verdict == "identical"
+        assert torch.get_default_dtype() is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_compiled_network_is_looked_into() -> None:
+    class Compiled(nn.Module):  # as torch.compile wraps it
+        def __init__(self):
+            super().__init__()
+            self._orig_mod = small()
+
+        def forward(self, x):
+            return self._orig_mod(x)
+
+    assert compare_models(Compiled()).verdict == "identical"
+
+
+def test_a_shortcut_of_3x3_is_called_one() -> None:
+    model = create_model("resnet20", shortcut="B")
+    for stage, width in ((model.layer2, 16), (model.layer3, 32)):
+        wide = nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False)
+        stage[0].downsample[0] = wide
+    (named,) = compare_models(model, "resnet20").differences
+    assert named.kind == "shortcut-option"
+    assert "a 3x3 convolution; the reference's is A, zero padding" in named.what
+    (free,) = compare_models(model).differences
+    assert free.kind == "kernel"

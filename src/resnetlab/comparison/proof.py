@@ -1,0 +1,285 @@
+"""The proof: the candidate's effective weights in the reference, and everything compared.
+
+Outputs in evaluation and in training mode, the gradient of every pair of parameters, and batch
+norm's running statistics after a step, at two image sizes. In double precision where the
+candidate's code bears it, so that rounding hides nothing and excuses nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resnetlab.comparison.kinds import Findings
+from resnetlab.comparison.layers import Pairs
+from resnetlab.comparison.operations import Node
+from resnetlab.comparison.recorder import Recorder
+from resnetlab.comparison.rules import compare_structures
+from resnetlab.comparison.structure import Structure, parse
+from resnetlab.comparison.trace import Trace, record
+from resnetlab.models.resnet import ResNet
+from resnetlab.models.shortcuts import ShortcutA
+
+TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}
+"""Largest difference, in units of the reference's largest value."""
+RULED_OUT = (
+    "ruled out are layers, their settings, their order, weights, and running statistics before "
+    "the pass"
+)
+Layers = list[tuple[Node, Node]]
+
+
+@dataclass
+class Proof:
+    """Compares ``model`` with ``reference``, both of which it changes."""
+
+    model: nn.Module
+    reference: ResNet
+    structure: Structure
+    """the reference's"""
+    classes: int | None
+    found: Findings
+    dtype: torch.dtype = torch.float64
+    worst: float = 0.0
+    """largest difference of outputs so far"""
+    first_size: int = 0
+
+    def run(self, sizes: tuple[int, ...], channels: int) -> float | None:
+        """Report what differs; the largest difference of outputs, None if nothing was compared."""
+        for dtype in (torch.float64, torch.float32):
+            self.dtype = dtype
+            self.model.to(dtype)
+            self.reference.to(dtype)
+            probe = torch.randn(2, channels, sizes[0], sizes[0], dtype=dtype)
+            if not record(Recorder(self.model.eval()), self.model, probe, self.classes).crash:
+                break
+        _randomise(self.model)
+        self.first_size, before_kinds = sizes[0], self.found.kinds()
+        compared = False
+        for size in sizes:
+            last = size // self.reference.architecture.total_stride
+            count = 2 if last > 1 else 4  # so that batch norm has enough values
+            images = torch.randn(count, channels, size, size, dtype=self.dtype)
+            passes: list[Layers | None] = [None]
+            for training in (True, False) if compared else (False, True, False):
+                passes.append(self._pass(images, training=training))
+                compared |= passes[-1] is not None
+                if not self.found.kinds() <= before_kinds:
+                    return self.worst
+            before, step, after = passes[-3:]
+            if before and step and after:
+                self._check_by_hand(before, step, after)
+        return self.worst if compared else None
+
+    def _pass(self, images: Tensor, *, training: bool) -> Layers | None:
+        """One pass of both networks; the layers that were compared, None if they do not pair."""
+        self.model.train(training)
+        held = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        trace = record(Recorder(self.model), self.model, images, self.classes)
+        if trace.output is None or trace.logits is None:
+            return None
+        layers = self._layers(trace)
+        if layers is None:
+            return None
+        for mine, other in layers:
+            self._copy(mine, other, training)
+        output = self.reference.train(training)(images)
+        gap, output = self._output_gap(trace.logits, output, images)
+        self.worst = max(self.worst, gap)
+        mode = "training" if training else "evaluation"
+        if not gap <= TOLERANCES[self.dtype] and images.shape[-1] != self.first_size:
+            text = f"at {self.first_size} pixels the outputs are right, at {images.shape[-1]} they "
+            text += f"differ by {gap:.2g} of their scale: a number that belongs to one size is "
+            self.found.add("fixed-size", f"{text}written into the code.", "forward")
+        elif not gap <= TOLERANCES[self.dtype]:
+            text = f"in {mode} mode the outputs differ by {gap:.2g} of their scale, with the same "
+            self.found.add("function", f"{text}weights; {RULED_OUT}.", "forward")
+        elif training:
+            self._check_gradients(layers, trace.logits, output)
+            self._check_statistics(layers, held)
+        return layers
+
+    def _layers(self, trace: Trace) -> Layers | None:
+        assert trace.output is not None
+        block = 2 if self.reference.architecture.block == "basic" else 3
+        parsed = parse(trace.output, block_convs=block, style=self.structure.style)
+        pairs: Pairs = compare_structures(parsed, self.structure, Findings()).operations
+        layers = [(x, y) for x, y in pairs if x and y and y.kind in ("conv", "norm", "linear")]
+        weights = [(t, u) for x, y in layers for t, u in zip(x.tensors[:1], y.tensors[:1])]  # noqa: B905
+        if any(t.numel() != u.numel() for t, u in weights if t is not None and u is not None):
+            return None  # a classifier for another size of map
+        return layers
+
+    @torch.no_grad()
+    def _copy(self, mine: Node, other: Node, training: bool) -> None:
+        """Give the reference's layer what the candidate's has just used."""
+        module = self.reference.get_submodule(other.place)
+        targets: list[Any] = [module.weight, module.bias]
+        if isinstance(module, nn.BatchNorm2d):
+            by_hand = mine.settings.get("by_hand")
+            module.eps, module.momentum = mine.settings["eps"], 1.0  # leaves the batch's statistics
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            if by_hand:
+                module.running_mean.zero_()
+                module.running_var.fill_(1 - module.eps)
+            targets += [module.running_mean, module.running_var]
+        for target, source in zip(targets, mine.tensors, strict=False):
+            if target is not None and source is not None:
+                turned = mine.kind == "linear" and source.dim() == 2
+                target.copy_((source.t() if turned else source).reshape(target.shape))
+
+    def _output_gap(self, mine: Tensor, other: Tensor, images: Tensor) -> tuple[float, Tensor]:
+        """Distance of the outputs; of option A every place of its zeros is tried."""
+        gap, tolerance = _distance(mine, other), TOLERANCES[self.dtype]
+        pads = [m for m in self.reference.modules() if isinstance(m, ShortcutA)]
+        if gap <= tolerance or not pads:
+            return gap, other
+        for front in (0, 1):  # zeros all behind, all in front: the paper leaves it open
+            for pad in pads:
+                total = pad.before + pad.after
+                pad.before, pad.after = total * front, total * (1 - front)
+            output = self.reference(images)
+            again = _distance(mine, output)
+            if again <= tolerance:
+                self.found.note(
+                    f"Option A appends its zeros {'before' if front else 'behind'} the "
+                    "channels, the reference on both sides; the paper leaves it open."
+                )
+                return again, output
+        return gap, other
+
+    def _check_gradients(self, layers: Layers, mine: Tensor, other: Tensor) -> None:
+        weights = torch.randn(other.shape, dtype=other.dtype)
+        for node, _ in layers:
+            for tensor in node.tensors[:2]:
+                if tensor is not None and tensor.requires_grad and not tensor.is_leaf:
+                    tensor.retain_grad()
+        self.model.zero_grad(set_to_none=True)
+        self.reference.zero_grad(set_to_none=True)
+        if not mine.requires_grad:
+            if any(p.requires_grad for p in self.model.parameters()):
+                self.found.add("gradient-cut", "no gradient reaches the network at all.", "forward")
+            return
+        try:
+            (mine.reshape(other.shape) * weights).sum().backward()
+        except RuntimeError as error:
+            message = str(error).splitlines()[0]
+            self.found.add("gradient", f"the backward pass crashes: {message}.", "forward")
+            return
+        (other * weights).sum().backward()
+        self._compare_gradients(layers)
+
+    def _compare_gradients(self, layers: Layers) -> None:
+        parameters = dict(self.model.named_parameters())
+        largest = max(
+            (float(p.grad.abs().max()) for p in self.reference.parameters() if p.grad is not None),
+            default=0.0,
+        )
+        wrong: list[tuple[Node, float]] = []
+        for mine, other in layers:
+            module = self.reference.get_submodule(other.place)
+            for source, target in zip(mine.tensors[:2], (module.weight, module.bias), strict=False):
+                if source is None or not isinstance(target, Tensor) or target.grad is None:
+                    continue
+                learned = _gradient(source, mine, parameters)
+                if learned is None:
+                    continue
+                turned = mine.kind == "linear" and learned.dim() == 2
+                learned = (learned.t() if turned else learned).reshape(target.shape)
+                scale = max(float(target.grad.abs().max()), 1e-6 * largest)
+                gap = float((learned - target.grad).abs().max()) / scale if scale else 0.0
+                if not gap <= 100 * TOLERANCES[self.dtype]:
+                    wrong.append((mine, gap))
+        if wrong:  # on the way back the last layer is met first
+            node, gap = wrong[-1]
+            text = "with the same weights and outputs the gradients differ"
+            missing = gap == 1.0
+            text += ", none arrives here" if missing else f", here by {gap:.2g} of their scale"
+            text += f"; {RULED_OUT}."
+            self.found.add("gradient", text, node.label, node=node)
+
+    def _check_statistics(self, layers: Layers, held: dict[str, Tensor]) -> None:
+        """Whether a training pass moves the running statistics as batch norm does."""
+        buffers = dict(self.model.named_buffers())
+        for mine, other in layers:
+            momentum = mine.settings.get("momentum")
+            if other.kind == "norm" and mine.settings.get("by_hand"):
+                mean = self.reference.get_submodule(other.place).running_mean
+                mine.settings["batch mean"] = mean.clone() if isinstance(mean, Tensor) else None
+            if other.kind != "norm" or mine.settings.get("by_hand") or len(mine.tensors) < 4:
+                continue
+            module = self.reference.get_submodule(other.place)
+            gaps = [0.0]
+            for word, batch in (("mean", module.running_mean), ("var", module.running_var)):
+                name = next((name for name in mine.buffers if word in name), "")
+                if name not in buffers or momentum is None or not isinstance(batch, Tensor):
+                    continue
+                expected = (1 - momentum) * held[name] + momentum * batch
+                gaps.append(_distance(buffers[name], expected))
+            if not max(gaps) <= 1000 * TOLERANCES[self.dtype]:
+                text = "after a training step batch norm's running statistics differ by "
+                text += f"{max(gaps):.2g} of their scale."
+                self.found.add("running-statistics", text, mine.label, node=mine)
+
+    def _check_by_hand(self, before: Layers, step: Layers, after: Layers) -> None:
+        """The same for batch norms written by hand, from the straight lines that they draw."""
+        for (one, _), (batch, other), (two, _) in zip(before, step, after, strict=True):
+            if other.kind != "norm" or not batch.settings.get("by_hand"):
+                continue
+            if not batch.settings["training"]:
+                continue
+            gamma, beta = batch.tensors[:2]
+            lines = [node.tensors[:2] for node in (one, two)]
+            if gamma is None or beta is None:
+                continue
+            means = [
+                (beta.flatten() - shift.flatten()) / scale.flatten()
+                for scale, shift in lines
+                if scale is not None and shift is not None
+            ]
+            step_taken, way = means[1] - means[0], batch.settings["batch mean"] - means[0]
+            far = way.abs() > 1e-3 * way.abs().max()
+            shares = (step_taken / way)[far]  # what momentum means: a share of the way
+            if not step_taken.abs().max() > 1e-9:
+                text = "batch norm's running statistics stay as they are in training."
+                self.found.add("running-statistics", text, batch.label, node=batch)
+            elif shares.max() - shares.min() > 1e-2:
+                text = "batch norm's running mean does not move towards the batch's mean."
+                self.found.add("running-statistics", text, batch.label, node=batch)
+            elif shares.mean() > 0.5:
+                text = f"batch norm's momentum is {float(shares.mean()):.2g}: the running "
+                text += "statistics are nearly those of the last batch."
+                self.found.add("norm-momentum", text, batch.label, node=batch)
+
+
+def _gradient(source: Tensor, node: Node, parameters: dict[str, nn.Parameter]) -> Tensor | None:
+    """What has arrived at an effective weight; None where it is frozen or not to be had."""
+    if source.requires_grad:
+        return source.grad if source.grad is not None else torch.zeros_like(source)
+    for name in node.names:  # of a layer by hand: the parameter that has these values
+        parameter = parameters.get(name)
+        if parameter is None or parameter.numel() != source.numel():
+            continue
+        if parameter.grad is not None and _distance(parameter.detach(), source) < 1e-6:
+            return parameter.grad
+    return None
+
+
+@torch.no_grad()
+def _randomise(model: nn.Module) -> None:
+    """Move every weight, so that scales of one and shifts of zero hide nothing."""
+    for parameter in model.parameters():
+        if parameter.numel():
+            spread = float(parameter.std()) if parameter.numel() > 1 else 0.0
+            parameter.add_(torch.rand_like(parameter).sub_(0.5), alpha=spread or 0.5)
+
+
+def _distance(mine: Tensor, other: Tensor) -> float:
+    if mine.numel() != other.numel():
+        return float("inf")
+    gap = (mine.detach().reshape(other.shape).to(other.dtype) - other.detach()).abs().max()
+    return float(gap / other.detach().abs().max().clamp(min=1e-12))

@@ -1,0 +1,160 @@
+"""Every network of ``cases.py`` with what is right, and of ``textbooks.py`` likewise."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+
+import cases
+import pytest
+import textbooks
+
+from resnetlab.comparison import Comparison, compare_models
+from resnetlab.errors import UserError
+
+RIGHT: dict[str, list[str]] = {
+    "ok_cifar": [],
+    "ok_pre": [],
+    "ok_big": [],
+    "plain20": [],
+    "r01_pre_gate": ["extra-operation"],
+    "r01_pre_rezero": ["extra-operation"],
+    "r01_pre_last_norm": ["extra-norm"],
+    "r02_avg_stem": ["max-pool"],
+    "r03_pool_stride": ["stride-by-pooling"],
+    "r04_feat_logits": ["output"],
+    "r04_logits_feat": ["output"],
+    "r04_two_heads": ["output"],
+    "r05_blur": ["stride-by-pooling"],
+    "r06_gate_zero": ["extra-operation"],
+    "r06_scale_zero": ["extra-operation"],
+    "r07_weight_norm": [],
+    "r07_autocast": [],
+    "r08_channels_last": [],
+    "r09_expand": ["repeated-input"],
+    "r09_cat": ["repeated-input"],
+    "r11_no_return": ["no-return"],
+    "r12_outer": ["extra-addition"],
+    "r13_norm_shared": ["shared-weights", "unused-parameters"],
+    "r13_twice": ["stride"],
+    "r14_hand_linear": [],
+    "r14_hand_norm": [],
+    "r17_leaky": ["activation"],
+    "r17_raw": ["shortcut-source"],
+    "r17_wide4": ["width", "depth"],
+    "r18_affine_before": ["norm-affine"],
+    "r18_group_before": ["norm-type"],
+    "r19_ceil": ["max-pool"],
+    "r19_dil": ["max-pool"],
+    "r23_trial": ["init"],
+    "r23b_trial_random": ["init"],
+    "r24_features": ["no-classifier"],
+    "r27_half_width": ["width"],
+    "r27_one_block_a_stage": ["depth"],
+    "r29_pool_one": [],
+    "r33_detached": ["gradient-cut"],
+    "r33_no_grad": ["gradient-cut"],
+    "r34_fc_init": ["init"],
+    "r35_no_flatten": ["missing-flatten"],
+    "r36_flatten_all": ["flatten-batch"],
+    "r37_fc_features": ["head-shape"],
+    "r38_in_channels": ["channels"],
+    "r39_short_stride": ["projection-shape"],
+    "r40_not_called": ["not-called"],
+    "r42_norm_channels": ["channels"],
+    "r45_cuda": ["device"],
+    "r46_buffer_weights": ["buffer-weights"],
+    "r46_plain_tensors": ["unregistered"],
+    "r47_softmax_in_eval": ["softmax"],
+    "r48_reflect": ["padding"],
+    "r50_transposed": ["function"],
+    "r52_bigger_fc": ["num-classes", "extra-operation"],
+    "r53_scaled_branch": ["extra-operation"],
+    "r54_minus": ["merge"],
+    "r55_alpha": ["extra-operation"],
+    "r56_bn_frozen": ["norm-statistics"],
+    "ResNet34": ["crash"],
+}
+
+
+@cache
+def compared(name: str) -> Comparison:
+    grey = 1 if name in ("r09_expand", "r09_cat") else None
+    return compare_models(getattr(cases, name), in_channels=grey)
+
+
+def test_every_network_has_an_answer() -> None:
+    made = {n for n, f in vars(cases).items() if inspect.isfunction(f)} - {"unit", "proj", "stages"}
+    assert made | {"ResNet34"} == RIGHT.keys() | {"r15_traced"}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_network(name: str) -> None:
+    comparison = compared(name)
+    assert [difference.kind for difference in comparison.differences] == RIGHT[name]
+    assert (comparison.verdict == "different") == bool(RIGHT[name])
+    if not RIGHT[name]:
+        assert comparison.max_output_difference is not None
+        assert comparison.max_output_difference < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("ResNet34", "resnet34"),
+        ("plain20", "plain20"),
+        ("r01_pre_gate", "resnet20 (shortcut=B, activation=pre)"),
+        ("r27_half_width", "resnet18 (num_classes=10)"),
+        ("r24_features", "resnet20 (shortcut=B)"),
+        ("r09_cat", "resnet20 (shortcut=B, in_channels=1)"),
+    ],
+)
+def test_reference(name: str, reference: str) -> None:
+    assert compared(name).reference == reference
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("r03_pool_stride", "an average pooling after convolution 1 of the block halves"),
+        ("r05_blur", "a fixed blur filter after convolution 1 of the block halves"),
+        ("r13_twice", "2 convolutions of the branch have stride 2"),
+        ("r17_wide4", "every stage is 2 times as wide"),
+        ("r19_ceil", "ceil_mode True"),
+        ("r27_half_width", "every stage is 0.5 times as wide"),
+        ("r39_short_stride", "the branch has stride 2, the shortcut 1"),
+        ("r55_alpha", "on the shortcut"),
+    ],
+)
+def test_words(name: str, words: str) -> None:
+    assert words in compared(name).differences[0].what
+
+
+def test_place_is_in_their_file() -> None:
+    (difference,) = compared("r33_detached").differences
+    assert len(difference.places) == 9
+    (line,) = difference.lines
+    assert line.file == cases.__file__
+    assert line.code == "return F.relu(self.branch(x) + self.short(x.detach()))"
+
+
+def test_remedy_of_a_missing_flatten_is_the_flatten() -> None:
+    for name in ("r35_no_flatten", "r36_flatten_all"):
+        assert "torch.flatten(x, 1)" in compared(name).differences[0].remedy
+
+
+def test_computed_weights_and_low_precision_are_noted() -> None:
+    assert "computed on the way" in " ".join(compared("r07_weight_norm").notes)
+    assert "bfloat16" in " ".join(compared("r07_autocast").notes)
+
+
+def test_traced_network_is_refused_in_a_sentence() -> None:
+    with pytest.raises(UserError, match="TorchScript"):
+        compare_models(cases.r15_traced)
+
+
+@pytest.mark.parametrize("maker", textbooks.TRUTH, ids=lambda maker: maker.__name__)
+def test_textbook(maker) -> None:
+    comparison = compare_models(maker)
+    found = [difference.kind for difference in comparison.differences]
+    assert sorted(found) == sorted(textbooks.TRUTH[maker])

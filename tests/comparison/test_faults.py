@@ -1,0 +1,74 @@
+"""Faults beside structure: initialisation, ownership, gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from resnetlab.comparison.faults import check_gradients, check_initialisation, check_ownership
+from resnetlab.comparison.kinds import Findings
+from resnetlab.comparison.trace import trace_network
+from resnetlab.models.resnet import create_model
+
+IMAGES = torch.randn(2, 3, 32, 32)
+
+
+def judged(change) -> Findings:
+    model = create_model("resnet20")
+    with torch.no_grad():
+        change(model)
+    found = Findings()
+    check_initialisation(trace_network(model, IMAGES).live(), found)
+    return found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: None,
+        lambda m: nn.init.zeros_(m.layer1[0].bn2.weight),
+        lambda m: nn.init.zeros_(m.fc.weight),
+        lambda m: nn.init.normal_(m.fc.weight, 0, 0.01),
+        lambda m: [nn.init.xavier_uniform_(p) for p in m.parameters() if p.dim() == 4],
+        lambda m: (m.bn1.weight.uniform_(), nn.init.normal_(m.conv1.weight, 0, 9)),  # trained
+    ],
+)
+def test_legitimate_start(change) -> None:
+    assert not judged(change).found
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda m: nn.init.normal_(m.conv1.weight, 0, 5), "conv1"),
+        (lambda m: nn.init.constant_(m.conv1.weight, 0.1), "conv1"),
+        (lambda m: nn.init.zeros_(m.layer1[0].bn1.weight), "layer1.0.bn1"),
+        (lambda m: nn.init.normal_(m.fc.weight, 0, 5), "fc"),
+        (lambda m: (m.bn1.running_mean.add_(1), nn.init.normal_(m.conv1.weight, 0, 5)), "conv1"),
+    ],
+)
+def test_start_that_is_far_off(change, place: str) -> None:
+    (difference,) = judged(change).differences()
+    assert difference.kind == "init"
+    assert difference.places == (place,)
+
+
+def test_parameters_in_no_part_of_any_output_are_unused() -> None:
+    model = create_model("resnet20")
+    model.spare = nn.Linear(2, 3)
+    model.layer1[0].relu.spare = nn.Linear(1, 1, bias=False)
+    del model._modules["spare"]
+    object.__setattr__(model, "kept", None)
+    found = Findings()
+    check_ownership(model, [trace_network(model, IMAGES)], found)
+    (difference,) = found.differences()
+    assert difference.what == "1 registered parameter without part in the output."
+
+
+def test_frozen_layers_are_no_cut() -> None:
+    model = create_model("resnet20")
+    model.conv1.requires_grad_(False)
+    found = Findings()
+    check_gradients(trace_network(model, IMAGES, training=True), found)
+    assert not found.found

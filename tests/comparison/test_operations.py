@@ -1,0 +1,73 @@
+"""Many ways to write an operation, one kind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from resnetlab.comparison.operations import WORDS, Node
+from resnetlab.comparison.trace import trace_network
+
+WEIGHT, BIAS = torch.randn(16, 5), torch.randn(5)
+
+
+class Written(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.w, self.b = nn.Parameter(torch.randn(16, 5)), nn.Parameter(torch.randn(5))
+        self.k, self.c = nn.Parameter(torch.randn(4, 16, 3, 3)), nn.Parameter(torch.randn(4, 1, 1))
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def patches(net, x):
+    return (net.k.flatten(1) @ F.unfold(x, 3, padding=1)).view(len(x), 4, *x.shape[2:])
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (lambda net, x: x.clamp(min=0), "relu"),
+        (lambda net, x: torch.maximum(x, torch.zeros(())), "relu"),
+        (lambda net, x: torch.where(x > 0, x, torch.zeros(())), "relu"),
+        (lambda net, x: x * (x > 0), "relu"),
+        (lambda net, x: torch.maximum(x, torch.ones(())), "maximum"),
+        (lambda net, x: F.adaptive_avg_pool2d(x, 1), "globalpool"),
+        (lambda net, x: x.mean(-1).mean(-1), "globalpool"),
+        (lambda net, x: F.avg_pool2d(x, 8), "globalpool"),
+        (lambda net, x: x.sum((2, 3)) / 64, "globalpool"),
+        (lambda net, x: x.sum((2, 3)) / 60, "scale"),
+        (lambda net, x: F.conv2d(x, net.k, padding=1) + net.c, "conv"),
+        (patches, "conv"),
+        (lambda net, x: x.mean((2, 3)) @ net.w + net.b, "linear"),
+        (lambda net, x: x - 1, "shift"),
+        (lambda net, x: x / 2, "scale"),
+        (lambda net, x: F.avg_pool2d(x, 1), "input"),
+        (lambda net, x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2), "input"),
+        (lambda net, x: torch.add(x, F.relu(x), alpha=0.1), "add"),
+    ],
+)
+def test_kind(function, kind: str) -> None:
+    trace = trace_network(Written(function), torch.randn(2, 16, 8, 8))
+    assert trace.crash is None
+    assert trace.output is not None
+    assert trace.output.kind == kind
+
+
+def test_a_bias_added_by_hand_belongs_to_the_layer() -> None:
+    trace = trace_network(
+        Written(lambda net, x: x.mean((2, 3)) @ net.w + net.b), torch.randn(2, 16, 8, 8)
+    )
+    assert trace.output is not None
+    assert trace.output.names == ("b", "w")
+    assert trace.output.settings["bias"]
+
+
+def test_no_raw_name_is_said() -> None:
+    assert Node("div", []).words == "division"
+    assert Node("fft", []).words == "call of torch.fft"
+    assert all(" " in words or words.isalpha() or "-" in words for words in WORDS.values())

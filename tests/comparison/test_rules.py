@@ -1,0 +1,49 @@
+"""Blocks side by side."""
+
+from __future__ import annotations
+
+import torch
+
+from resnetlab.comparison.kinds import Findings
+from resnetlab.comparison.rules import common_ratio, compare_structures, pair_units
+from resnetlab.comparison.structure import parse
+from resnetlab.comparison.trace import trace_network
+from resnetlab.models.resnet import create_model
+
+
+def structure(**options):
+    model = create_model("resnet20", shortcut="B", **options)
+    output = trace_network(model, torch.randn(2, 3, 32, 32)).output
+    assert output is not None
+    return parse(output, block_convs=2)
+
+
+def test_first_block_of_a_stage_stays_with_the_first() -> None:
+    candidate, reference = structure(depths=(4, 4, 4)), structure()
+    pairs = pair_units(candidate, reference)
+    names = [(x and candidate.name(x), y and y.place) for x, y in pairs]
+    for stage in ("layer1", "layer2", "layer3"):
+        assert (f"{stage}.0", f"{stage}.0") in names
+    assert sum(y is None for _, y in pairs) == 3
+
+
+def test_a_common_ratio_of_widths_is_one_finding() -> None:
+    candidate, reference = structure(widths=(32, 64, 128)), structure()
+    assert common_ratio(pair_units(candidate, reference)) == 2
+    found = Findings()
+    compare_structures(candidate, reference, found)
+    assert [d.kind for d in found.differences()] == ["width"]
+
+
+def test_one_stage_of_another_width_is_named() -> None:
+    found = Findings()
+    compare_structures(structure(widths=(16, 32, 48)), structure(), found)
+    (difference,) = found.differences()
+    assert difference.places == ("layer3.0", "layer3.1", "layer3.2")
+    assert "48 channels" in difference.what
+
+
+def test_one_block_is_singular() -> None:
+    found = Findings()
+    compare_structures(structure(depths=(3, 1, 3)), structure(), found)
+    assert "layer2 has 1 block, the reference has 3." in found.differences()[0].what

@@ -1,0 +1,75 @@
+"""Stem, blocks and head of networks whose structure is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from resnetlab.comparison.structure import parse
+from resnetlab.comparison.trace import trace_network
+from resnetlab.models.resnet import create_model
+
+
+def structure(model: nn.Module, size: int = 32):
+    output = trace_network(model, torch.randn(2, 3, size, size)).output
+    assert output is not None
+    return parse(output)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "units", "style", "stem"),
+    [
+        ("resnet20", {}, 9, "post", 3),
+        ("plain20", {}, 9, "post", 3),
+        ("preresnet110", {"depths": (2, 2, 2)}, 6, "pre", 1),
+        ("preresnet110", {"depths": (2, 2, 2), "shortcut": "B"}, 6, "pre", 1),
+        ("preresnet164", {"depths": (2, 2, 2)}, 6, "pre", 1),
+        ("resnet18", {}, 8, "post", 4),
+        ("resnet18d", {}, 8, "post", 10),
+        ("resnet50", {"depths": (1, 1, 1, 1)}, 4, "post", 4),
+    ],
+)
+def test_parts(name: str, options: dict, units: int, style: str, stem: int) -> None:
+    parsed = structure(create_model(name, **options), 64)
+    assert len(parsed.units) == units
+    assert parsed.style == style
+    assert len(parsed.stem) == stem
+    assert [node.kind for node in parsed.head][-2:] == ["globalpool", "linear"]
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "kinds"),
+    [
+        ("A", ["identity", "pad"]),
+        ("B", ["identity", "projection"]),
+        ("C", ["projection", "projection"]),
+        ("D", ["identity", "pooled projection"]),
+        ("none", ["none", "none"]),
+    ],
+)
+def test_shortcuts(shortcut: str, kinds: list[str]) -> None:
+    parsed = structure(create_model("resnet20", shortcut=shortcut))
+    assert [parsed.units[i].shortcut_kind for i in (1, 3)] == kinds
+    assert [parsed.units[i].stride for i in (2, 3, 4, 6)] == [1, 2, 1, 2]
+    assert [unit.out for unit in parsed.units] == [16] * 3 + [32] * 3 + [64] * 3
+
+
+def test_names_of_units_are_module_paths() -> None:
+    parsed = structure(create_model("resnet20"))
+    assert parsed.name(parsed.units[4]) == "layer2.1"
+
+
+def test_a_gate_is_one_operation() -> None:
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 8)
+
+        def forward(self, x):
+            x = self.conv(x)
+            x = x * torch.sigmoid(self.fc(x.mean((2, 3))))[:, :, None, None]
+            return x.mean((2, 3))
+
+    parsed = structure(Gated())
+    assert [node.kind for node in parsed.layers] == ["conv", "gate", "globalpool"]

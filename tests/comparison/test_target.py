@@ -1,0 +1,144 @@
+"""Targets: files, notebooks, modules, arguments; what cannot be loaded is one sentence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from resnetlab.comparison import compare_models, load_target
+from resnetlab.comparison.target import origin_of
+from resnetlab.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "message"),
+    [
+        ("x = 1", "ResNet", "has no 'ResNet'"),
+        ("class ResNet50: pass", "ResNet5", "did you mean 'ResNet50'"),
+        ("def net(block, layers): pass", "net", "needs the arguments block and layers"),
+        (
+            "def net():\n    return 1 / 0",
+            "net",
+            "division by zero (net.py, line 2)",
+        ),
+        ("net = [1]", "net", "is a list"),
+        ("def net():\n    return 3", "net", "returns a int"),
+        ("import nowhere_to_be_found", "net", "cannot be imported"),
+        ("import sys\nsys.exit(2)", "net", "cannot be imported"),
+        ("def net(:", "net", "SyntaxError"),
+    ],
+)
+def test_unloadable_target_is_one_sentence(tmp_path, code: str, name: str, message: str) -> None:
+    (tmp_path / "net.py").write_text(code)
+    with pytest.raises(UserError) as caught:
+        load_target(f"{tmp_path}/net.py:{name}")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_target_that_names_nothing() -> None:
+    with pytest.raises(UserError, match="there is no file nowhere"):
+        load_target("nowhere.py:ResNet")
+    with pytest.raises(UserError, match="names no network"):
+        load_target("nowhere.py")
+    with pytest.raises(UserError, match="no module or file"):
+        load_target("no_such_module:ResNet")
+
+
+def test_neighbouring_files_and_modules_can_be_imported(tmp_path, capsys) -> None:
+    for folder, width in (("one", 4), ("two", 8)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "blocks.py").write_text(f"width = {width}")
+        (tmp_path / folder / "net.py").write_text(
+            "from torch import nn\nimport blocks\nprint('hello')\n"
+            "class Net(nn.Conv2d):\n"
+            "    def __init__(self, num_classes, in_chans=3):\n"
+            "        super().__init__(in_chans, blocks.width, num_classes)\n"
+        )
+        model = load_target(f"{tmp_path}/{folder}/net.py:Net", num_classes=5, in_channels=2)
+        assert isinstance(model, nn.Conv2d)
+        assert (model.out_channels, model.kernel_size, model.in_channels) == (width, (5, 5), 2)
+    assert capsys.readouterr().out == ""
+    assert isinstance(load_target("torchvision.models:resnet18"), nn.Module)
+
+
+CODE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, depth, width=8):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Conv2d(3, width, 1) for _ in range(depth)
+        )
+"""
+
+
+def test_arguments_are_literals(tmp_path) -> None:
+    (tmp_path / "net.py").write_text(CODE)
+    model = load_target(f"{tmp_path}/net.py:Net(depth=2, width=4)")
+    assert [conv.out_channels for conv in model.layers] == [4, 4]  # type: ignore[union-attr]
+    assert origin_of(model).name == "Net(depth=2, width=4)"
+    assert len(load_target(f"{tmp_path}/net.py:Net(3)").layers) == 3  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="must be literals"):
+        load_target(f"{tmp_path}/net.py:Net(depth=open('x'))")
+    with pytest.raises(UserError, match=r"needs the argument depth; write Net\(depth=...\)"):
+        load_target(f"{tmp_path}/net.py:Net")
+
+
+def test_text_file_is_read(tmp_path) -> None:
+    (tmp_path / "net.txt").write_text(CODE)
+    assert len(load_target(f"{tmp_path}/net.txt:Net(1)").layers) == 1  # type: ignore[arg-type]
+
+
+def test_other_endings_are_refused(tmp_path) -> None:
+    (tmp_path / "net.csv").write_text("")
+    with pytest.raises(UserError, match=r"reads .py, .ipynb and .txt"):
+        load_target(f"{tmp_path}/net.csv:Net")
+
+
+def notebook(path, *cells: str) -> None:
+    rows = [{"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in cells]
+    path.write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": "# x"}, *rows]}))
+
+
+def test_notebook_is_its_cells_without_magics(tmp_path) -> None:
+    file = tmp_path / "my notebook.ipynb"
+    notebook(
+        file,
+        "%matplotlib inline\n!pip install x\nimport torch",
+        "%%bash\nls",
+        "data = open('nowhere')",
+        CODE + "\n%timeit 1",
+        "raise SystemExit('a training')",
+    )
+    model = load_target(f"{file}:Net(2)")
+    assert len(model.layers) == 2  # type: ignore[arg-type]
+    lines = origin_of(model).lines["layers"]
+    assert lines[0].endswith("my notebook.ipynb, cell 4")
+    assert lines[1] == 8
+
+
+def test_notebook_without_the_name_says_what_failed(tmp_path) -> None:
+    file = tmp_path / "net.ipynb"
+    notebook(file, "1 / 0")
+    with pytest.raises(UserError, match=r"division by zero \(net.ipynb, cell 1, line 1\)"):
+        load_target(f"{file}:Net")
+    file.write_text("{}")
+    with pytest.raises(UserError, match="is not a notebook"):
+        load_target(f"{file}:Net")
+
+
+@pytest.mark.parametrize("line", ["set_default_dtype(torch.float64)", "set_default_device('meta')"])
+def test_what_a_file_sets_in_torch_stays_in_it(tmp_path, line: str) -> None:
+    (tmp_path / "net.py").write_text(
+        f"import torch\nfrom resnetlab.models.resnet import create_model\ntorch.{line}\n"
+        "def net():\n    return create_model('resnet20')\n"
+    )
+    assert compare_models(load_target(f"{tmp_path}/net.py:net")).verdict == "identical"
+    assert torch.get_default_dtype() is torch.float32
+    assert torch.get_default_device().type == "cpu"
