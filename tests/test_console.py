@@ -203,3 +203,15 @@ def test_a_wait_is_said_on_a_terminal_alone(monkeypatch, capsys):
         print("result")
     assert "reading \\x1b[31mx" in console.sys.stderr.getvalue()
     assert capsys.readouterr().out == "result\n"
+
+
+def test_of_two_waits_the_inner_one_is_shown(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", Terminal())
+    running = []
+    with console.waiting("outer"):
+        for _ in console.progress(range(2), 2, "inner"):
+            running.append([bar.live.is_started for bar in console._shown])
+        running.append([bar.live.is_started for bar in console._shown])
+    assert running == [[False, True], [False, True], [True]]
+    assert console._shown == []

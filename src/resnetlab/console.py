@@ -53,7 +53,7 @@ def print_to_stderr(line: str) -> None:
 def progress(items: Iterable[T], total: int, what: str) -> Generator[T, None, None]:
     """The items, with a bar on stderr that goes when they are done; none without a terminal."""
     bar = _bar(BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
-    with bar:
+    with shown(bar):
         yield from bar.track(items, total=total, description=visible(what))
 
 
@@ -61,9 +61,30 @@ def progress(items: Iterable[T], total: int, what: str) -> Generator[T, None, No
 def waiting(what: str) -> Iterator[None]:
     """Say on stderr what is being done while the body runs; nothing without a terminal."""
     bar = _bar(SpinnerColumn())
-    with bar:
+    with shown(bar):
         bar.add_task(visible(what), total=None)
         yield
+
+
+_shown: list[Progress] = []
+"""Displays that have begun, each within the one before it."""
+
+
+@contextmanager
+def shown(bar: Progress) -> Iterator[None]:
+    """Show a display, and meanwhile none of those that have begun before."""
+    outer = _shown[-1:]
+    for other in outer:
+        other.stop()
+    _shown.append(bar)
+    try:
+        with bar:
+            yield
+    finally:
+        _shown.remove(bar)
+        for other in outer:
+            if other in _shown:
+                other.start()
 
 
 def _bar(*columns: ProgressColumn) -> Progress:

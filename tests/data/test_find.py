@@ -51,6 +51,14 @@ def test_it_is_said_on_stderr_by_default(place, capsys):
     assert (out, err.endswith("left out 1 file of other kinds: .heic 1\n")) == ("", True)
 
 
+def test_of_many_kinds_the_commonest_are_named(place):
+    said = []
+    folder = place("a.png", "b.x0", *(f"a.x{i}" for i in range(20)))
+    find_images([folder], report=said.append)
+    assert "left out 21 files of other kinds: .x0 2, .x" in said[0]
+    assert said[0].endswith(" 1 and 12 kinds more")
+
+
 def test_a_folder_without_images_says_what_it_holds(place):
     with pytest.raises(ValueError, match=r"holds no images: .*; it holds \.txt 2\.$"):
         find_images([place("a.txt", "b/c.txt")])

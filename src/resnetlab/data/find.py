@@ -37,7 +37,8 @@ def find_images(
             files, closed = _look_below(path)
         inside = sorted([file for file in files if file.suffix.lower() in IMAGE_SUFFIXES] + closed)
         others = Counter(file.suffix.lower() or "no suffix" for file in {*files} - {*inside})
-        kinds = ", ".join(f"{kind} {count:,}" for kind, count in others.most_common())
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in others.most_common(8))
+        kinds += f" and {len(others) - 8} kinds more" if len(others) > 8 else ""
         if not inside:
             raise UserError(
                 f"{path} holds no images: looked below it for {', '.join(sorted(IMAGE_SUFFIXES))}; "
