@@ -1,9 +1,10 @@
-"""Files that are either whole or not there; locks."""
+"""Paths that people give; files that are either whole or not there; locks."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import zipfile
 import zlib
@@ -14,7 +15,30 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from resnetlab.errors import UserError
+from resnetlab.errors import UserError, reason_of
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A path as a person gives it, with ``~`` expanded.
+
+    Raises UserError for the address of something on the network.
+    """
+    if is_address(path):
+        raise UserError(f"{shown_address(path)} is an address; give a path on this computer.")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # a file may be called ~draft.png
+        return Path(path)
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether it begins like https://..., also after a Path has made one slash of the two."""
+    return re.match(r"[A-Za-z][\w+.-]+:/", os.fspath(path)) is not None and not Path(path).exists()
+
+
+def shown_address(path: str | os.PathLike[str]) -> str:
+    """The address with both of its slashes."""
+    return re.sub(r"^([\w+.-]+):/+", r"\1://", os.fspath(path))
 
 
 @contextmanager
@@ -108,7 +132,7 @@ class WriteError(UserError):
 
 def cannot_write(path: Path, error: OSError) -> WriteError:
     """The sentence for a user whose disk is full or whose folder is closed to them."""
-    return WriteError(f"cannot write {path}: {error.strerror or error}")
+    return WriteError(f"cannot write {path}: {reason_of(error)}")
 
 
 @contextmanager
@@ -117,8 +141,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"cannot read {error.filename or path}: {reason}.") from error
+        raise UserError(f"cannot read {error.filename or path}: {reason_of(error)}.") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -135,6 +158,7 @@ def write_json(path: Path, value: Any) -> None:
 def cache_home() -> Path:
     """$RESNETLAB_HOME, or ~/.cache/resnetlab; UserError for a user without a home."""
     try:
-        return Path(os.environ.get("RESNETLAB_HOME") or Path.home() / ".cache" / "resnetlab")
+        named = os.environ.get("RESNETLAB_HOME")
+        return user_path(named) if named else Path.home() / ".cache" / "resnetlab"
     except RuntimeError:
         raise UserError("there is no home folder; name one for data: RESNETLAB_HOME.") from None

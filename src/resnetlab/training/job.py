@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from resnetlab.compute import distributed
-from resnetlab.compute.defaults import usual_defaults
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import default_threads
-from resnetlab.console import print_to_stderr
+from resnetlab.console import print_to_stderr, with_flags
 from resnetlab.data.catalogue import has_split
+from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import Evaluation, evaluate
+from resnetlab.files import user_path
 from resnetlab.plots.curves import plot_curves
 from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import get_recipe
@@ -67,7 +68,7 @@ def train(
     if not isinstance(recipe, str | Recipe):
         raise UserError(f"`recipe` must be a recipe or the name of one, not {recipe!r}.")
     recipe = _with_absolute_data_dir(get_recipe(recipe, **changes))
-    with usual_defaults(), distributed.start() as world:
+    with torch_defaults(), distributed.start() as world:
         weights = load_pretrained(recipe)
         if weights and recipe.mean is None and "preprocessing" not in weights.guessed:
             trained = weights.preprocessing
@@ -76,7 +77,7 @@ def train(
         check_plan(plan, world)
         if world.is_main:
             for line in describe_plan(plan, weights, world.size):
-                print_to_stderr(line)
+                print_to_stderr(with_flags(line))
         run = world.from_main(Run.create, recipe.name, out)
         world.hold(run.training())
         with remedies(plan, run):
@@ -106,7 +107,7 @@ def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> 
     """
     folder = Run(run)
     check_fields(Recipe, changes)
-    with usual_defaults(), distributed.start() as world:
+    with torch_defaults(), distributed.start() as world:
         before = world.from_main(lambda: folder.edited_recipe)
         world.hold(folder.training())
         if world.from_main(lambda: folder.result) is not None and "epochs" not in changes:
@@ -152,7 +153,7 @@ def _with_absolute_data_dir(recipe: Recipe) -> Recipe:
     """The run folder may be read from anywhere."""
     if recipe.data_dir is None:
         return recipe
-    return replace(recipe, data_dir=str(Path(recipe.data_dir).expanduser().absolute()))
+    return replace(recipe, data_dir=str(user_path(recipe.data_dir).absolute()))
 
 
 def _with_threads(plan: Plan, execution: Execution) -> Plan:

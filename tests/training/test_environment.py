@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from resnetlab.compute.defaults import usual_defaults
+from resnetlab.environment import torch_defaults
 from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.inference.predictor import Predictor, predict
 from resnetlab.runs import Run
@@ -32,7 +32,7 @@ def changed(request):
 
 
 def test_everything_is_as_usual_within_and_as_it_was_after(changed):
-    with usual_defaults():
+    with torch_defaults():
         x = torch.ones(2)
         assert (x.dtype, x.device.type, torch.is_grad_enabled()) == (torch.float32, "cpu", True)
     assert changed()
@@ -43,7 +43,7 @@ def test_trainings_are_the_same(tiny, tmp_path, changed):
     resume(run)
     assert changed()
     found = tiny.contents(run)
-    with usual_defaults():
+    with torch_defaults():
         wanted = tiny.contents(tiny.train("usual").run)
     assert found == wanted
 
@@ -53,5 +53,5 @@ def test_evaluations_and_predictions_are_the_same(smoke, changed):
     image = Image.new("RGB", (40, 50), (9, 200, 3))
     found = predict(smoke.run, image), Predictor(smoke.run)(image)
     assert changed()
-    with usual_defaults():
+    with torch_defaults():
         assert found == (predict(smoke.run, image), Predictor(smoke.run)(image))
