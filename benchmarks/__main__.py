@@ -63,6 +63,13 @@ def full(folder: Path) -> Iterator[Section]:
         contestants = training.plain_against_ours(model)
         title = f"Training {model} on CIFAR-10, batch 128: the plain loop and resnetlab"
         yield _compared(title, contestants, Effort(rounds=9, seconds=5))
+    for neighbours, where in ((0, "alone"), (1, "beside one busy process")):
+        yield _compared(
+            f"Training resnet20 on CIFAR-10, batch 128, {where}",
+            training.crowded("resnet20"),
+            Effort(rounds=5, seconds=5),
+            neighbours=neighbours,
+        )
     yield _compared(
         "Training resnet20, batch 128: what each means brings",
         training.means(),
@@ -150,8 +157,13 @@ def quick(folder: Path) -> Iterator[Section]:
     yield files
 
 
-def _compared(title: str, contestants: list[Contestant], effort: Effort) -> Section:
-    return Section(title, lambda: (COMPARED, rows(compete(contestants, effort))))
+def _compared(
+    title: str, contestants: list[Contestant], effort: Effort, *, neighbours: int = 0
+) -> Section:
+    def measure() -> tuple[list[str], list[list[str]]]:
+        return COMPARED, rows(compete(contestants, effort, neighbours=neighbours))
+
+    return Section(title, measure)
 
 
 def markdown(headings: list[str], rows: list[list[str]]) -> str:

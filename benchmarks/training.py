@@ -43,6 +43,13 @@ def plain_against_ours(model: str, batch_size: int = 128) -> list[Contestant]:
     ]
 
 
+def crowded(model: str, batch_size: int = 128) -> list[Contestant]:
+    """As `plain_against_ours`, and ours on one thread, which has nobody to wait for."""
+    common = {"model": model, "batch_size": batch_size}
+    one = f"{FAST},winograd,threads=1"
+    return [*plain_against_ours(model), _ours("resnetlab, one thread", **common, execution=one)]
+
+
 def networks(model: str, batch_size: int, image_size: int) -> list[Contestant]:
     """Our network and those of torchvision and timm in our loop."""
     common = {"model": model, "batch_size": batch_size, "image_size": image_size}

@@ -103,8 +103,13 @@ class SkipError(Exception):
     """A contestant cannot run; the message says why."""
 
 
-def compete(contestants: Sequence[Contestant], effort: Effort) -> list[Result]:
-    """The rates of all contestants, measured in turn; prints who cannot take part and why."""
+def compete(
+    contestants: Sequence[Contestant], effort: Effort, *, neighbours: int = 0
+) -> list[Result]:
+    """The rates of all contestants, measured in turn; prints who cannot take part and why.
+
+    ``neighbours``: processes beside each turn that do nothing but keep a core busy.
+    """
     results = {contestant.name: Result(name=contestant.name) for contestant in contestants}
     running: dict[str, Running] = {}
     steps: dict[str, int] = {}
@@ -118,13 +123,26 @@ def compete(contestants: Sequence[Contestant], effort: Effort) -> list[Result]:
         for _ in range(effort.rounds):
             for name in order:
                 if name in running:
-                    with _skipping(results[name], running):
+                    with _skipping(results[name], running), _busy(neighbours):
                         results[name].rates.append(running[name].take_turn(steps[name]))
             order.reverse()
     finally:
         for each in running.values():
             each.stop()
     return list(results.values())
+
+
+@contextlib.contextmanager
+def _busy(number: int) -> Iterator[None]:
+    """So many processes that take a core each, as a browser or an update does."""
+    command = [sys.executable, "-c", "while True: pass"]
+    processes = [subprocess.Popen(command) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 @contextlib.contextmanager

@@ -160,3 +160,58 @@ def test_progress_says_what_it_is_and_goes(monkeypatch):
     assert "evaluating on [cifar10], test" in shown
     assert "3/3" in shown
     assert shown.endswith("\x1b[2K")  # its line is cleared
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+        ("a\nb\tc\r", "a\\nb\\tc\\r"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),  # right to left
+        ("caf\udce9", "caf\\udce9"),
+        ("at 3\u202fPM, 猫, naïve", "at 3\u202fPM, 猫, naïve"),  # how a Mac names screenshots
+    ],
+)
+def test_nothing_that_is_printed_commands_the_terminal(text, shown, capsys, terminal):
+    assert console.visible(text) == shown
+    console.print_to_stderr(text)
+    console.print_line(text)
+    assert capsys.readouterr() == (f"{shown}\n", f"{shown}\n")
+    table = console.table("class", "n*")
+    table.add_row(text, "1")
+    console.print_table(table)
+    assert shown in capsys.readouterr().out
+    screen = terminal(80)
+    console.print_table(table)
+    assert any(shown in line for line in screen.lines())
+
+
+def test_json_is_what_strict_readers_take(capsys):
+    console.print_json({"loss": float("nan"), "rows": [1.5, (float("inf"), "\x1b")], "n": 3})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"loss": None, "rows": [1.5, [None, "\x1b"]], "n": 3}
+    assert "\x1b" not in out
+
+
+def test_a_wait_is_said_on_a_terminal_alone(monkeypatch, capsys):
+    with console.waiting("reading x"):
+        print("result")
+    assert capsys.readouterr() == ("result\n", "")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", Terminal())
+    with console.waiting("reading \x1b[31mx"):
+        print("result")
+    assert "reading \\x1b[31mx" in console.sys.stderr.getvalue()
+    assert capsys.readouterr().out == "result\n"
+
+
+def test_of_two_waits_the_inner_one_is_shown(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", Terminal())
+    running = []
+    with console.waiting("outer"):
+        for _ in console.progress(range(2), 2, "inner"):
+            running.append([bar.live.is_started for bar in console._shown])
+        running.append([bar.live.is_started for bar in console._shown])
+    assert running == [[False, True], [False, True], [True]]
+    assert console._shown == []

@@ -6,11 +6,21 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from resnetlab.errors import UserError
-from resnetlab.files import atomic_write, locked, remove_partial, write_json, write_text
+from resnetlab.files import (
+    atomic_write,
+    cache_home,
+    is_address,
+    locked,
+    remove_partial,
+    user_path,
+    write_json,
+    write_text,
+)
 
 
 def test_writes_into_new_folders_what_open_would_have_given(tmp_path):
@@ -118,3 +128,28 @@ def test_a_lock_that_cannot_be_written_is_a_sentence(tmp_path):
         locked(tmp_path / "file" / "lock", lambda: None),
     ):
         pytest.fail("held")
+
+
+def test_the_home_folder_is_found_in_a_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/a/b") == user_path(Path("~/a/b")) == tmp_path / "a" / "b"
+    assert user_path("a/~/b") == Path("a/~/b")
+    assert user_path("~draft of nobody.txt") == Path("~draft of nobody.txt")
+    monkeypatch.setenv("RESNETLAB_HOME", "~/data")
+    assert cache_home() == tmp_path / "data"
+
+
+@pytest.mark.parametrize("address", ["http://x.org/a", "https:/x.org/a", "s3://b/a", "file:///a"])
+def test_an_address_is_no_path(address, monkeypatch):
+    assert is_address(address)
+    assert is_address(Path(address))
+    with pytest.raises(UserError, match=r"\w://.* is an address; give a path on this computer"):
+        user_path(address)
+    monkeypatch.setenv("RESNETLAB_HOME", address)
+    with pytest.raises(UserError, match="is an address"):
+        cache_home()
+
+
+@pytest.mark.parametrize("path", ["C:/a", "a:b", "hf-hub:user/repo", "12:00/a", "", "a//b"])
+def test_what_only_looks_like_an_address(path):
+    assert not is_address(path)

@@ -150,3 +150,14 @@ def test_public_names_are_documented(name):
 def test_there_is_nothing_else():
     with pytest.raises(AttributeError, match="torch"):
         _ = resnetlab.torch  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(("policy", "spins"), [(None, "1000"), ("ACTIVE", None)])
+def test_threads_wait_briefly_unless_the_user_says_otherwise(policy, spins):
+    code = "import os, resnetlab; print(os.environ.get('GOMP_SPINCOUNT'))"
+    environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT",)}
+    environment |= {"OMP_WAIT_POLICY": policy} if policy else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == str(spins)

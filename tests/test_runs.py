@@ -1,8 +1,12 @@
 import json
 import math
 import os
+import random
 import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,9 +23,10 @@ from resnetlab.recipes.table import get_recipe
 from resnetlab.runs import Run
 from resnetlab.weights.card import FIELDS
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
+from resnetlab.weights.digest import digest
 
 FILES = {"recipe.json", "metrics.jsonl", "last.pt", "best.pt", "test.json", "curves.png"}
-FILES |= {".lock"}
+FILES |= {".lock", "previous.pt"}
 COLUMNS = {"epoch", "step", "lr", "train_loss", "train_top1", "val_loss", "val_top1"}
 COLUMNS |= {"images_per_second", "seconds", "peak_memory_mb"}
 READERS = (
@@ -142,6 +147,126 @@ def test_a_damaged_best_is_named(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
+def same(one, two):
+    """Whether two contents are the same to the bit."""
+    return digest(one) == digest(two)
+
+
+@pytest.mark.parametrize("name", ["last.pt", "best.pt", "recipe.json"])
+def test_no_flipped_bit_passes(tiny, name):
+    """500 files with a bit flipped, and 50 cut off: a sentence that names the file, or no change.
+
+    Of zip files, the checksums do not cover the directory, which decides what torch reads.
+    """
+    run = Run(tiny.interrupted(epochs=4, name="x") if name != "best.pt" else tiny.train().run)
+    path = run.path / name
+
+    def read():
+        if name == "recipe.json":
+            return run.recipe.to_dict()
+        if name == "last.pt":
+            return run.last
+        best = run.best
+        return [dict(best.weights), best.classes, best.metrics, best.recipe, repr(best)]
+
+    whole, content, draw = path.read_bytes(), read(), random.Random(0)
+    refused = []
+    # torch's directory lies at the end of the file
+    bits = [draw.randrange(8 * len(whole)) for _ in range(350)]
+    bits += [8 * len(whole) - 1 - draw.randrange(8 * min(len(whole), 8000)) for _ in range(150)]
+    for bit in [*bits, *range(-50, 0)]:
+        damaged = bytearray(whole)
+        if bit < 0:
+            del damaged[draw.randrange(len(whole)) :]
+        else:
+            damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            found = read()
+        except UserError as error:
+            refused.append(str(error))
+        else:
+            assert same(found, content), f"bit {bit} of {path}"
+    assert len(refused) > 300
+    for sentence in refused:
+        assert str(path) in sentence
+        assert "\n" not in sentence
+
+
+def test_the_state_before_the_last_is_gone_on_from_where_the_last_is_damaged(tmp_path):
+    run, said = Run(tmp_path), []
+    for step in (1, 2, 3):
+        run.write_last({"step": step})
+    assert run.latest(said.append) == {"step": 3}
+    assert said == []
+    run.last_file.write_bytes(run.last_file.read_bytes()[:-30])
+    assert run.latest(said.append) == {"step": 2}
+    assert re.fullmatch(r".*last\.pt is damaged .*; going on from the state before it, p.*", *said)
+    run.write_last({"step": 4})  # the damaged file does not push the whole one out
+    run.last_file.unlink()
+    assert run.latest(said.append) == {"step": 2}
+    assert said[1].endswith("last.pt is not there: going on from the state before it, previous.pt")
+    run.last_file.write_bytes(b"")
+    run.previous_file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"last\.pt is damaged .*, and so is previous.*remove both"):
+        run.latest(said.append)
+    assert Run(tmp_path / "none").latest(said.append) is None
+
+
+def test_a_recipe_that_was_changed_by_hand_is_noticed(smoke, tmp_path):
+    run = Run(shutil.copytree(smoke.run, tmp_path / "a b"))
+    path = run.path / "recipe.json"
+    path.write_text(path.read_text().replace("  ", " "))  # no change
+    assert run.recipe == Run(smoke.run).recipe
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"lr": 0.5}))
+    with pytest.raises(UserError, match=r"changed by hand.*resume '.*/a b' --accept-changes"):
+        _ = run.recipe
+    assert run.edited_recipe.lr == 0.5
+
+
+CREATE = """
+import os, sys, time
+from resnetlab.runs import Run
+os.chdir(sys.argv[1])
+for line in sys.stdin:  # the moment at which all of them begin
+    while time.time() < float(line):
+        pass
+    print(Run.create("smoke").path, flush=True)
+"""
+
+
+def test_processes_that_start_at_once_get_folders_of_their_own(start, tmp_path):
+    program = (sys.executable, "-c", CREATE)
+    processes = [start(tmp_path, program=program, stdin=subprocess.PIPE) for _ in range(4)]
+    rounds = 30
+    for _ in range(rounds):
+        moment = time.time() + 0.02
+        for process in processes:
+            process.stdin.write(f"{moment}\n")
+            process.stdin.flush()
+        for process in processes:
+            process.names = [*getattr(process, "names", []), process.stdout.readline()]
+    for process in processes:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    names = [name for process in processes for name in process.names]
+    assert len(set(names)) == len(names) == 4 * rounds
+
+
+@pytest.mark.parametrize("use", [Run, lambda value: Run.create("smoke", value)])
+def test_what_is_no_path_is_a_sentence(use):
+    for value in (123, None, ["runs"]) if use is Run else (5,):
+        with pytest.raises(UserError, match=r"^`(run|out)` must be a path, not"):
+            use(value)
+    with pytest.raises(UserError, match=r"^`(run|out)` ~nobody-here/x"):
+        use("~nobody-here/x")
+
+
+def test_a_home_is_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Run("~/runs/x").path == tmp_path / "runs" / "x"
+
+
 def test_a_folder_without_a_run_is_named(tmp_path):
     for read in READERS:
         with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
@@ -244,7 +369,7 @@ def test_a_folder_of_the_first_version_is_read(smoke, tmp_path):
             del values["temperature"]
         torch.save(values, path)
     recipe = json.loads((run.path / "recipe.json").read_text())
-    del recipe["format"]
+    del recipe["format"], recipe["digest"]
     (run.path / "recipe.json").write_text(json.dumps(recipe))
     assert run.best.preprocessing == now.preprocessing
     assert run.best.temperature == 1

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 T = TypeVar("T")
@@ -20,36 +31,105 @@ Report = Callable[[str], None]
 """What long work tells of itself, a line at a time."""
 
 
+def visible(text: str) -> str:
+    """What a terminal would obey rather than show, written as an escape."""
+    return "".join(
+        char
+        if char.isprintable() or unicodedata.category(char) == "Zs"  # spaces of all widths
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def print_line(text: object) -> None:
+    """A line of text or a path to stdout."""
+    print(visible(str(text)))
+
+
 def print_to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(visible(line), file=sys.stderr, flush=True)
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Generator[T, None, None]:
     """The items, with a bar on stderr that goes when they are done; none without a terminal."""
+    bar = _bar(BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    with shown(bar):
+        yield from bar.track(items, total=total, description=visible(what))
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on stderr what is being done while the body runs; nothing without a terminal."""
+    bar = _bar(SpinnerColumn())
+    with shown(bar):
+        bar.add_task(visible(what), total=None)
+        yield
+
+
+_shown: list[Progress] = []
+"""Displays that have begun, each within the one before it."""
+
+
+@contextmanager
+def shown(bar: Progress) -> Iterator[None]:
+    """Show a display, and meanwhile none of those that have begun before."""
+    outer = _shown[-1:]
+    for other in outer:
+        other.stop()
+    _shown.append(bar)
+    try:
+        with bar:
+            yield
+    finally:
+        _shown.remove(bar)
+        for other in outer:
+            if other in _shown:
+                other.start()
+
+
+def _bar(*columns: ProgressColumn) -> Progress:
+    """A display of a text and these columns."""
     console = Console(stderr=True)
-    bar = Progress(
+    return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        *columns,
         console=console,
         transient=True,
         disable=not console.is_terminal,
         # What is printed meanwhile stands above the bar, unless it goes into a pipe or a file.
         redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
     )
-    with bar:
-        yield from bar.track(items, total=total, description=what)
 
 
 def print_origin(origin: str, *notes: str) -> None:
     """Of a network that was trained elsewhere: what it is, and what had to be assumed."""
     for line in (origin, *notes):
-        print_to_stderr(f"resnetlab: {line}")
+        print_to_stderr(f"resnetlab: {with_flags(line)}")
+
+
+def with_flags(text: str) -> str:
+    """Parameters in backticks as the options of a command: `val_size` as --val-size."""
+    return re.sub(r"`(\w+)`", lambda name: f"--{name[1].replace('_', '-')}", text)
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))
+    """JSON that strict readers take: null for a number that is not finite."""
+    print(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class _VisibleTable(Table):
+    """A table whose cells are shown, whatever characters are in them."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*(visible(str(cell)) for cell in cells), **options)
 
 
 def table(*columns: str) -> Table:
@@ -58,7 +138,7 @@ def table(*columns: str) -> Table:
     The columns stand in the order of their importance: where a terminal is too narrow for all of
     them, the last are left out first.
     """
-    table = Table(box=box.SIMPLE_HEAD)
+    table = _VisibleTable(box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column.rstrip("*"), justify="right" if column.endswith("*") else "left")
     return table

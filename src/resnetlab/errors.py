@@ -1,4 +1,4 @@
-"""The one exception that is shown to a person without a traceback."""
+"""The one exception that is shown to a person without a traceback, and others in one line."""
 
 from __future__ import annotations
 
@@ -10,3 +10,11 @@ class UserError(ValueError):
     command line prints it as its option, ``--val-size``. Every other exception is a fault of ours
     and shows its traceback.
     """
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in one line: the system's words, or the first line of a library's."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = (line.strip().rstrip(":") for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

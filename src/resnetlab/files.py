@@ -1,9 +1,10 @@
-"""Files that are either whole or not there; locks."""
+"""Paths that people give; files that are either whole or not there; locks."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import zipfile
 import zlib
@@ -14,14 +15,38 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from resnetlab.errors import UserError
+from resnetlab.errors import UserError, reason_of
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A path as a person gives it, with ``~`` expanded.
+
+    Raises UserError for the address of something on the network.
+    """
+    if is_address(path):
+        raise UserError(f"{shown_address(path)} is an address; give a path on this computer.")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # a file may be called ~draft.png
+        return Path(path)
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether it begins like https://..., also after a Path has made one slash of the two."""
+    return re.match(r"[A-Za-z][\w+.-]+:/", os.fspath(path)) is not None and not Path(path).exists()
+
+
+def shown_address(path: str | os.PathLike[str]) -> str:
+    """The address with both of its slashes."""
+    return re.sub(r"^([\w+.-]+):/+", r"\1://", os.fspath(path))
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` (same suffix), renamed to it if the body succeeds.
 
-    Raises UserError, one sentence, where the disk is full or the folder cannot be written.
+    Flushed to the disk before and after that, so that even a power cut leaves the old file or the
+    new one. Raises WriteError, one sentence, where the disk is full or the folder is closed.
     """
     temporary = None
     try:
@@ -36,12 +61,25 @@ def atomic_write(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        flush(temporary)
         temporary.replace(path)
+        flush(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Write a file's bytes, or the names in a folder, from the system's memory to the disk."""
+    if os.name == "nt":  # which opens no folder
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove_partial(folder: Path) -> None:
@@ -83,10 +121,18 @@ def check_zip(path: Path) -> None:
         raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
 
 
-def cannot_write(path: Path, error: OSError) -> UserError:
+class WriteError(UserError):
+    """A disk that is full, or a folder that is closed to the user."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"{fault}; free some space or name another folder.")
+        self.fault = fault
+        """the sentence without its remedy"""
+
+
+def cannot_write(path: Path, error: OSError) -> WriteError:
     """The sentence for a user whose disk is full or whose folder is closed to them."""
-    reason = error.strerror or str(error)
-    return UserError(f"cannot write {path}: {reason}; free some space or name another folder.")
+    return WriteError(f"cannot write {path}: {reason_of(error)}")
 
 
 @contextmanager
@@ -95,8 +141,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"cannot read {error.filename or path}: {reason}.") from error
+        raise UserError(f"cannot read {error.filename or path}: {reason_of(error)}.") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -113,6 +158,7 @@ def write_json(path: Path, value: Any) -> None:
 def cache_home() -> Path:
     """$RESNETLAB_HOME, or ~/.cache/resnetlab; UserError for a user without a home."""
     try:
-        return Path(os.environ.get("RESNETLAB_HOME") or Path.home() / ".cache" / "resnetlab")
+        named = os.environ.get("RESNETLAB_HOME")
+        return user_path(named) if named else Path.home() / ".cache" / "resnetlab"
     except RuntimeError:
         raise UserError("there is no home folder; name one for data: RESNETLAB_HOME.") from None

@@ -2,6 +2,15 @@
 
 import json
 import re
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from resnetlab.data.catalogue import load_dataset
+from resnetlab.models.resnet import create_model
+from resnetlab.weights.checkpoint import load_checkpoint
 
 
 def test_evaluate(resnetlab, smoke):
@@ -25,3 +34,61 @@ def test_evaluate_draws_the_confusions(resnetlab, smoke, tmp_path, assert_png, a
     assert_png(picture)
     answer = resnetlab("evaluate", smoke.run, "--confusion", tmp_path / "x.doc")
     assert_sentence(answer, "--confusion .*x.doc: name a file that ends in .png")
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    """A file of weights whose stem is followed by a max pool; the options that say all of it."""
+    torch.manual_seed(0)
+    network = create_model("resnet18", num_classes=10, stem="cifar-pool")
+    torch.save(network.state_dict(), tmp_path / "x.pth")
+    names = load_checkpoint("resnet20-cifar10").classes
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    options = ["--mean", *(0.5, 0.4, 0.3), "--std", *(0.2, 0.3, 0.25)]
+    return tmp_path / "x.pth", [*options, "--classes", tmp_path / "names.txt"]
+
+
+def test_foreign_weights(resnetlab, stranger, samples, tmp_path, assert_sentence):
+    path, options = stranger
+    data = ("--dataset", "cifar10-sample", "--data-dir", samples)
+    before = resnetlab("evaluate", path, *data, "--json")
+    (remedy,) = re.findall(r"(--model-overrides stem \S+)\)", before.err)  # as it is printed
+    after = resnetlab("evaluate", path, *data, *options, *remedy.split(), "--json")
+    assert after.code == 0, after.err
+    assert json.loads(before.out)["loss"] != json.loads(after.out)["loss"]
+    assert "pooling" not in after.err
+    assert "normalisation" not in after.err
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
+    words = ("predict", path, tmp_path / "red.png", *options, *remedy.split())
+    answer = resnetlab(*words, "--format", "json")
+    assert (
+        json.loads(answer.out)[0]["predictions"][0]["class"] in (tmp_path / "names.txt").read_text()
+    )
+    drawn = resnetlab("visualize", path, *data, *options, *remedy.split(), "--n", 2)
+    assert (drawn.code, drawn.out) == (0, f"{tmp_path}/predictions.png\n")
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    for words in (("evaluate", path, *data), ("predict", path, tmp_path / "red.png")):
+        answer = resnetlab(*words, *options)
+        assert_sentence(answer, "--classes has 2 names and the network 10 outputs; give a name")
+
+
+def test_names_of_classes_do_not_command_the_terminal(resnetlab, stranger, samples, tmp_path):
+    path, _ = stranger
+    data = load_dataset("cifar10-sample", "test", data_dir=samples)
+    red = replace(load_checkpoint(path), classes=("\x1b[31mcat", *data.classes[1:]), dataset="x")
+    red.save(tmp_path / "red.pt")
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    words = ("predict", tmp_path / "red.pt", tmp_path / "a.png", "--topk", 10, "--format")
+    answer = resnetlab(*words, "table")
+    assert "\\x1b[31mcat" in answer.out
+    assert "\x1b" not in answer.out + answer.err
+    names = [row["class"] for row in json.loads(resnetlab(*words, "json").out)[0]["predictions"]]
+    assert "\x1b[31mcat" in names
+    assert "\x1b[31mcat" in resnetlab(*words, "csv").out
+    answer = resnetlab(
+        "evaluate", tmp_path / "red.pt", "--dataset", "cifar10-sample", "--data-dir", samples
+    )
+    assert answer.code == 2
+    assert "\x1b" not in answer.err
+    answer = resnetlab("evaluate", "\x1b[31mx.pt")
+    assert "\x1b" not in answer.err

@@ -125,3 +125,31 @@ def test_a_terminal_shows_progress_and_a_pipe_gets_none_of_it(start, smoke, fold
         assert len(json.loads(out)) == 600
     else:
         assert len(out.splitlines()) == 2 + 600
+
+
+def test_what_is_not_predicted_is_said_on_stderr(resnetlab, smoke, tmp_path):
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "red.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("a.heic", "b.HEIC", "c.txt", "\x1b[31m.\x1b[31m"):
+        (tmp_path / name).touch()
+    words = ("predict", smoke.run, tmp_path, "https://x.org/y.png", "--format", "json")
+    answer = resnetlab(*words)
+    assert answer.code == 1
+    rows = json.loads(answer.out)
+    assert [bool(row["predictions"]) for row in rows] == [False, True, False]
+    assert rows[2]["image"] == "https://x.org/y.png"
+    assert answer.err.splitlines() == [
+        f"{tmp_path}: left out 4 files of other kinds: .heic 2, .\\x1b[31m 1, .txt 1",
+        f"cannot read {tmp_path}/pipe.png: it is a named pipe, not a file",
+        "cannot read https://x.org/y.png: images are not fetched from the network; "
+        "download it and name the file",
+    ]
+
+
+def test_outputs_that_are_not_finite_are_no_answer(resnetlab, smoke, tmp_path, monkeypatch):
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "red.png")
+    logits = Predictor.logits
+    monkeypatch.setattr(Predictor, "logits", lambda self, x: logits(self, x) * float("nan"))
+    answer = resnetlab("predict", smoke.run, tmp_path / "red.png", "--format", "csv")
+    assert (answer.code, answer.out) == (1, "image,rank,class,probability\n")
+    assert answer.err == f"the network's outputs for {tmp_path}/red.png are not finite\n"

@@ -104,7 +104,7 @@ def test_a_training_that_cannot_go_on_is_one_sentence(resnetlab, samples, tmp_pa
 def test_a_damaged_run_is_one_sentence(assert_sentence, resnetlab, smoke, tmp_path, name, content):
     run = shutil.copytree(smoke.run, tmp_path / "run")
     whole = (run / name).read_bytes()
-    (run / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
+    (run / name).write_bytes(whole[:-10] if content is None else content)
     command = "evaluate" if name == "best.pt" else "plot"
     wanted = name if content or content is None or name == "best.pt" else "no finished epoch"
     assert_sentence(resnetlab(command, run), wanted)
@@ -202,15 +202,15 @@ PARSED: list[tuple[str, dict[str, Any]]] = [
     ("predict a x --topk 2", {"topk": 2}),
     ("predict --topk=2 a x", {"topk": 2}),
     ("predict a x --topk 1 --topk 3", {"topk": 3}),
-    ("predict a --topk 3 x y", {"topk": 3, "images": (Path("x"), Path("y"))}),
-    ("predict a x --topk 3 y", {"topk": 3, "images": (Path("x"), Path("y"))}),
+    ("predict a --topk 3 x y", {"topk": 3, "images": ("x", "y")}),
+    ("predict a x --topk 3 y", {"topk": 3, "images": ("x", "y")}),
     (
         "predict a --topk 3 x --format csv y z",
-        {"topk": 3, "format": "csv", "images": tuple(map(Path, "xyz"))},
+        {"topk": 3, "format": "csv", "images": ("x", "y", "z")},
     ),
-    ("predict --format csv a x y", {"format": "csv", "images": (Path("x"), Path("y"))}),
-    ("predict a -- --topk -x", {"images": (Path("--topk"), Path("-x"))}),
-    ("predict a none --model none", {"images": (Path("none"),), "model": "none"}),
+    ("predict --format csv a x y", {"format": "csv", "images": ("x", "y")}),
+    ("predict a -- --topk -x", {"images": ("--topk", "-x")}),
+    ("predict a none --model none", {"images": ("none",), "model": "none"}),
     ("train smoke --lr -1e-3", {"lr": -1e-3}),
     ("train smoke --lr -inf", {"lr": float("-inf")}),
     ("train smoke --val_size 5", {"val_size": 5.0}),
@@ -234,7 +234,7 @@ def test_words_become_arguments(words, values):
     _, bound, _ = program.PROGRAM.parse_args(program._in_order(words.split()))
     given = bound.arguments
     if words.startswith("predict"):
-        values = {"run": "a", "images": (Path("x"),)} | values
+        values = {"run": "a", "images": ("x",)} | values
     assert given == values
     assert [type(given[name]) for name in values] == [type(value) for value in values.values()]
 

@@ -2,6 +2,7 @@
 
 import json
 
+from resnetlab.training import job
 from resnetlab.weights.checkpoint import load_checkpoint
 
 
@@ -21,3 +22,23 @@ def test_train_reports_and_resume_goes_on(resnetlab, smoke, samples, tmp_path):
     again = resnetlab("resume", run)
     assert (again.code, again.out) == (0, answer.out)
     assert json.loads((run / "test.json").read_text()) == said
+
+
+def test_resume_takes_what_may_be_changed(resnetlab, monkeypatch, tmp_path):
+    given = {}
+
+    def resume(run, **options):
+        given.update(options, run=run)
+        return job.Training(run=run, history=[], test=None)
+
+    monkeypatch.setattr(job, "resume", resume)
+    words = ["--epochs", 20, "--lr", 0.01, "--norm-lr", 0.1, "--muon-lr", 0.02, "--clip-norm", 1]
+    words += ["--warmup-share", 0.1, "--accumulate", 2, "--execution", "plain"]
+    words += ["--data-dir", "data", "--accept-changes"]
+    assert resnetlab("resume", tmp_path, *words).code == 0
+    wanted = {"epochs": 20, "lr": 0.01, "norm_lr": 0.1, "muon_lr": 0.02, "clip_norm": 1}
+    wanted |= {"warmup_share": 0.1, "accumulate": 2, "execution": "plain", "accept_changes": True}
+    assert given == wanted | {"run": tmp_path, "data_dir": "data"}
+    given.clear()
+    assert resnetlab("resume", tmp_path).code == 0
+    assert given == {"run": tmp_path}

@@ -188,6 +188,7 @@ def test_the_same_command_trains_in_two_processes(start, samples, tmp_path):
     assert err.count("epoch 2/2") == 1
     assert "201 training images, 99 validation images" in err
     assert "2 processes" in err
+    assert err.count("2 processes share each batch: batch norm sees the images of one") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     checkpoint = load_checkpoint(run)
     assert all(bool(value.isfinite().all()) for value in checkpoint.weights.values())
@@ -202,6 +203,24 @@ def test_the_same_command_trains_in_two_processes(start, samples, tmp_path):
     assert val.n == 99
     assert val.top1 == pytest.approx(best["val_top1"])
     assert val.loss == pytest.approx(best["val_loss"], rel=1e-5)
+
+
+def test_two_processes_go_on_with_what_two_have_trained(start, resnetlab, samples, tmp_path):
+    words = ["train", "smoke", "--data-dir", samples, "--execution", "plain"]
+    words += ["--model-overrides", "depths", "1,1,1", "widths", "4,8,8", "--warmup-epochs", 0.5]
+    run = tmp_path / "run"
+    process = start(*words, "--out", run, "--epochs", 1, program=COMMAND)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    answer = resnetlab("resume", run, "--epochs", 2)
+    assert answer.code == 2
+    assert "was trained by 2 and is resumed by 1 process(es)" in answer.err
+    process = start("resume", run, "--epochs", 2, program=COMMAND)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert err.count("resuming after step 3 of 6, in epoch 2 of 2") == 1
+    assert err.count("changed from here on: epochs 1 -> 2") == 1
+    assert [line["step"] for line in Run(run).metrics] == [3, 6]
 
 
 def test_what_two_processes_cannot_share_is_one_sentence(start, samples, tmp_path):

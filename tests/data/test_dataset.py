@@ -102,12 +102,23 @@ def test_batch_equals_indexing():
             ("cifar10-sample", "dev"),
             "`split` must be one of train, val, test, train.val, not 'dev'",
         ),
-        (("cifar10-sample", "val"), "`val_size` 5000 does not fit 300 training images"),
     ],
 )
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         load_dataset(*arguments, data_dir=SAMPLES)
+
+
+def test_a_validation_split_that_does_not_fit():
+    with pytest.raises(ValueError, match="`val_size` 5000 does not fit 300 training images"):
+        load_dataset("cifar10-sample", "val", data_dir=SAMPLES, val_size=5000)
+
+
+def test_the_default_validation_split_is_a_tenth_of_a_small_set():
+    train, val = (load_dataset("cifar10-sample", s, data_dir=SAMPLES) for s in ("train", "val"))
+    assert (len(train), len(val)) == (270, 30)
+    (same,) = (load_dataset("cifar10-sample", "val", data_dir=SAMPLES, val_size=v) for v in (0.1,))
+    assert torch.equal(same.indices, val.indices)
 
 
 def test_list_datasets():

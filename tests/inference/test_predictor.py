@@ -9,12 +9,9 @@ from PIL import Image
 
 from resnetlab.compute.execution import Execution
 from resnetlab.data.catalogue import load_dataset
+from resnetlab.data.find import find_images
 from resnetlab.data.images import normalize
-from resnetlab.inference.predictor import (
-    Predictor,
-    find_images,
-    predict,
-)
+from resnetlab.inference.predictor import Predictor, predict
 from resnetlab.models.resnet import create_model
 from resnetlab.weights.checkpoint import Checkpoint
 

@@ -1,6 +1,8 @@
 import json
+import math
 from itertools import pairwise
 
+import matplotlib
 import pytest
 import torch
 
@@ -44,7 +46,7 @@ def test_curves_show_both_splits_in_units_and_mark_the_best_epoch(
     assert_readable(figure)
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 16, 200])
+@pytest.mark.parametrize("epochs", [1, 2, 13, 16, 200])
 def test_no_legend_lies_over_data_or_other_text(epochs, tmp_path, drawn, assert_readable):
     plot_curves(metrics(epochs), tmp_path / "curves.png")
     (figure,) = drawn
@@ -138,6 +140,46 @@ def test_confusion_of_many_classes_has_names_up_to_a_hundred_and_no_numbers(
         drawn[0].canvas.draw()
         boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
         assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+
+
+def strange(epochs):
+    """What a training that went wrong may leave."""
+    lines = metrics(epochs)
+    lines[0]["val_loss"], lines[1]["val_loss"] = math.inf, 1e30
+    for line in lines:
+        line["train_loss"] = math.nan
+        line["val_top1"] = line["train_top1"] = 100.0
+        line["lr"] = None
+    return lines
+
+
+def test_strange_numbers_are_drawn_as_gaps(tmp_path, drawn, assert_png, assert_readable):
+    assert_png(plot_curves(strange(13), tmp_path / "curves.png"))
+    assert next(line.get_label() for line in drawn[0].axes[0].get_lines()) == "validation"
+    assert_readable(drawn[0])
+
+
+USERS = {"font.family": "monospace", "axes.facecolor": "black", "text.usetex": True}
+
+
+def test_the_users_own_style_is_neither_used_nor_changed(tmp_path):
+    before = plot_curves(metrics(2), tmp_path / "before.png").read_bytes()
+    with matplotlib.rc_context(USERS):
+        assert plot_curves(metrics(2), tmp_path / "after.png").read_bytes() == before
+        assert matplotlib.rcParams["axes.facecolor"] == "black"
+
+
+@pytest.mark.parametrize("c", [2, 10, 20, 21])
+def test_confusion_of_any_number_of_long_names(c, tmp_path, drawn, assert_readable):
+    names = [f"{word} \x1b[31m of $x^2$ and {i}" for i, word in enumerate(("猫🐈é_" * 9)[:c])]
+    matrix = 1000 * torch.eye(c, dtype=torch.int64)
+    plot_confusion(matrix, names, tmp_path / "c.png", title="fashion-mnist-sample, test")
+    assert_readable(drawn[0])
+    axes, bar = drawn[0].axes
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert len({*shown}) == c
+    assert "\x1b" not in "".join(shown)
+    assert not axes.title.get_window_extent().overlaps(bar.get_tightbbox())
 
 
 def test_drawing_leaves_pyplot_alone(tmp_path):

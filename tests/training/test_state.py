@@ -77,9 +77,9 @@ def test_what_is_saved_comes_back(tmp_path, decay):
     state.schedule.step()
     state.step, state.seconds, state.history = 7, 1.5, [{"epoch": 1, "val_loss": None}]
     state.sums += torch.tensor([1.5, 2, 3])
-    state.save(Run(tmp_path))
+    Run(tmp_path).write_last(state.to_dict())
     other = create(ema_decay=decay, seed=9)
-    other.load(Run(tmp_path))
+    other.load(Run(tmp_path).last)
     assert torch.equal(weights(other.model), weights(state.model))
     assert torch.equal(weights(other.evaluated), weights(state.evaluated))
     assert (other.step, other.seconds, other.history) == (7, 1.5, state.history)

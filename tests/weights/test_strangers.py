@@ -262,7 +262,7 @@ def test_what_a_source_does_not_record_can_be_given(tmp_path):
     assert not checkpoint.guessed
     assert checkpoint.classes == tuple("abcdefghij")
     assert checkpoint.preprocessing.std == (0.4, 0.5, 0.6)
-    with pytest.raises(UserError, match="2 names of classes and 10 outputs"):
+    with pytest.raises(UserError, match="`classes` has 2 names and the network 10 outputs"):
         load_checkpoint(path, classes=["a", "b"])
 
 

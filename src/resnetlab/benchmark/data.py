@@ -21,6 +21,7 @@ from resnetlab.data.augment import cutout, random_crop, random_flip
 from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.images import normalize, read_image
+from resnetlab.files import user_path
 from resnetlab.preprocessing import Preprocessing
 from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import get_recipe
@@ -46,7 +47,7 @@ def benchmark_data(
     require_positive(repeats=repeats, seconds=seconds)
     recipe = replace(get_recipe(recipe), early_size=None)  # images of full size
     load = partial(
-        load_dataset, dataset, "train+val", data_dir=Path(data_dir) if data_dir else None
+        load_dataset, dataset, "train+val", data_dir=user_path(data_dir) if data_dir else None
     )
     data = load()
 

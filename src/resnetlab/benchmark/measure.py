@@ -23,9 +23,10 @@ from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import peak_memory_mb
 from resnetlab.console import print_to_stderr
 from resnetlab.data.dataset import Dataset
+from resnetlab.data.find import find_images
 from resnetlab.data.sampling import epoch_batches
 from resnetlab.errors import UserError
-from resnetlab.inference.predictor import Decoded, find_images
+from resnetlab.inference.predictor import Decoded
 from resnetlab.inference.prepare import inference_batch_size
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.summary import default_image_size, summarize

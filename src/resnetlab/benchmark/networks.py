@@ -18,7 +18,7 @@ from resnetlab.benchmark.samples import write_samples
 from resnetlab.benchmark.timing import require_positive
 from resnetlab.compute.execution import Execution
 from resnetlab.errors import UserError
-from resnetlab.files import reading
+from resnetlab.files import reading, user_path
 from resnetlab.inference.prepare import inference_execution
 from resnetlab.models.architecture import get_architecture
 from resnetlab.models.summary import default_image_size
@@ -105,8 +105,9 @@ def benchmark_files(
     """
     require_positive(seconds=seconds)
     if folder is not None:
-        with reading(Path(folder)):
-            if not Path(folder).is_dir():
+        folder = user_path(folder)
+        with reading(folder):
+            if not folder.is_dir():
                 raise UserError(f"there is no folder {folder}.")
     tasks = [_inference_task(model, execution, overrides, image_size) for model in models]
     rows = []

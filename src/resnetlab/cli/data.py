@@ -15,15 +15,17 @@ DatasetName = Annotated[str, Parameter(help="cifar10 or fashion-mnist", metavar=
 
 def fetch(name: DatasetName, /, *, data_dir: DataDir = None) -> None:
     """Fetch a data set into the cache, from the first source that answers, and check it."""
-    from resnetlab.data.catalogue import fetch
+    with console.waiting("loading PyTorch"):
+        from resnetlab.data.catalogue import fetch
 
-    print(fetch(name, data_dir=data_dir))
+    console.print_line(fetch(name, data_dir=data_dir))
 
 
 def stats(name: DatasetName, /, *, data_dir: DataDir = None, json: Json = False) -> None:
     """Compute mean and standard deviation of each channel over the training images."""
-    from resnetlab.data.catalogue import load_dataset
-    from resnetlab.data.dataset import dataset_statistics
+    with console.waiting("loading PyTorch"):
+        from resnetlab.data.catalogue import load_dataset
+        from resnetlab.data.dataset import dataset_statistics
 
     dataset = load_dataset(name, "train+val", data_dir=data_dir)
     mean, std = dataset_statistics(dataset)
@@ -46,8 +48,9 @@ def show(
     data_dir: DataDir = None,
 ) -> None:
     """Draw a labelled grid of images, a row for each class."""
-    from resnetlab.data.catalogue import load_dataset
-    from resnetlab.plots.images import plot_samples
+    with console.waiting("loading PyTorch"):
+        from resnetlab.data.catalogue import load_dataset
+        from resnetlab.plots.images import plot_samples
 
     whole = "train+val" if split == "train" else split
-    print(plot_samples(load_dataset(name, whole, data_dir=data_dir), out))
+    console.print_line(plot_samples(load_dataset(name, whole, data_dir=data_dir), out))

@@ -8,7 +8,19 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from resnetlab import console
-from resnetlab.cli.shared import DataDir, ExactExecution, Json, ModelName, Network
+from resnetlab.cli.shared import (
+    Classes,
+    DataDir,
+    DatasetName,
+    ExactExecution,
+    Json,
+    Mean,
+    ModelName,
+    ModelOverrides,
+    Network,
+    Std,
+    load,
+)
 
 
 def evaluate(
@@ -16,11 +28,13 @@ def evaluate(
     /,
     *,
     split: Annotated[Literal["test", "val"], Parameter(help="images to evaluate on")] = "test",
-    dataset: Annotated[
-        str | None, Parameter(help="data set; default: the run's own", metavar="NAME")
-    ] = None,
+    dataset: DatasetName = None,
     data_dir: DataDir = None,
     model: ModelName = None,
+    model_overrides: ModelOverrides = {},  # noqa: B006
+    mean: Mean = None,
+    std: Std = None,
+    classes: Classes = None,
     execution: ExactExecution = "channels_last",
     tta: Annotated[
         Literal["none", "flip", "flip-shift"],
@@ -35,16 +49,21 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate a network: accuracy, loss, calibration, and a table of the classes."""
-    from resnetlab.evaluation.evaluate import evaluate
-    from resnetlab.weights.checkpoint import load_checkpoint
+    with console.waiting("loading PyTorch"):
+        from resnetlab.evaluation.evaluate import evaluate
 
     if confusion:
         from resnetlab.plots.style import check_format
 
         check_format(confusion, "confusion")  # before anything is computed
-    checkpoint = load_checkpoint(run, model=model)
-    if not checkpoint.recipe:
-        console.print_origin(checkpoint.origin, *checkpoint.notes)
+    checkpoint = load(
+        run,
+        model=model,
+        model_overrides=model_overrides,
+        mean=mean,
+        std=std,
+        classes=classes,
+    )
     result = evaluate(
         checkpoint, split=split, dataset=dataset, data_dir=data_dir, execution=execution, tta=tta
     )

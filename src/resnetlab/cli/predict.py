@@ -4,34 +4,52 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from resnetlab import console
 from resnetlab.cli.predictions import Format, print_predictions
-from resnetlab.cli.shared import Execution, ModelName, Network
+from resnetlab.cli.shared import (
+    Classes,
+    Execution,
+    Mean,
+    ModelName,
+    ModelOverrides,
+    Network,
+    Std,
+    load,
+)
 
 
 def predict(
     run: Network,
     /,
     *images: Annotated[
-        Path, Parameter(help="an image file or a folder of images, or several", required=True)
+        str, Parameter(help="an image file or a folder of images, or several", required=True)
     ],
     topk: Annotated[int, Parameter(help="classes to name for each image")] = 5,
     format: Annotated[Format, Parameter(help="how to print them")] = "table",
     model: ModelName = None,
+    model_overrides: ModelOverrides = {},  # noqa: B006
+    mean: Mean = None,
+    std: Std = None,
+    classes: Classes = None,
     execution: Execution = "auto",
 ) -> None:
     """Classify image files, or all images in folders."""
-    from resnetlab.inference.predictor import Predictor, find_images
-    from resnetlab.weights.checkpoint import load_checkpoint
+    with console.waiting("loading PyTorch"):
+        from resnetlab.data.find import find_images
+        from resnetlab.inference.predictor import Predictor
 
-    checkpoint = load_checkpoint(run, model=model)
-    if not checkpoint.recipe:
-        console.print_origin(checkpoint.origin, *checkpoint.notes)
+    checkpoint = load(
+        run,
+        model=model,
+        model_overrides=model_overrides,
+        mean=mean,
+        std=std,
+        classes=classes,
+    )
     predictor = Predictor(checkpoint, execution=execution)
     found = find_images(images)
     predictions = predictor.predict(found, topk=topk)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
-from resnetlab.console import print_to_stderr
+from resnetlab.console import print_to_stderr, visible
 
 if TYPE_CHECKING:
     from resnetlab.inference.predictor import Prediction
@@ -56,7 +56,7 @@ def print_predictions(
             show(prediction)
             if prediction.error:
                 failed += 1
-                print_to_stderr(_visible(prediction.error))
+                print_to_stderr(prediction.error)
     return failed
 
 
@@ -102,7 +102,7 @@ def _csv_printer() -> Printer:
 def _table_printer(names: Sequence[str], classes: Sequence[str], topk: int) -> Printer:
     """A row an image that could be read; on a terminal, long cells take several lines of it."""
     headings = HEADINGS if min(topk, len(classes)) > 1 else HEADINGS[:-1]
-    held = [map(_visible, names), map(_visible, classes), ["100.0 %"]]
+    held = [map(visible, names), map(visible, classes), ["100.0 %"]]
     widths = [
         max(map(cell_len, [heading, *texts]))
         for heading, texts in zip(HEADINGS, held, strict=False)
@@ -122,10 +122,10 @@ def _table_printer(names: Sequence[str], classes: Sequence[str], topk: int) -> P
             _write(header + "-" * max(map(cell_len, header.splitlines())) + "\n")
             started = True
         (first, confidence), *others = prediction.top
-        then = ", ".join(f"{_visible(name)} {p:.1f}" for name, p in others)
+        then = ", ".join(f"{visible(name)} {p:.1f}" for name, p in others)
         cells = [
-            re.split(r"(?<=/)", _visible(prediction.path)),
-            re.split(r"(?<= )", _visible(first)),
+            re.split(r"(?<=/)", visible(prediction.path)),
+            re.split(r"(?<= )", visible(first)),
             [f"{confidence:.1f} %"],
             re.split(r"(?<=\d, )", then),
         ]
@@ -172,10 +172,3 @@ def _write(text: str) -> None:
 def _encodable(text: str) -> str:
     # File names that are not UTF-8 come as lone surrogates, which no stream accepts.
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _visible(text: str) -> str:
-    """What a terminal would obey rather than show, written as an escape."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )

@@ -18,6 +18,7 @@ from cyclopts.help import ColumnSpec, DefaultFormatter, DescriptionRenderer, Hel
 import resnetlab
 from resnetlab.cli import benchmark, compare, data, evaluate, models, plots, predict, train
 from resnetlab.cli.mistakes import sentence
+from resnetlab.console import print_to_stderr
 from resnetlab.errors import UserError
 from resnetlab.recipes.table import ALIASES, resolve
 from resnetlab.records import did_you_mean
@@ -158,5 +159,5 @@ def _fail(sentence: str, code: int) -> NoReturn:
         if code == 130:
             sys.exit(code)
         time.sleep(10)  # torchrun's processes fail alike: the first one says it and ends the others
-    print(f"resnetlab: {sentence}", file=sys.stderr)
+    print_to_stderr(f"resnetlab: {sentence}")
     sys.exit(code)

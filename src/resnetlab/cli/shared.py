@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import CoercionError, Parameter, Token
+
+from resnetlab import console
+
+if TYPE_CHECKING:
+    from resnetlab.weights.checkpoint import Checkpoint
 
 
 def read_fields(_: Any, tokens: Sequence[Token]) -> dict[str, int | str]:
@@ -27,9 +32,41 @@ Run = Annotated[Path, Parameter(help="a run folder")]
 Network = Annotated[
     str, Parameter(help="a run folder, a weights file of any origin, or the name of a network")
 ]
+FOREIGN = Parameter(group="foreign weights")
 ModelName = Annotated[
     str | None,
+    FOREIGN,
     Parameter(help="architecture, where a foreign weights file does not tell", metavar="NAME"),
+]
+ModelOverrides = Annotated[
+    dict[str, int | str],
+    FIELDS,
+    FOREIGN,
+    Parameter(help="its fields that a foreign file does not tell, e.g. stem cifar-pool"),
+]
+Mean = Annotated[
+    tuple[float, ...] | None,
+    FOREIGN,
+    Parameter(
+        help="of a foreign network's images, a number a channel, of pixels from 0 to 1",
+        metavar="X ...",
+    ),
+]
+Std = Annotated[
+    tuple[float, ...] | None,
+    FOREIGN,
+    Parameter(help="standard deviation, likewise", metavar="X ..."),
+]
+Classes = Annotated[
+    Path | None,
+    FOREIGN,
+    Parameter(
+        help="names of a foreign network's classes: a text file, one a line, or a JSON list",
+        metavar="FILE",
+    ),
+]
+DatasetName = Annotated[
+    str | None, Parameter(help="data set; default: the run's own", metavar="NAME")
 ]
 Out = Annotated[Path | None, Parameter(help="file to draw to: .png, .svg or .pdf")]
 DataDir = Annotated[Path | None, Parameter(help="folder that already holds the data set")]
@@ -53,3 +90,15 @@ Overrides = Annotated[
     FIELDS,
     Parameter(help="fields of the architecture to change, e.g. stem cifar depths 2,2,2,2"),
 ]
+
+
+def load(run: str, **foreign: Any) -> Checkpoint:
+    """The network of a command, with its options for foreign weights; says what was assumed."""
+    with console.waiting("loading PyTorch"):
+        from resnetlab.inference.network import load_network
+
+    with console.waiting(f"loading {run}"):
+        checkpoint = load_network(run, **foreign)
+    if not checkpoint.recipe:
+        console.print_origin(checkpoint.origin, *checkpoint.notes)
+    return checkpoint

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from inspect import Parameter as Argument
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _COMMON = ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out")
 """Options that stand first in the help; the others follow by the sections of the recipe."""
+
+_CHANGEABLE = ("epochs", "lr", "norm_lr", "muon_lr", "warmup_share", "clip_norm", "accumulate")
+_CHANGEABLE += ("execution", "data_dir")
+"""Options of ``resume``, which a run can be given on its way."""
 
 _OTHERS = {
     "model_overrides": FIELDS,
@@ -40,11 +44,15 @@ TRAIN = App(
 )
 
 
-def resume(run: Run, /) -> None:
-    """Resume an interrupted run, bit for bit."""
+def resume(run: Path, /, **changes: Any) -> None:
+    """Resume an interrupted run, bit for bit, or go on with other values.
+
+    A finished run goes on with more epochs.
+    On another machine, the execution is chosen anew where it has to be.
+    """
     from resnetlab.training.job import resume
 
-    _report(resume(run))
+    _report(resume(run, **changes))
 
 
 def _train(recipe: str) -> Callable[..., None]:
@@ -55,15 +63,27 @@ def _train(recipe: str) -> Callable[..., None]:
 
         _report(train(recipe, **changes))
 
-    defaults = {"out": None, **vars(RECIPES[recipe])}
-    command.__annotations__ = _OPTIONS
+    _set_options(command, _OPTIONS, {"out": None, **vars(RECIPES[recipe])})
+    return command
+
+
+def _set_options(
+    command: Callable[..., None],
+    options: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    *arguments: Argument,
+) -> None:
+    """Give a command options with these types, after its arguments."""
+    command.__annotations__ = {each.name: each.annotation for each in arguments} | dict(options)
     command.__signature__ = inspect.Signature(  # pyright: ignore[reportFunctionMemberAccess]
         [
-            Argument(name, Argument.KEYWORD_ONLY, default=defaults[name], annotation=hint)
-            for name, hint in _OPTIONS.items()
+            *arguments,
+            *(
+                Argument(name, Argument.KEYWORD_ONLY, default=defaults[name], annotation=hint)
+                for name, hint in options.items()
+            ),
         ]
     )
-    return command
 
 
 def _options() -> dict[str, Any]:
@@ -95,6 +115,20 @@ def _field_docstrings(record: type) -> Iterator[tuple[str, str]]:
 
 
 _OPTIONS = _options()
+_ACCEPT = Parameter(
+    help="go on although recipe.json was changed by hand, or with another number of processes",
+    negative="",
+)
+_FROM_HERE_ON = Parameter(group=Group("Options", sort_key=0))
+_set_options(
+    resume,
+    {
+        **{name: Annotated[_OPTIONS[name], _FROM_HERE_ON] for name in _CHANGEABLE},
+        "accept_changes": Annotated[bool, _ACCEPT, _FROM_HERE_ON],
+    },
+    {**dict.fromkeys(_CHANGEABLE), "accept_changes": False},
+    Argument("run", Argument.POSITIONAL_ONLY, annotation=Run),
+)
 for _name in RECIPES:
     TRAIN.command(_train(_name), name=_name, help=ABOUT[_name])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import os
 import shutil
 import subprocess
 import time
@@ -19,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from resnetlab.compute.machine import compiler, processor
+from resnetlab.console import print_to_stderr
 from resnetlab.errors import UserError
-from resnetlab.files import cache_home
+from resnetlab.files import cache_home, flush
 
 _FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi"]
 _ABANDONED = 600
@@ -71,13 +71,14 @@ def _intact(folder: Path, stem: str) -> Path | None:
 
 def _build(command: list[str], folder: Path, stem: str) -> Path:
     """Compile, write all of it to the disk, and only then give it its name."""
+    print_to_stderr(f"compiling {stem.partition('-')[0]}.cpp for this processor (once) ...")
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=f".{stem}-partial-") as workplace:
         built = Path(workplace) / "library.so"
         subprocess.run([*command, "-o", built], capture_output=True, text=True, check=True)
-        _flush(built)
+        flush(built)
         path = built.replace(folder / f"{stem}-{_sha256(built)}.so")
-        _flush(folder)
+        flush(folder)
     return path
 
 
@@ -95,17 +96,6 @@ def _remove_remains(folder: Path, name: str) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Write a file's bytes, or the names in a folder, from the system's memory to the disk."""
-    if os.name == "nt":  # which opens no folder
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def address(tensor: Tensor | None) -> int | None:

@@ -12,7 +12,9 @@ from resnetlab.data import download, formats, sources
 from resnetlab.data.dataset import SPLITS, Dataset, Split, cut
 from resnetlab.data.memory import MemoryDataset
 from resnetlab.data.sources import Source
+from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
+from resnetlab.files import user_path
 from resnetlab.preprocessing import Preprocessing
 from resnetlab.records import did_you_mean
 
@@ -143,7 +145,9 @@ def _entry(name: str) -> Entry:
     return CATALOGUE[name]
 
 
-def fetch(name: str, *, data_dir: Path | None = None, report: Report = print_to_stderr) -> Path:
+def fetch(
+    name: str, *, data_dir: str | Path | None = None, report: Report = print_to_stderr
+) -> Path:
     """Make sure that a data set is at hand, and return its verified folder.
 
     A ``data_dir`` must hold the files, in torchvision's layout or in the cache's; without one the
@@ -151,15 +155,17 @@ def fetch(name: str, *, data_dir: Path | None = None, report: Report = print_to_
     once. Raises UserError for an unknown name, damaged files, no permission, no space, or where no
     source has the files.
     """
-    return sources.fetch(_entry(name).source, data_dir=data_dir, report=report)
+    folder = user_path(data_dir) if data_dir is not None else None
+    return sources.fetch(_entry(name).source, data_dir=folder, report=report)
 
 
+@torch_defaults()
 def load_dataset(
     name: str,
     split: Split,
     *,
-    data_dir: Path | None = None,
-    val_size: float = 5000,
+    data_dir: str | Path | None = None,
+    val_size: float | None = None,
     split_seed: int = 0,
     report: Report = print_to_stderr,
 ) -> Dataset:
@@ -167,8 +173,9 @@ def load_dataset(
 
     "val" is ``val_size`` images of the training set or, below 1, that share of it, equally many of
     each class as far as that divides, drawn with ``split_seed``; "train" is the rest, "train+val"
-    the whole. Raises UserError for an unknown name or split, an impossible size, unusable files and
-    a data set without that split.
+    the whole. By default "val" is 5,000 images, and of fewer than 50,000 a tenth. Raises UserError
+    for an unknown name or split, an impossible size, unusable files and a data set without that
+    split.
     """
     entry = _entry(name)
     if split not in SPLITS:
@@ -176,7 +183,8 @@ def load_dataset(
     if split == "test" and not has_split(name, "test"):
         raise UserError(f"{name} has no test split.")
     stored = "test" if split == "test" else "train"
-    pixels, labels = sources.load_split(entry.source, stored, data_dir=data_dir, report=report)
+    folder = user_path(data_dir) if data_dir is not None else None
+    pixels, labels = sources.load_split(entry.source, stored, data_dir=folder, report=report)
     images = torch.from_numpy(pixels)
     dataset = MemoryDataset(
         name=name,
@@ -186,7 +194,11 @@ def load_dataset(
         classes=entry.classes,
         preprocessing=entry.preprocessing,
     )
-    return cut(dataset, split, val_size, split_seed) if split in ("train", "val") else dataset
+    if split not in ("train", "val"):
+        return dataset
+    if val_size is None:
+        val_size = min(5000, len(dataset) // 10)
+    return cut(dataset, split, val_size, split_seed)
 
 
 def has_split(name: str, stored: str) -> bool:

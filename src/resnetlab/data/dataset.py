@@ -8,7 +8,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from resnetlab.console import progress
 from resnetlab.data.sampling import stratified_indices
+from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
 from resnetlab.preprocessing import Preprocessing
 from resnetlab.seeding import seeded_generator
@@ -121,13 +123,15 @@ def split_indices(labels: Tensor, val_size: float, seed: int) -> tuple[Tensor, T
     return torch.nonzero(~is_val).flatten(), torch.nonzero(is_val).flatten()
 
 
+@torch_defaults()
 def dataset_statistics(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel over all pixels, on the scale 0..1.
 
     Exact: the pixels are counted by value, so no rounding builds up over 51 million of them.
     """
     counts = torch.zeros(dataset.preprocessing.channels, 256, dtype=torch.float64)
-    for indices in torch.arange(len(dataset)).split(1024):
+    batches = torch.arange(len(dataset)).split(1024)
+    for indices in progress(batches, len(batches), f"counting the pixels of {dataset.name}"):
         images, _ = dataset.batch(indices)
         for channel, count in enumerate(counts):
             count += torch.bincount(images[:, channel].flatten(), minlength=256)

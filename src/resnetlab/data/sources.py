@@ -20,11 +20,11 @@ import numpy as np
 import safetensors.numpy
 import torch
 
-from resnetlab.console import Report, print_to_stderr
+from resnetlab.console import Report, print_to_stderr, waiting
 from resnetlab.data import download, formats
 from resnetlab.data.formats import Arrays
 from resnetlab.data.sampling import stratified_indices
-from resnetlab.errors import UserError
+from resnetlab.errors import UserError, reason_of
 from resnetlab.files import cache_home, locked, reading
 
 
@@ -102,9 +102,11 @@ def load_split(
 def read_split(source: Source, split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels out of a folder of the cache's layout; UserError unless they verify."""
     path = folder / f"{split}.safetensors"
-    with formats.naming(path):
-        arrays = safetensors.numpy.load_file(path)
-    _check(source, {f"{split}_{kind}": array for kind, array in arrays.items()}, split, str(path))
+    with waiting(f"reading and verifying {source.name}, {split}"):
+        with formats.naming(path):
+            arrays = safetensors.numpy.load_file(path)
+        keyed = {f"{split}_{kind}": array for kind, array in arrays.items()}
+        _check(source, keyed, split, str(path))
     return arrays["images"], arrays["labels"]
 
 
@@ -137,12 +139,13 @@ def _is_verified(source: Source, folder: Path) -> bool:
 
 
 def _from_data_dir(source: Source, read: Callable[[Path], Arrays], data_dir: Path) -> Arrays:
-    try:
-        arrays = read(data_dir)
-    except FileNotFoundError as error:
-        raise DataUnavailable(str(error)) from None
-    for split in source.splits:
-        _check(source, arrays, split, str(data_dir))
+    with waiting(f"reading and verifying {source.name} in {data_dir}"):
+        try:
+            arrays = read(data_dir)
+        except FileNotFoundError as error:
+            raise DataUnavailable(str(error)) from None
+        for split in source.splits:
+            _check(source, arrays, split, str(data_dir))
     return arrays
 
 
@@ -164,11 +167,20 @@ def _from_network(source: Source, partial: Path, report: Report) -> Arrays:
     def official(folder: Path) -> Arrays:
         assert source.read
         download.download(source.urls, folder, total_bytes=source.download_bytes)
-        return source.read(folder)
+        with waiting(f"reading {name}"):
+            return source.read(folder)
+
+    def from_mirror(label: str, get: Callable[[Path], Arrays]) -> Callable[[Path], Arrays]:
+        def attempt(folder: Path) -> Arrays:
+            with waiting(f"fetching {name} from the {label}"):
+                return get(folder)
+
+        return attempt
 
     host = source.urls[0].split("/")[2]
     failures = []
-    for label, attempt in {f"official host {host}": official, **source.mirrors}.items():
+    mirrors = {label: from_mirror(label, get) for label, get in source.mirrors.items()}
+    for label, attempt in {f"official host {host}": official, **mirrors}.items():
         report(f"{name}: trying the {label}")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
@@ -180,13 +192,12 @@ def _from_network(source: Source, partial: Path, report: Report) -> Arrays:
         except (OSError, UserError, HTTPException) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise  # no other source would fit either
-            reason = (isinstance(error, OSError) and error.strerror) or str(error)
-            failures.append(f"the {label}: {reason}")
+            failures.append(f"the {label}: {reason_of(error)}")
             report(f"{name}: {failures[-1]}")
     raise DataUnavailable(
-        f"no source of {name} could be used:\n  " + "\n  ".join(failures) + "\n"
-        f"To place the files by hand, download {' '.join(source.urls)} on any machine "
-        "and run the command with `data_dir` FOLDER, the folder that holds them."
+        f"no source of {name} could be used ({'; '.join(failures)}); to place the files by hand, "
+        f"download {' '.join(source.urls)} on any machine and run the command with `data_dir` "
+        "FOLDER, the folder that holds them."
     )
 
 
@@ -215,7 +226,7 @@ def _store(source: Source, folder: Path, get: Callable[[Path], Arrays], report: 
                     temporary.unlink()
     except OSError as error:
         raise UserError(
-            f"cannot write to {folder}: {error.strerror or error}; make room or set "
+            f"cannot write to {folder}: {reason_of(error)}; make room or set "
             "RESNETLAB_HOME to another folder"
         ) from error
     report(f"{name}: verified and stored in {folder}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,13 +16,17 @@ from resnetlab.data.catalogue import has_split, load_dataset
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.prefetch import load_batches
 from resnetlab.data.sampling import evaluation_batches
+from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
 from resnetlab.evaluation.classes import in_order_of
 from resnetlab.evaluation.metrics import Scores
+from resnetlab.files import user_path
 from resnetlab.inference.backends import Backend, TorchBackend
+from resnetlab.inference.network import load_network
 from resnetlab.inference.prepare import inference_batch_size, inference_execution
 from resnetlab.inference.tta import TTA, logits_with_tta
-from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
+from resnetlab.models.architecture import Architecture
+from resnetlab.weights.checkpoint import Checkpoint
 
 REPRODUCIBLE = "channels_last"
 """How networks are evaluated by default: in fp32, so that a reported number does not depend on
@@ -104,6 +108,7 @@ def progress_batches(
     return progress(logit_batches(backend, dataset, tta=tta), total, what)
 
 
+@torch_defaults()
 def evaluate_backend(backend: Backend, dataset: Dataset, *, tta: TTA = "none") -> Evaluation:
     """Evaluate on every image of ``dataset`` once.
 
@@ -177,7 +182,7 @@ def dataset_of(
     data = load_dataset(
         name,
         split,
-        data_dir=Path(data_dir) if data_dir else None,
+        data_dir=user_path(data_dir) if data_dir else None,
         val_size=recipe.get("val_size", 5000),
         split_seed=recipe.get("split_seed", 0),
     )
@@ -201,15 +206,20 @@ def backend_for(checkpoint: Checkpoint, dataset: Dataset, execution: Execution |
     return in_order_of(dataset, TorchBackend.load(known, execution))
 
 
+@torch_defaults()
 def evaluate(
     run: str | Path | Checkpoint,
     *,
     split: Literal["val", "test"] = "test",
     dataset: str | None = None,
     data_dir: str | Path | None = None,
-    model: str | None = None,
     execution: Execution | str = REPRODUCIBLE,
     tta: TTA = "none",
+    model: str | Architecture | None = None,
+    model_overrides: Mapping[str, Any] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: str | Path | Sequence[str] | None = None,
 ) -> Evaluation:
     """Evaluate the best network of a run folder, or of any file.
 
@@ -218,9 +228,10 @@ def evaluate(
         split: "test", or "val": the validation split of the network's training.
         dataset: Name of a data set; by default that of the network's training.
         data_dir: Folder that already holds the data set.
-        model: Architecture, where a foreign file does not tell it.
         execution: How to compute; in fp32 by default, see ``REPRODUCIBLE``.
         tta: Test-time augmentation, see ``inference.tta.TTA``.
+        model, model_overrides, mean, std, classes: What a foreign file does not tell; see
+            ``load_network``.
 
     Raises:
         UserError: A path, split, data set, word of the execution or tta that there is not, or a
@@ -229,6 +240,13 @@ def evaluate(
     if tta not in get_args(TTA):
         raise UserError(f"`tta` must be none, flip or flip-shift, not {tta!r}.")
     execution = inference_execution(execution)  # a wrong word is said before anything is loaded
-    checkpoint = run if isinstance(run, Checkpoint) else load_checkpoint(run, model=model)
+    checkpoint = load_network(
+        run,
+        model=model,
+        model_overrides=model_overrides,
+        mean=mean,
+        std=std,
+        classes=classes,
+    )
     data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)
     return evaluate_backend(backend_for(checkpoint, data, execution), data, tta=tta)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.classification import (
-    MulticlassCalibrationError,
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-    MulticlassPrecision,
-    MulticlassRecall,
-    MulticlassStatScores,
-)
+
+from resnetlab.environment import matplotlib_importable
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
 
 CALIBRATION_BINS = 15
 """of equal width, as in Guo et al. 2017 (https://arxiv.org/abs/1706.04599)"""
@@ -39,6 +35,15 @@ class Scores:
     """
 
     def __init__(self, classes: int) -> None:
+        with matplotlib_importable():  # which torchmetrics imports
+            from torchmetrics.classification import (
+                MulticlassCalibrationError,
+                MulticlassConfusionMatrix,
+                MulticlassF1Score,
+                MulticlassPrecision,
+                MulticlassRecall,
+                MulticlassStatScores,
+            )
         # Rank 0 evaluates alone: a metric that waited for the other ranks would wait for ever.
         options: dict[str, Any] = {"num_classes": classes, "sync_on_compute": False}
         options["validate_args"] = False  # it would refuse a single class

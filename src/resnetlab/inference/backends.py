@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.data.images import normalize
+from resnetlab.environment import torch_defaults
 from resnetlab.inference.prepare import inference_execution, ready_for_inference
 from resnetlab.preprocessing import Preprocessing
 from resnetlab.weights.checkpoint import Checkpoint
@@ -54,6 +55,7 @@ class TorchBackend:
     execution: Execution = PLAIN
 
     @classmethod
+    @torch_defaults()
     def load(cls, checkpoint: Checkpoint, execution: Execution | str = "auto") -> TorchBackend:
         """A checkpoint's network, made ready (see ``ready_for_inference``), and this process too.
 
@@ -74,6 +76,7 @@ class TorchBackend:
     def name(self) -> str:
         return f"PyTorch ({self.execution})"
 
+    @torch_defaults()
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, channels, size, size) -> fp32 (n, classes) on the CPU."""
         layout = self.execution.memory_format

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -14,21 +14,18 @@ from torch import Tensor
 
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import available_cores
+from resnetlab.console import progress
+from resnetlab.data.find import find_images
 from resnetlab.data.images import ImageSource, read_image
 from resnetlab.data.prefetch import one_ahead
 from resnetlab.errors import UserError
-from resnetlab.files import reading
 from resnetlab.inference.backends import Backend, TorchBackend
+from resnetlab.inference.network import load_network
 from resnetlab.inference.prepare import inference_batch_size
-from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
+from resnetlab.models.architecture import Architecture
+from resnetlab.weights.checkpoint import Checkpoint
 
 Item = TypeVar("Item")
-
-IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"}
-    | {".webp"}
-)
-"""What is looked for in folders; a file that is named is tried whatever its suffix."""
 
 Decoded = tuple[str, Tensor | UserError]
 """An image's name, and its pixels or why it could not be read."""
@@ -54,16 +51,32 @@ class Predictor:
             ``load_checkpoint``; a Checkpoint, which stays as it is; or a Backend.
         execution: How PyTorch computes; unused with a Backend. "auto" takes bf16 where the CPU has
             it, which changes probabilities a little.
+        model, model_overrides, mean, std, classes: What a foreign file does not tell; see
+            ``load_network``.
 
     Raises:
         UserError: There is no network, or no such execution.
     """
 
     def __init__(
-        self, network: Backend | Checkpoint | str | Path, *, execution: Execution | str = "auto"
+        self,
+        network: Backend | Checkpoint | str | Path,
+        *,
+        execution: Execution | str = "auto",
+        model: str | Architecture | None = None,
+        model_overrides: Mapping[str, Any] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        classes: str | Path | Sequence[str] | None = None,
     ) -> None:
-        if isinstance(network, str | Path):
-            network = load_checkpoint(network)
+        network = load_network(
+            network,
+            model=model,
+            model_overrides=model_overrides,
+            mean=mean,
+            std=std,
+            classes=classes,
+        )
         if isinstance(network, Checkpoint):
             network = TorchBackend.load(network, execution)
         self.backend: Backend = network
@@ -139,13 +152,20 @@ class Predictor:
     def _predict_batch(self, batch: Sequence[Decoded], topk: int) -> Iterator[Prediction]:
         pixels = [image for _, image in batch if isinstance(image, Tensor)]
         top: Iterator[tuple[tuple[str, float], ...]] = iter(())
+        finite: Iterator[bool] = iter(())
         if pixels:
-            top = iter(self.name_top(self.logits(torch.stack(pixels)), topk))
+            logits = self.logits(torch.stack(pixels))
+            finite = iter(logits.isfinite().all(1).tolist())
+            top = iter(self.name_top(logits, topk))
         for name, image in batch:
-            if isinstance(image, Tensor):
-                yield Prediction(name, next(top))
-            else:
+            if not isinstance(image, Tensor):
                 yield Prediction(name, error=str(image))
+                continue
+            named = next(top)
+            if next(finite):
+                yield Prediction(name, named)
+            else:
+                yield Prediction(name, error=f"the network's outputs for {name} are not finite")
 
     def name_top(self, logits: Tensor, topk: int = 5) -> list[tuple[tuple[str, float], ...]]:
         """For each row of logits (n, classes) its likeliest classes with probabilities in %."""
@@ -166,39 +186,6 @@ def _groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield group
 
 
-def find_images(images: Iterable[ImageSource]) -> list[ImageSource]:
-    """Files and images as they are, folders replaced by the images at any depth in them, sorted.
-
-    In folders only names with one of IMAGE_SUFFIXES count, and hidden ones do not. A path that
-    does not exist is kept, for its reader to complain of. UserError for a folder without images.
-    """
-    found: list[ImageSource] = []
-    for image in images:
-        if not isinstance(image, str | Path):
-            found.append(image)
-            continue
-        path = Path(image)
-        with reading(path):
-            is_folder = path.is_dir()
-        if not is_folder:
-            found.append(path)
-            continue
-        inside = [file for file in sorted(path.rglob("*")) if _is_image(file.relative_to(path))]
-        inside = [file for file in inside if not file.is_dir()]
-        if not inside:
-            raise UserError(
-                f"{path} holds no images: looked below it for {', '.join(sorted(IMAGE_SUFFIXES))}; "
-                "name files of other kinds one by one."
-            )
-        found += inside
-    return found
-
-
-def _is_image(path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
-
-
 def predict(
     run: Backend | Checkpoint | str | Path,
     images: ImageSource | Iterable[ImageSource],
@@ -206,6 +193,11 @@ def predict(
     topk: int = 5,
     batch_size: int | None = None,
     execution: Execution | str = "auto",
+    model: str | Architecture | None = None,
+    model_overrides: Mapping[str, Any] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: str | Path | Sequence[str] | None = None,
 ) -> list[Prediction]:
     """The likeliest classes of one image or of several, in order.
 
@@ -216,12 +208,23 @@ def predict(
         topk: Classes an image.
         batch_size: Images at once; ``inference_batch_size`` unless given.
         execution: See ``Predictor``.
+        model, model_overrides, mean, std, classes: What a foreign file does not tell; see
+            ``load_network``.
 
     Raises:
         UserError: A run without a network, a folder without images, a number below 1, or a wrong
             word of the execution.
     """
     single = isinstance(images, str | Path | bytes | Image.Image)
-    predictor = Predictor(run, execution=execution)
-    several = [images] if single else images
-    return list(predictor.predict_files(several, topk=topk, batch_size=batch_size))
+    predictor = Predictor(
+        run,
+        execution=execution,
+        model=model,
+        model_overrides=model_overrides,
+        mean=mean,
+        std=std,
+        classes=classes,
+    )
+    found = find_images([images] if single else images)
+    predictions = predictor.predict(found, topk=topk, batch_size=batch_size)
+    return list(progress(predictions, len(found), "predicting"))

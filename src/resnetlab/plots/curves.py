@@ -8,26 +8,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from resnetlab.errors import UserError
+from resnetlab.files import user_path
+from resnetlab.plots.picture import Picture
 from resnetlab.plots.style import (
     BLUE,
     GREEN,
     GREY,
     ORANGE,
+    Axes,
+    MaxNLocator,
     legend_below,
     new_figure,
+    own_style,
     style_curves,
     write_figure,
 )
 from resnetlab.runs import Run, best_epoch
 
 
+@own_style()
 def plot_curves(
     run: str | Path | Sequence[Mapping[str, Any]], out: str | Path | None = None
-) -> Path:
+) -> Picture:
     """Loss, accuracy and learning rate of a run over its epochs, the best epoch marked.
 
     ``run`` is a run folder, or the lines of its metrics.jsonl, which need ``out``; its default is
@@ -35,8 +39,9 @@ def plot_curves(
     UserError if there is no epoch to draw.
     """
     if isinstance(run, str | Path):
-        name, metrics = Path(run).resolve().name, Run(run).metrics
-        out = out or Run(run).curves_file
+        folder = Run(user_path(run))
+        name, metrics = folder.path.resolve().name, folder.metrics
+        out = out or folder.curves_file
     else:
         name, metrics = "", run
     if out is None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor
 
 from resnetlab.compute.execution import Execution
 from resnetlab.data.dataset import Dataset, Subset
+from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import (
     REPRODUCIBLE,
@@ -21,19 +21,34 @@ from resnetlab.evaluation.evaluate import (
     dataset_of,
     progress_batches,
 )
+from resnetlab.files import is_address, user_path
 from resnetlab.inference.backends import Backend
+from resnetlab.inference.network import load_network
 from resnetlab.inference.prepare import inference_execution
-from resnetlab.plots.style import BLUE, FONT, ORANGE, new_figure, shorten, write_figure
+from resnetlab.models.architecture import Architecture
+from resnetlab.plots.picture import Picture
+from resnetlab.plots.style import (
+    BLUE,
+    ORANGE,
+    Axes,
+    check_format,
+    new_figure,
+    own_style,
+    shorten,
+    write_figure,
+)
 from resnetlab.runs import Run
 from resnetlab.seeding import seeded_generator
-from resnetlab.weights.checkpoint import load_checkpoint
+from resnetlab.weights.checkpoint import Checkpoint
 
 Only = Literal["all", "right", "wrong"]
 
 
+@torch_defaults()
+@own_style()
 def plot_samples(
     dataset: Dataset, out: str | Path, *, per_class: int = 8, max_classes: int = 100, seed: int = 0
-) -> Path:
+) -> Picture:
     """A row of random images for each class, its name before them.
 
     More than 25 classes stand in several columns, of more than ``max_classes`` the first are
@@ -86,6 +101,7 @@ def _pixels(images: Tensor) -> np.ndarray:
     return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
 
 
+@own_style()
 def plot_predictions(
     images: Tensor,
     labels: Tensor,
@@ -94,7 +110,7 @@ def plot_predictions(
     out: str | Path,
     *,
     title: str = "",
-) -> Path:
+) -> Picture:
     """A grid of images: above each the prediction, blue and ✓ if right, orange and ✗ if wrong.
 
     Below each stands its true class. images uint8 (n, c, h, w), labels int64 (n,), logits
@@ -109,24 +125,25 @@ def plot_predictions(
     right = (predicted == labels).tolist()
     tallies = ((sum(right), "✓ right"), (n - sum(right), "✗ wrong"))
     counts = ", ".join(f"{count} {word}" for count, word in tallies if count)
-    figure.suptitle(f"{title}: {counts}" if title else counts, fontfamily=FONT, parse_math=False)
+    figure.suptitle(f"{title}: {counts}" if title else counts, parse_math=False)
     cells = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in cells[n:]:
         axes.remove()
     for i, (axes, pixels) in enumerate(zip(cells, _pixels(images), strict=False)):
         color, mark = (BLUE, "✓") if right[i] else (ORANGE, "✗")
-        text = {"fontfamily": FONT, "fontsize": 9, "parse_math": False}
-        name = shorten(classes[int(predicted[i])], 12)
+        text = {"fontsize": 9, "parse_math": False}
+        name = shorten(classes[int(predicted[i])], 11)
         axes.set_title(f"{mark} {name} {100 * confidence[i]:.0f} %", color=color, pad=4, **text)
-        axes.set_xlabel(f"true: {shorten(classes[int(labels[i])], 16)}", labelpad=3, **text)
+        axes.set_xlabel(f"true: {shorten(classes[int(labels[i])], 14)}", labelpad=3, **text)
         _show(axes, pixels, size=images.shape[-1])
         axes.set_yticks([])
         axes.spines[:].set(color=color, linewidth=2)
     return write_figure(figure, out)
 
 
+@torch_defaults()
 def visualize(
-    run: str | Path,
+    run: str | Path | Checkpoint,
     *,
     n: int = 24,
     only: Only = "all",
@@ -135,33 +152,70 @@ def visualize(
     data_dir: str | Path | None = None,
     seed: int = 0,
     execution: Execution | str = REPRODUCIBLE,
-) -> Path:
-    """Draw ``n`` images of a run's data set with the network's predictions.
+    dataset: str | None = None,
+    model: str | Architecture | None = None,
+    model_overrides: Mapping[str, Any] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: str | Path | Sequence[str] | None = None,
+) -> Picture:
+    """Draw images of a data set with a network's predictions, those that ``evaluate`` counts.
 
-    They come in an order that ``seed`` fixes; ``only`` keeps those that it has right or wrong.
-    ``out`` is predictions.png in the run folder by default; the predictions are those that
-    ``evaluate`` counts. Returns the file; UserError for an n below 1, a wrong word of the
-    execution, or if there is nothing to draw.
+    Args:
+        run: What ``evaluate`` takes.
+        n: Number of images; they come in an order that ``seed`` fixes.
+        only: Those that the network has right or wrong.
+        split: The images to take.
+        out: File to draw to; predictions.png in the run folder, or else beside the file of
+            weights or in the current folder.
+        data_dir: Folder that already holds the data set.
+        seed: Of the order.
+        execution: How to compute; in fp32 by default, see ``REPRODUCIBLE``.
+        dataset: Name of a data set; by default that of the network's training.
+        model, model_overrides, mean, std, classes: What a foreign file does not tell; see
+            ``load_network``.
+
+    Returns:
+        The file, which a notebook shows.
+
+    Raises:
+        UserError: What ``evaluate`` refuses, an n below 1, or nothing to draw.
     """
     if n < 1:
         raise UserError(f"`n` must be at least 1, not {n}.")
     if only not in get_args(Only):
         raise UserError(f"`only` must be one of {', '.join(get_args(Only))}, not {only!r}.")
     execution = inference_execution(execution)  # a wrong word is said before anything is loaded
-    checkpoint = load_checkpoint(run)
-    dataset = dataset_of(checkpoint, split, data_dir=data_dir)
-    order = torch.randperm(len(dataset), generator=seeded_generator(seed, "visualize"))
-    shuffled = Subset(whole=dataset, indices=order, split=split)
-    backend = backend_for(checkpoint, dataset, execution)
+    out = check_format(out or beside(run))
+    checkpoint = load_network(
+        run,
+        model=model,
+        model_overrides=model_overrides,
+        mean=mean,
+        std=std,
+        classes=classes,
+    )
+    data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)
+    order = torch.randperm(len(data), generator=seeded_generator(seed, "visualize"))
+    shuffled = Subset(whole=data, indices=order, split=split)
+    backend = backend_for(checkpoint, data, execution)
     images, labels, logits = _choose(backend, shuffled, n, only)
     if not len(images):
         raise UserError(
-            f"the network has none of the {len(dataset):,} {split} images {only}; "
+            f"the network has none of the {len(data):,} {split} images {only}; "
             "draw others with `only` all."
         )
-    title = f"{checkpoint.recipe.get('model', 'network')} on {dataset.name}, {split}"
-    out = out or Run(run if Path(run).is_dir() else Path(run).parent).predictions_file
-    return plot_predictions(images, labels, logits, dataset.classes, out, title=title)
+    title = f"{checkpoint.recipe.get('model', 'network')} on {data.name}, {split}"
+    return plot_predictions(images, labels, logits, data.classes, out, title=title)
+
+
+def beside(run: str | Path | Checkpoint) -> Path:
+    """Where the predictions of a network are drawn unless a file is named."""
+    folder = Path()
+    if isinstance(run, str | Path) and not is_address(run):
+        path = user_path(run)
+        folder = path if path.is_dir() else path.parent if path.is_file() else folder
+    return Run(folder).predictions_file
 
 
 def _choose(

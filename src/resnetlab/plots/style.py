@@ -1,25 +1,54 @@
 """The one style of all figures, and the one writer of their files.
 
-matplotlib's Figure alone and not pyplot, so no global state is touched. Colours are Okabe and
+matplotlib's Figure alone and not pyplot, so no global state is touched; all that is taken from
+matplotlib is imported here. Colours are Okabe and
 Ito's, which colour-blind people can tell apart; what a colour says, a mark or a word says too.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.backend_bases import FigureCanvasBase
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from rich.cells import cell_len
 
+from resnetlab.console import visible, waiting
+from resnetlab.environment import matplotlib_importable
 from resnetlab.errors import UserError
-from resnetlab.files import atomic_write
+from resnetlab.files import atomic_write, user_path
+from resnetlab.plots.picture import Picture
+
+with matplotlib_importable():
+    from matplotlib import style
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import FigureCanvasBase
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import fontManager
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import MaxNLocator
+
+__all__ = ["Axes", "MaxNLocator", "PowerNorm"]
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
-FONT = "DejaVu Sans"
-"""comes with matplotlib and has the marks ✓ and ✗, which the user's default font may lack"""
+FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Zen Hei")
+FONTS += ("WenQuanYi Micro Hei", "PingFang SC", "Microsoft YaHei", "SimHei", "Arial Unicode MS")
+"""The first comes with matplotlib and has the marks ✓ and ✗; the others, as far as they are
+installed, have Chinese characters."""
 DPI = 120
+
+
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Draw in the style of this project, whatever the user has set for other figures."""
+    installed = {font.name for font in fontManager.ttflist}
+    fonts = {"font.family": [name for name in FONTS if name in installed]}
+    with style.context(["default", fonts]), warnings.catch_warnings():
+        # Of a character that no font has, a box is shown.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        yield
 
 
 def new_figure(width: float, height: float, *, between_rows: float = 0.02) -> Figure:
@@ -43,19 +72,34 @@ def legend_below(axes: Axes) -> None:
 
 
 def shorten(name: str, length: int) -> str:
-    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
+    """A name in the room of so many usual letters: its beginning and its end."""
+    name = visible(name)
+    if _width(name) <= length:
+        return name
+    start = end = len(name)
+    while _width(name[:start]) > length - 1 - length // 3:
+        start -= 1
+    while _width(name[-end:]) > length // 3:
+        end -= 1
+    return f"{name[:start].rstrip()}…{name[len(name) - end :].lstrip()}"
 
 
-def check_format(out: Path, parameter: str = "out") -> None:
-    """UserError, naming the parameter, if matplotlib cannot write such a file."""
-    if out.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
-        raise UserError(f"`{parameter}` {out}: name a file that ends in .png, .svg or .pdf.")
+def _width(text: str) -> float:
+    """In usual letters: Chinese characters count two."""
+    return sum(cell_len(char) + (char in "mwMW@%") / 2 for char in text)
 
 
-def write_figure(figure: Figure, out: str | Path) -> Path:
+def check_format(out: str | Path, parameter: str = "out") -> Path:
+    """The path to draw to; UserError, naming the parameter, for another kind of file."""
+    path = user_path(out)
+    if path.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
+        raise UserError(f"`{parameter}` {path}: name a file that ends in .png, .svg or .pdf.")
+    return path
+
+
+def write_figure(figure: Figure, out: str | Path) -> Picture:
     """Save atomically in the format of the suffix; UserError if matplotlib cannot write it."""
-    out = Path(out)
-    check_format(out)
-    with atomic_write(out) as temporary:
+    path = check_format(out)
+    with waiting(f"drawing {path}"), atomic_write(path) as temporary:
         figure.savefig(temporary)
-    return out
+    return Picture(path)

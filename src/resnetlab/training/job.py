@@ -8,18 +8,37 @@ from typing import Any
 
 from resnetlab.compute import distributed
 from resnetlab.compute.distributed import World
-from resnetlab.console import print_to_stderr
+from resnetlab.compute.execution import Execution
+from resnetlab.compute.machine import default_threads
+from resnetlab.console import print_to_stderr, with_flags
 from resnetlab.data.catalogue import has_split
+from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import Evaluation, evaluate
+from resnetlab.files import user_path
 from resnetlab.plots.curves import plot_curves
 from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import get_recipe
+from resnetlab.records import check_fields
 from resnetlab.runs import Run
+from resnetlab.training.faults import remedies, remedies_of_the_test
 from resnetlab.training.loop import train_to_the_end
-from resnetlab.training.plan import Plan, check_plan, load_data, load_pretrained, make_plan
+from resnetlab.training.plan import (
+    Plan,
+    check_plan,
+    describe_plan,
+    load_data,
+    load_pretrained,
+    make_plan,
+)
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.progress import TrainingProgress
+from resnetlab.training.resuming import (
+    check_epochs,
+    describe_changes,
+    execution_here,
+    recipe_to_resume,
+)
 from resnetlab.training.state import State
 from resnetlab.weights.checkpoint import Checkpoint
 
@@ -46,55 +65,116 @@ def train(
     test set is evaluated once, at the end. Raises UserError, one sentence, for input that cannot
     work; KeyboardInterrupt after Ctrl-C, when the state has been saved for ``resume``.
     """
-    recipe = get_recipe(recipe, **changes)
-    if recipe.data_dir is not None:  # the run folder may be read from anywhere
-        recipe = replace(recipe, data_dir=str(Path(recipe.data_dir).absolute()))
-    with distributed.start() as world:
+    if not isinstance(recipe, str | Recipe):
+        raise UserError(f"`recipe` must be a recipe or the name of one, not {recipe!r}.")
+    recipe = _with_absolute_data_dir(get_recipe(recipe, **changes))
+    with torch_defaults(), distributed.start() as world:
         weights = load_pretrained(recipe)
         if weights and recipe.mean is None and "preprocessing" not in weights.guessed:
             trained = weights.preprocessing
             recipe = replace(recipe, mean=trained.mean, std=trained.std)
         plan = make_plan(recipe, *load_data(recipe))
         check_plan(plan, world)
-        if weights and world.is_main:
-            print_to_stderr(f"starting from {weights.origin}")
-            for note in weights.notes:
-                print_to_stderr(f"  {note}")
+        if world.is_main:
+            for line in describe_plan(plan, weights, world.size):
+                print_to_stderr(with_flags(line))
         run = world.from_main(Run.create, recipe.name, out)
         world.hold(run.training())
-        execution = world.from_main(
-            choose_execution,
-            plan,
-            processes=world.size,
-            local_processes=world.local_size,
-            report=print_to_stderr,
-        )
-        return _train(plan.with_execution(execution), run, world, weights)
+        with remedies(plan, run):
+            execution = world.from_main(
+                choose_execution,
+                plan,
+                processes=world.size,
+                local_processes=world.local_size,
+                report=print_to_stderr,
+            )
+            return _train(_with_threads(plan, execution), run, world, weights, None)
 
 
-def resume(run: str | Path) -> Training:
-    """Resume an interrupted run, bit for bit as if it had not been interrupted.
+def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> Training:
+    """Resume a run: an interrupted one bit for bit as if it had not been interrupted.
 
-    Raises UserError if ``run`` is no run folder or is finished.
+    Args:
+        run: The run folder.
+        accept_changes: Go on although recipe.json was changed by hand, or the run was trained by
+            another number of processes.
+        changes: Fields of ``Recipe`` to change from here on, such as ``lr``; with more ``epochs``
+            a finished run goes on, too. They are recorded in the run.
+
+    Raises:
+        UserError: ``run`` is no run folder, or is finished; recipe.json was changed; a change is
+            not possible any more.
     """
     folder = Run(run)
-    recipe = folder.recipe
-    if folder.result_file.exists():
-        raise UserError(f"{run} is finished; its result is in {folder.result_file}.")
-    with distributed.start() as world:
+    check_fields(Recipe, changes)
+    with torch_defaults(), distributed.start() as world:
+        before = world.from_main(lambda: folder.edited_recipe)
         world.hold(folder.training())
-        weights = None if folder.last_file.exists() else load_pretrained(recipe)
-        return _train(make_plan(recipe, *load_data(recipe)), folder, world, weights)
+        if world.from_main(lambda: folder.result) is not None and "epochs" not in changes:
+            raise UserError(
+                f"{run} is finished; its result is in {folder.result_file}. To train it further, "
+                "give more `epochs`."
+            )
+        saved = world.from_main(folder.latest, print_to_stderr)
+        recipe = world.from_main(
+            recipe_to_resume,
+            folder,
+            saved,
+            changes,
+            accept_changes=accept_changes,
+            processes=world.size,
+        )
+        recipe = _with_absolute_data_dir(recipe)
+        plan = make_plan(recipe, *load_data(recipe))
+        check_plan(plan, world)
+        if saved is not None:
+            world.from_main(check_epochs, plan, saved, folder)
+        with remedies(plan, folder):
+            execution = world.from_main(
+                execution_here,
+                plan,
+                saved,
+                world,
+                asked="execution" in changes,
+                report=print_to_stderr,
+            )
+            plan = _with_threads(plan, execution)
+            weights = load_pretrained(recipe) if saved is None else None
+            if world.is_main:
+                known = Recipe.from_dict(saved["recipe"]) if saved and "recipe" in saved else before
+                for line in describe_changes(known, plan, saved["step"] if saved else 0):
+                    print_to_stderr(line)
+                if saved is None:
+                    print_to_stderr("nothing was saved yet: starting from the first step")
+            return _train(plan, folder, world, weights, saved)
 
 
-def _train(plan: Plan, run: Run, world: World, weights: Checkpoint | None) -> Training:
+def _with_absolute_data_dir(recipe: Recipe) -> Recipe:
+    """The run folder may be read from anywhere."""
+    if recipe.data_dir is None:
+        return recipe
+    return replace(recipe, data_dir=str(user_path(recipe.data_dir).absolute()))
+
+
+def _with_threads(plan: Plan, execution: Execution) -> Plan:
+    """The plan computed so, with the threads stated: sums depend on their number."""
+    if execution.device == "cpu":
+        execution = replace(execution, threads=execution.threads or default_threads())
+    return plan.with_execution(execution)
+
+
+def _train(
+    plan: Plan, run: Run, world: World, weights: Checkpoint | None, saved: dict[str, Any] | None
+) -> Training:
     plan.execution.set_up()
     state = State.create(plan, weights)
-    if run.last_file.exists():
-        state.load(run)
+    if saved is not None:
+        state.load(saved)
         if not world.is_main:  # the file holds the sums of all ranks, which rank 0 goes on with
             state.sums.zero_()
     state.accelerate(plan.execution)
+    if state.step < plan.total_steps:
+        world.from_main(run.reopen)
     # Not before: a folder with a recipe is a run that `resume` can go on with.
     world.from_main(run.write_recipe, plan.recipe)
     progress = _progress(plan, world)
@@ -103,8 +183,12 @@ def _train(plan: Plan, run: Run, world: World, weights: Checkpoint | None) -> Tr
         f"{len(plan.val) if plan.val else 0:,} validation images; {plan.execution}"
         + (f"; {world.size} processes" if world.size > 1 else "")
     )
+    if saved is not None:
+        progress.say_where(state.step)
+    if plan.execution.mode == "compile":
+        progress.say("the first step compiles the network, which takes half a minute or more")
     train_to_the_end(plan, state, run, world, progress)
-    test, test_tta = _finish(plan.recipe, run) if world.is_main else (None, None)
+    test, test_tta = _finish(plan.recipe, run, state, progress) if world.is_main else (None, None)
     return Training(run=run.path, history=state.history, test=test, test_tta=test_tta)
 
 
@@ -119,16 +203,22 @@ def _progress(plan: Plan, world: World) -> TrainingProgress:
     )
 
 
-def _finish(recipe: Recipe, run: Run) -> tuple[Evaluation | None, Evaluation | None]:
+def _finish(
+    recipe: Recipe, run: Run, state: State, progress: TrainingProgress
+) -> tuple[Evaluation | None, Evaluation | None]:
     """Draw the curves, evaluate the kept network on the test set and write its result."""
     test = test_tta = None
     result: dict[str, Any] = {}
-    if has_split(recipe.dataset, "test"):
-        test = evaluate(run.path, data_dir=recipe.data_dir)
-        result = test.to_dict()
-        if recipe.tta != "none":
-            test_tta = evaluate(run.path, data_dir=recipe.data_dir, tta=recipe.tta)
-            result["with_tta"] = test_tta.to_dict()
-    plot_curves(run.path)
-    run.write_result(result)  # last: it says that the run is finished
+    with remedies_of_the_test(run):
+        run.write_metrics(state.history)  # which a full disk may have prevented
+        if has_split(recipe.dataset, "test"):
+            progress.say(f"testing {run.best_file} on the test set of {recipe.dataset} ...")
+            test = evaluate(run.path, data_dir=recipe.data_dir)
+            result = test.to_dict()
+            if recipe.tta != "none":
+                progress.say(f"testing with test-time augmentation ({recipe.tta}) ...")
+                test_tta = evaluate(run.path, data_dir=recipe.data_dir, tta=recipe.tta)
+                result["with_tta"] = test_tta.to_dict()
+        plot_curves(run.path)
+        run.write_result(result)  # last: it says that the run is finished
     return test, test_tta

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.tensorboard import SummaryWriter
 
 from resnetlab.compute.distributed import World
-from resnetlab.compute.machine import peak_memory_mb
+from resnetlab.compute.machine import peak_memory_mb, processor
 from resnetlab.data.prefetch import load_batches
 from resnetlab.data.sampling import epoch_batches
-from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import logit_batches
 from resnetlab.evaluation.metrics import tally
+from resnetlab.files import WriteError
 from resnetlab.inference.backends import TorchBackend
 from resnetlab.runs import Run, best_epoch
+from resnetlab.training.events import Events
+from resnetlab.training.faults import not_finite
 from resnetlab.training.interrupt import stop_signal
 from resnetlab.training.optimizer import learning_rates
 from resnetlab.training.plan import Plan
@@ -41,10 +40,8 @@ def train_to_the_end(
     the state has been saved.
     """
     network = DistributedDataParallel(state.model) if world.size > 1 else state.model
-    # From its next step on, this start replaces what a killed one has told TensorBoard.
-    folder, purge = str(run.tensorboard), state.step + 1
-    events = SummaryWriter(folder, purge_step=purge) if world.is_main else None
-    with progress, stop_signal() as stop, events or nullcontext():
+    events = Events(run.tensorboard, state.step + 1, progress.say)
+    with progress, stop_signal(progress.say) as stop:
         while state.step < plan.total_steps:
             epoch, first_step = divmod(state.step, plan.steps_per_epoch)
             state.model.train()
@@ -60,24 +57,28 @@ def train_to_the_end(
                 seconds = time.perf_counter() - began
                 state.seconds += seconds
                 progress.count_step(state.step, seconds)
-                if progress.due():
+                # On a GPU, to look at the loss is to wait for it.
+                finite = True
+                if (due := progress.due()) or plan.execution.device == "cpu":
                     loss, _, n = state.sums.tolist()
-                    progress.show_step(loss / n, n * world.size / state.seconds)
+                    finite = math.isfinite(loss)
+                    if due:
+                        progress.show_step(loss / n, n * world.size / state.seconds)
                 if state.step == plan.total_steps:
                     break
                 if step + 1 < plan.steps_per_epoch:
-                    _stop_if_asked(stop, plan, state, run, world)
+                    _stop_if_needed(stop.is_set(), finite, plan, state, run, world)
 
             began = time.perf_counter()
             line = _train_metrics(plan, state, epoch, world) | _validate(plan, state, world)
-            _check_finite(line, run)
+            _check_finite(plan, state, line, run)
             state.history.append(line)
             state.sums.zero_()
             state.seconds = 0.0
-            world.from_main(_keep, plan, state, run, events)
+            world.from_main(_keep, plan, state, run, world, progress, events)
             progress.count_validation(time.perf_counter() - began)
             progress.show_epoch(line)
-            _stop_if_asked(stop, plan, state, run, world)
+            _stop_if_needed(stop.is_set(), True, plan, state, run, world)
 
 
 def _batches(
@@ -96,14 +97,19 @@ def _batches(
     return load_batches(plan.data, indices)
 
 
-def _stop_if_asked(stop: threading.Event, plan: Plan, state: State, run: Run, world: World) -> None:
-    if not world.any(stop.is_set()):
+def _stop_if_needed(
+    asked: bool, finite: bool, plan: Plan, state: State, run: Run, world: World
+) -> None:
+    """Raise on every rank where the loss of one is not finite, or save and raise if asked to."""
+    if not world.any(asked or not finite):
         return
-    world.sum(state.sums)
-    world.from_main(state.save, run)
+    loss = world.sum(state.sums)[0].item()
+    if not math.isfinite(loss):
+        raise not_finite(plan, state.step, "the loss is", run)
+    world.from_main(_save, plan, state, run, world)
     raise KeyboardInterrupt(
         f"stopped after step {state.step:,} of {plan.total_steps:,}; nothing is lost. "
-        f"Go on with: resnetlab resume {run.path}"
+        f"Go on with: {run.resume_command()}"
     )
 
 
@@ -149,17 +155,18 @@ def _validate(plan: Plan, state: State, world: World) -> dict[str, float]:
     return {"val_loss": loss / n, "val_top1": 100 * right / n}
 
 
-def _check_finite(line: dict[str, Any], run: Run) -> None:
-    if not all(math.isfinite(line[key] or 0.0) for key in ("train_loss", "val_loss")):
-        raise UserError(
-            f"the loss is not finite in epoch {line['epoch']} (train {line['train_loss']}, "
-            f"validation {line['val_loss']}); train again with a lower `lr` (of muon also "
-            f"`muon_lr`), a longer `warmup_epochs` or `clip_norm` 1. {run.path} keeps the epochs "
-            "before."
-        )
+def _check_finite(plan: Plan, state: State, line: dict[str, Any], run: Run) -> None:
+    """Raise UserError at the end of an epoch that must not be kept."""
+    for name, what in (("train_loss", "the loss"), ("val_loss", "the validation loss")):
+        if not math.isfinite(line[name] or 0.0):
+            raise not_finite(plan, state.step, f"{what} is", run)
+    if not all(bool(weights.isfinite().all()) for weights in state.model.parameters()):
+        raise not_finite(plan, state.step, "the weights are", run)
 
 
-def _keep(plan: Plan, state: State, run: Run, events: SummaryWriter | None) -> None:
+def _keep(
+    plan: Plan, state: State, run: Run, world: World, progress: TrainingProgress, events: Events
+) -> None:
     """Write the epoch to the run folder: best.pt if it is the best so far, metrics, last.pt."""
     line = state.history[-1]
     if best_epoch(state.history) == len(state.history) - 1:
@@ -173,11 +180,16 @@ def _keep(plan: Plan, state: State, run: Run, events: SummaryWriter | None) -> N
             metrics=line,
             recipe=plan.recipe.to_dict(),
         ).save(run.best_file)
-    run.write_metrics(state.history)
-    assert events
-    for name, value in line.items():
-        if value is not None and name not in ("epoch", "step"):
-            events.add_scalar(name, value, line["step"])
-    events.flush()
+    try:
+        run.write_metrics(state.history)
+    except WriteError as error:  # the state has the same lines
+        progress.say(f"{error.fault}; the training goes on without it")
+    events.add(line)
     # Last, so that a run killed between two of these files does the epoch again.
-    state.save(run)
+    _save(plan, state, run, world)
+
+
+def _save(plan: Plan, state: State, run: Run, world: World) -> None:
+    """Write last.pt: the state, and what its continuation must not change unawares."""
+    about = {"recipe": plan.recipe.to_dict(), "processes": world.size, "processor": processor()}
+    run.write_last(state.to_dict() | about)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import PLAIN, Execution
@@ -18,7 +20,12 @@ from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.summary import on_meta
 from resnetlab.recipes.record import Recipe
+from resnetlab.recipes.table import RECIPES
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
+from resnetlab.weights.usual import UNKNOWN
+
+SMALL_IMAGES = 64
+"""Side in pixels up to which an ImageNet stem throws away resolution that a network would need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,22 +116,91 @@ def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
 
 
 def check_plan(plan: Plan, world: World) -> None:
-    """UserError, before anything is written, for a first batch that could not be trained on."""
+    """UserError, before anything is written, for a batch that could not be trained on."""
     recipe, data, classes = plan.recipe, plan.data, len(plan.data.classes)
     if plan.architecture.num_classes != classes:
         raise UserError(
             f"`model_overrides` ask for num_classes {plan.architecture.num_classes} and "
             f"{data.name} has {classes} classes; leave num_classes out."
         )
-    next(
+    share = next(
         epoch_batches(
             len(data), recipe.batch_size, seed=0, epoch=0, rank=world.rank, world_size=world.size
         )
     )
-    channels, size = data.preprocessing.channels, data.preprocessing.size
+    size = data.preprocessing.size
     if recipe.crop_mode == "reflect" and recipe.crop_padding >= size:
         raise UserError(
             f"`crop_padding` {recipe.crop_padding} cannot be reflected by images of {size} pixels; "
             "choose a smaller one, or `crop_mode` zero."
         )
-    on_meta(plan.architecture)(torch.empty(1, channels, size, size, device="meta"))
+    part = len(share.chunk(recipe.accumulate)[-1])
+    for side in (size, recipe.early_size) if plan.early_steps and recipe.early_size else (size,):
+        if part * smallest_map(plan.architecture, side, data.preprocessing.channels) > 1:
+            continue
+        raise UserError(
+            f"batch norm needs more than one value of each channel, but {recipe.model} makes maps "
+            f"of 1 x 1 of {side} pixels, and a part of a batch is 1 image (`batch_size` "
+            f"{recipe.batch_size}, {world.size} process(es), `accumulate` {recipe.accumulate}); "
+            "give each part 2 images or more."
+        )
+
+
+def smallest_map(architecture: Architecture, size: int, channels: int | None = None) -> int:
+    """Pixels of the smallest map that batch norm sees of a square image.
+
+    UserError if the network cannot take such an image.
+    """
+    seen = [size * size]
+    model = on_meta(architecture)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(lambda _, maps: seen.append(maps[0][0, 0].numel()))
+    model(torch.empty(1, channels or architecture.in_channels, size, size, device="meta"))
+    return min(seen)
+
+
+def describe_plan(plan: Plan, weights: Checkpoint | None, processes: int) -> Iterator[str]:
+    """Lines: what a person should know of this training before it takes its time."""
+    recipe, architecture, size = plan.recipe, plan.architecture, plan.data.preprocessing.size
+    if weights:
+        yield from _describe_start(plan, weights)
+    known = RECIPES.get(recipe.name)
+    chosen = known is None or (known.model, known.model_overrides) != (
+        recipe.model,
+        recipe.model_overrides,
+    )
+    if chosen and size <= SMALL_IMAGES and architecture.stem_stride == 4:
+        side = math.isqrt(smallest_map(architecture, size))
+        yield (
+            f"{recipe.model} on images of {size} pixels: its ImageNet stem leaves maps of {side} x "
+            f"{side} at the end; --model-overrides stem cifar keeps the resolution"
+        )
+    if processes > 1:
+        yield (
+            f"{processes} processes share each batch: batch norm sees the images of one process "
+            "alone, and augmentation is drawn in each, so the numbers are not those of one process"
+        )
+
+
+def _describe_start(plan: Plan, weights: Checkpoint) -> Iterator[str]:
+    """What is taken of the weights that a training starts from, what replaced, what assumed."""
+    theirs, ours, data = weights.architecture, plan.architecture, plan.data
+    head = {"fc.weight", "fc.bias"}
+    taken = weights.weights.keys() - weights.fresh
+    if ours.num_classes != theirs.num_classes:
+        taken -= head
+    yield f"starting from {weights.origin}: {len(taken)} of {len(weights.weights)} tensors taken"
+    if not head <= taken:
+        before = "" if head & weights.fresh else f", in place of its {theirs.num_classes:,}"
+        yield f"  the classifier is a fresh one of {ours.num_classes:,} classes{before}"
+    if ours.in_channels != theirs.in_channels:
+        yield (
+            f"  the first convolution takes images of {data.preprocessing.channels} channel(s), "
+            f"not {theirs.in_channels}: with the mean of its weights for each"
+        )
+    known = "preprocessing" not in weights.guessed
+    if not known or data.preprocessing.mean != weights.preprocessing.mean:
+        its = "which is not as in its training" if known else "as its own is not recorded"
+        yield f"  images are normalised as those of {data.name}, {its}"
+    yield from (f"  {note}" for note in weights.notes if known or note != UNKNOWN)

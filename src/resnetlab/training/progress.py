@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -65,7 +66,8 @@ class TrainingProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        with suppress(OSError):
+            self._bar.stop()
 
     def due(self) -> bool:
         """Whether a step's figures would be shown, so that they are worth computing."""
@@ -117,6 +119,18 @@ class TrainingProgress:
         parts.append(f"{clock(self.seconds_left())} left")
         self.say("  ".join(parts))
 
+    def say_where(self, done: int) -> None:
+        """Where a resumed training goes on."""
+        epoch = min(done // self.steps_per_epoch + 1, self.epochs)
+        self.say(
+            f"resuming after step {done:,} of {self.total_steps:,}, in epoch {epoch} of "
+            f"{self.epochs}"
+        )
+
     def say(self, text: str) -> None:
-        """A line of its own, above the live one."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """A line of its own, above the live one; lost where the terminal is gone or the disk full.
+
+        The training is worth more than its log.
+        """
+        with suppress(OSError):
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,6 @@ from resnetlab.data.images import normalize
 from resnetlab.errors import UserError
 from resnetlab.models.adaptation import adapt
 from resnetlab.models.resnet import ResNet
-from resnetlab.runs import Run
 from resnetlab.seeding import fold_in
 from resnetlab.training.optimizer import create_optimizer, create_schedule
 from resnetlab.training.plan import Plan
@@ -30,7 +30,7 @@ class State:
     model: ResNet
     ema: AveragedModel | None
     optimizer: optim.Optimizer
-    schedule: optim.lr_scheduler.LRScheduler
+    schedule: optim.lr_scheduler.LambdaLR
     scaler: torch.amp.GradScaler
     sums: Tensor
     """of this epoch so far and this rank: loss, right answers, images; float64 (3,)"""
@@ -99,23 +99,40 @@ class State:
         names = ("model", "ema", "optimizer", "schedule", "scaler")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
-    def save(self, run: Run) -> None:
-        """Write the run's last.pt."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values and tensors, for ``load``."""
         values = {name: part.state_dict() for name, part in self._parts().items()}
         values |= {"step": self.step, "seconds": self.seconds}
-        run.write_last(values | {"history": self.history, "sums": self.sums})
+        return values | {"history": self.history, "sums": self.sums}
 
-    def load(self, run: Run) -> None:
-        """Take over what ``save`` wrote; UserError if it is of another training."""
-        values = run.last
+    def load(self, values: Mapping[str, Any]) -> None:
+        """Take over what ``to_dict`` gave; UserError if it is of another training.
+
+        Learning rates, decay and momentum stay those of this recipe.
+        """
+        own = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in self.optimizer.param_groups
+        ]
+        base_lrs = self.schedule.base_lrs
         try:
             for name, part in self._parts().items():
-                part.load_state_dict(values[name])
+                if values[name] or name != "scaler":  # which is empty where it was not in use
+                    part.load_state_dict(values[name])
             self.step, self.seconds = values["step"], values["seconds"]
             self.history = values["history"]
             self.sums.copy_(values["sums"])
         except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"{run.last_file} does not fit the recipe.json beside it; put back the recipe that "
-                "the run was started with, or remove last.pt to train from scratch."
+                "last.pt does not fit the recipe.json beside it; put back the recipe that the run "
+                "was started with, or remove last.pt and previous.pt to train from scratch."
             ) from error
+        self.schedule.base_lrs = base_lrs
+        for group, ours, factor in zip(
+            self.optimizer.param_groups, own, self._lr_factors(), strict=True
+        ):
+            group.update(ours, lr=ours["initial_lr"] * factor)
+
+    def _lr_factors(self) -> list[float]:
+        """Of each group of parameters, the share of its peak learning rate for the next step."""
+        return [factor(self.schedule.last_epoch) for factor in self.schedule.lr_lambdas]

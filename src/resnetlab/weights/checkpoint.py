@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
 from resnetlab.models.adaptation import adapt
 from resnetlab.models.architecture import Architecture, get_architecture
@@ -59,7 +60,8 @@ class Checkpoint:
 
     def build(self) -> ResNet:
         """The network with these weights (a copy of them), in evaluation mode."""
-        with torch.device("meta"):  # no time spent on an initialisation that is overwritten
+        # On meta no time is spent on an initialisation that is overwritten.
+        with torch_defaults(), torch.device("meta"):
             model = ResNet(self.architecture)
         model = model.to_empty(device="cpu")
         model.load_state_dict(self.weights)
@@ -116,6 +118,11 @@ def load_checkpoint(
         weights, completions, fresh = foreign.complete(
             translated, chosen, allow_mismatch=allow_mismatch, head=head
         )
+        if head and classes and len(classes) != chosen.num_classes:
+            raise UserError(
+                f"`classes` has {len(classes)} names and the network {chosen.num_classes} outputs; "
+                "give a name for each."
+            )
         classes = classes or card.get("classes")
         if head and classes and len(classes) != chosen.num_classes:
             raise UserError(

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from resnetlab.errors import UserError
-from resnetlab.files import reading
+from resnetlab.files import is_address, reading, shown_address, user_path
 from resnetlab.models.architecture import ARCHITECTURES
 from resnetlab.weights import hub
 from resnetlab.weights.card import read_card
@@ -28,7 +28,13 @@ def locate(source: str | Path) -> tuple[Path, dict[str, Any], str]:
     See ``load_checkpoint`` for what a source may be. UserError if there is none such, or
     if it lies online and cannot be reached.
     """
-    path, text = Path(source).expanduser(), str(source)
+    text = str(source)
+    if is_address(source):
+        text = shown_address(source)
+        if not text.startswith("https://"):
+            raise UserError(f"{text}: weights are fetched only over https; name a file instead.")
+        return hub.download(text), {}, f"file from {urlsplit(text).hostname}"
+    path = user_path(source)
     with reading(path):
         if path.is_dir():
             return _in_folder(path)
@@ -38,8 +44,6 @@ def locate(source: str | Path) -> tuple[Path, dict[str, Any], str]:
     if text in bundled_names():
         path = BUNDLED / f"{text}.safetensors"
         return path, read_card(json.loads(path.with_suffix(".json").read_text())), f"bundled {text}"
-    if text.startswith("https://"):
-        return hub.download(text), {}, f"file from {urlsplit(text).hostname}"
     if text.startswith(("hf-hub:", "hf_hub:", "timm/")):
         return hub.from_hub(re.sub("^hf.hub:", "", text))
     if match := re.fullmatch(r"(\w+)_Weights\.(\w+)|(\w+):(\w+)", text):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from resnetlab.errors import UserError
-from resnetlab.files import atomic_write
+from resnetlab.files import atomic_write, user_path
 from resnetlab.models.architecture import Architecture
 from resnetlab.models.resnet import ResNet
 from resnetlab.preprocessing import Preprocessing
@@ -79,7 +79,7 @@ def write_weights(
     tensors: Mapping[str, Tensor], path: str | Path, card: dict[str, Any] | None
 ) -> Path:
     """Tensors and a card (see ``card.FIELDS``), or without a card a bare state dict."""
-    path = Path(path)
+    path = user_path(path)
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise UserError(f"{path}: weights are written as .safetensors, .pt or .pth.")
     tensors = _copies(tensors)

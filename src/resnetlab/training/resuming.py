@@ -1,0 +1,195 @@
+"""What a resumed run changes: said, recorded, and refused where nobody has asked for it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from resnetlab.compute.compiled import compiled
+from resnetlab.compute.distributed import World
+from resnetlab.compute.execution import Execution
+from resnetlab.compute.machine import available_cores, compiler, has_fast_bf16, processor
+from resnetlab.console import Report
+from resnetlab.errors import UserError
+from resnetlab.recipes.record import Recipe
+from resnetlab.runs import Run
+from resnetlab.training.optimizer import learning_rates
+from resnetlab.training.plan import Plan
+from resnetlab.training.probe import choose_execution
+
+FIXED = (
+    *("model", "model_overrides", "pretrained", "load", "zero_init", "optimizer"),
+    *("dataset", "val_size", "split_seed", "batch_size"),
+)
+"""Fields of a recipe that a run which has begun cannot change."""
+
+NEUTRAL = ("name", "data_dir", "tta")
+"""Fields on which no bit of the training depends."""
+
+Saved = Mapping[str, Any]
+"""The content of last.pt."""
+
+
+def recipe_to_resume(
+    run: Run,
+    saved: Saved | None,
+    changes: Mapping[str, Any],
+    *,
+    accept_changes: bool,
+    processes: int,
+) -> Recipe:
+    """The recipe that a run goes on with: its own, as last.pt knows it, with ``changes``.
+
+    Raises UserError where recipe.json was changed by hand, or the number of processes is another,
+    unless ``accept_changes``; and for a change that is not possible any more.
+    """
+    if saved is None or "recipe" not in saved:  # nothing is trained yet, or by version 0.1.0
+        recipe = run.edited_recipe if accept_changes else run.recipe
+    else:
+        recipe = run.edited_recipe
+        _check_edits(run, Recipe.from_dict(saved["recipe"]), recipe, accept_changes)
+        was = saved["processes"]
+        if was != processes and not accept_changes:
+            command = shlex.join(["resume", str(run.path)])
+            raise UserError(
+                f"{run.path} was trained by {was} and is resumed by {processes} process(es), so "
+                "batch norm and augmentation would see other images; start as many (torchrun "
+                f"--nproc-per-node {was} -m resnetlab {command}), or give `accept_changes`."
+            )
+    if saved is None:
+        return replace(recipe, **changes)
+    if fixed := [name for name in changes if name in FIXED]:
+        raise UserError(
+            f"`{fixed[0]}` cannot be changed in a run that has begun; train anew, if you like from "
+            f"its network: resnetlab train {recipe.name} --pretrained {shlex.quote(str(run.path))}"
+        )
+    return _changed(recipe, changes)
+
+
+def _check_edits(run: Run, before: Recipe, now: Recipe, accept_changes: bool) -> None:
+    edits = differences(before, now)
+    if fixed := [name for name in edits if name in FIXED]:
+        raise UserError(
+            f"{run.last_file} does not fit the recipe.json beside it: {edits[fixed[0]]}, which a "
+            "run that has begun cannot change; put it back, or train anew."
+        )
+    if accept_changes or edits.keys() <= set(NEUTRAL):
+        return
+    raise UserError(
+        f"{run.last_file} does not fit the recipe.json beside it, which was changed by hand "
+        f"({', '.join(edits.values())}); put it back, or go on with the new values: "
+        f"{run.resume_command('--accept-changes')}"
+    )
+
+
+def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Of a longer training, warm-up and small images last no longer than they did."""
+    if "warmup_share" in changes:
+        changes = {"warmup_epochs": None, **changes}
+    new = replace(recipe, **changes)
+    if new.epochs > recipe.epochs:
+        kept = recipe.epochs / new.epochs
+        shares = {"warmup_share": recipe.warmup_share, "early_share": recipe.early_share}
+        new = replace(new, **{n: v * kept for n, v in shares.items() if n not in changes})
+    return new
+
+
+def differences(before: Recipe, after: Recipe) -> dict[str, str]:
+    """Of each field that differs, a text such as "lr 0.1 -> 0.01"."""
+    old, new = (json.loads(json.dumps(recipe.to_dict())) for recipe in (before, after))
+    return {
+        name: f"{name} {_text(old[name])} -> {_text(new[name])}"
+        for name in old
+        if old[name] != new[name]
+    }
+
+
+def _text(value: Any) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def check_epochs(plan: Plan, saved: Saved, run: Run) -> None:
+    """UserError if nothing is left to train, or the run has passed the plan's last step."""
+    step, history = saved["step"], saved["history"]
+    done = f"{run.path} has trained {step / plan.steps_per_epoch:g} epochs"
+    if plan.total_steps < step or (run.result is not None and plan.total_steps == step):
+        raise UserError(f"{done} already; give more `epochs` than {plan.recipe.epochs:g}.")
+    if plan.total_steps == step and not (history and history[-1]["step"] == step):
+        raise UserError(f"{done} and cannot end within an epoch; give more `epochs`.")
+
+
+def describe_changes(before: Recipe, plan: Plan, step: int) -> list[str]:
+    """Lines: what is computed otherwise after ``step`` steps, and what becomes of the rate."""
+    recipe = plan.recipe
+    edits = differences(before, recipe)
+    edits.pop("execution", None)  # which has a line of its own
+    if not edits:
+        return []
+    lines = [f"changed from here on: {', '.join(edits.values())}"]
+    moment = step / plan.steps_per_epoch
+    was, now, end = (
+        learning_rates(*each)
+        for each in ((before, moment), (recipe, moment), (recipe, recipe.epochs))
+    )
+    if step and (was != now or "epochs" in edits):
+        rates = ", ".join(f"{n} goes on at {now[n]:.4g}, not {was[n]:.4g}" for n in now)
+        lines.append(
+            f"the schedule ({recipe.schedule}) is that of {recipe.epochs:g} epochs from here on: "
+            f"{rates}, and ends at {end['lr']:.4g}"
+        )
+    return lines
+
+
+def execution_here(
+    plan: Plan,
+    saved: Saved | None,
+    world: World,
+    *,
+    asked: bool,
+    report: Report,
+) -> Execution:
+    """The execution of the recipe; where this machine lacks it, one chosen anew.
+
+    Unless it was ``asked`` for just now: then UserError is raised where it comes to be used.
+    """
+    processes = {"processes": world.size, "local_processes": world.local_size}
+    stored = plan.execution
+    lack = None if asked else _lacking(stored, saved or {})
+    if lack is None:
+        cores = available_cores()
+        if stored.threads > cores:
+            report(
+                f"computing with {stored.threads} threads, as before, on {cores} cores: slow, but "
+                f"bit for bit; execution {replace(stored, threads=cores)} would be faster"
+            )
+        return choose_execution(plan, **processes, report=report)
+    auto = replace(plan, recipe=replace(plan.recipe, execution="auto"))
+    chosen = choose_execution(auto, **processes, report=report)
+    report(
+        f"execution {stored} cannot be had here ({lack}): going on with {chosen}, whose numbers "
+        "differ in their last bits"
+    )
+    return chosen
+
+
+def _lacking(execution: Execution, saved: Saved) -> str | None:
+    """What of an execution is not to be had on this machine."""
+    if execution.device == "cuda":
+        return None if torch.cuda.is_available() else "torch finds no GPU"
+    if execution.mode in ("fused", "winograd"):
+        try:
+            compiled(execution.mode)
+        except UserError as error:
+            return str(error).rstrip(".")
+    if execution.mode == "compile" and compiler() is None:
+        return "there is no C++ compiler"
+    # On the machine where the run was begun, somebody wanted bf16 all the same.
+    elsewhere = saved.get("processor", processor()) != processor()
+    if execution.precision == "bf16" and elsewhere and not has_fast_bf16():
+        return "this processor has no bf16"
+    return None
