@@ -155,10 +155,14 @@ def test_traced_network_is_refused_in_a_sentence() -> None:
         compare_models(cases.r15_traced)
 
 
+@cache
+def told(maker) -> Comparison:
+    return compare_models(maker)
+
+
 @pytest.mark.parametrize("maker", textbooks.TRUTH, ids=lambda maker: maker.__name__)
 def test_textbook(maker) -> None:
-    comparison = compare_models(maker)
-    found = [difference.kind for difference in comparison.differences]
+    found = [difference.kind for difference in told(maker).differences]
     assert sorted(found) == sorted(textbooks.TRUTH[maker])
 
 
@@ -174,11 +178,11 @@ def test_textbook(maker) -> None:
     ],
 )
 def test_words_for_strangers(maker, words: str) -> None:
-    assert words in compare_models(maker).differences[0].what
+    assert words in told(maker).differences[0].what
 
 
 def test_line_of_dropout_is_where_it_is_called() -> None:
-    (difference,) = compare_models(strangers.dropout_that_never_ends).differences
+    (difference,) = told(strangers.dropout_that_never_ends).differences
     assert "F.dropout(x, 0.3)" in difference.lines[0].code
     assert "training=self.training" in difference.remedy
 

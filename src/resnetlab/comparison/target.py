@@ -28,7 +28,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from resnetlab.comparison.recorder import is_candidates_own, own_line
 from resnetlab.errors import UserError
-from resnetlab.files import reading
+from resnetlab.files import reading, user_path
 from resnetlab.records import did_you_mean
 
 # ruff: noqa: SIM905
@@ -100,10 +100,7 @@ def load_target(
 
 def _find(place: str) -> Path | None:
     """The file; None if the place must be a module's name."""
-    try:
-        path = Path(place).expanduser()
-    except RuntimeError as error:  # of a user who has no home
-        raise UserError(f"cannot read {place}: {error}") from error
+    path = user_path(place)
     with reading(path):
         if path.is_dir():
             raise UserError(f"cannot read {place}: it is a folder.")
