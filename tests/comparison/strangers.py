@@ -228,3 +228,13 @@ def classes_for_logits():
             return super().forward(x).argmax(1)
 
     return Chosen()
+
+
+@truth("function")
+def other_without_gradients():
+    class Quiet(Net):
+        def body(self, x):
+            x = super().body(x)
+            return x if torch.is_grad_enabled() else 0.9 * x
+
+    return Quiet()

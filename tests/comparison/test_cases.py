@@ -172,6 +172,8 @@ def test_textbook(maker) -> None:
         (strangers.checkpointed, "activation checkpointing"),
         (strangers.scaled_in_place, "overwritten in place"),
         (strangers.classes_for_logits, "argmax"),
+        (strangers.other_without_gradients, "torch.no_grad"),
+        (strangers.shortcut_and_branch_start_at_zero, "of its shortcut too"),
         (strangers.variance_forgotten, "running variance"),
         (strangers.pooled_in_numpy, ".numpy()"),
         (strangers.shortcut_set_before_the_loop, "input of an earlier block"),

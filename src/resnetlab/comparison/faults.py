@@ -43,7 +43,7 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
     dead = set().union(*(inputs for inputs in sums if inputs <= silent))  # shortcut and branch
     for node in norms:
         if node.index in silent and (node.index in dead or node.index not in ends):
-            found.add("init", "scale", node.label, node=node)
+            found.add("init", "silent" if node.index in ends else "scale", node.label, node=node)
     for node in nodes:
         if node.kind == "linear" and not node.settings.get("computed"):
             _judge_classifier(node, found)

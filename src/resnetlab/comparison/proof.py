@@ -92,6 +92,11 @@ class Proof:
             self.found.add("fixed-size", "number", "forward", **words)  # type: ignore[arg-type]
         elif not gap <= TOLERANCES[self.dtype]:
             self.found.add("function", "outputs", "forward", mode=mode, gap=f"{gap:.2g}")
+        elif not training and images.shape[-1] == self.first_size:
+            quiet = record(Recorder(self.model), self.model, images, self.classes, grad=False)
+            other = quiet.logits
+            if other is None or not _distance(other, trace.logits) <= TOLERANCES[self.dtype]:
+                self.found.add("function", "no_grad", "forward")
         elif training:
             self._check_statistics(layers, held)
             moved = {name: buffer.clone() for name, buffer in self.model.named_buffers()}

@@ -77,12 +77,14 @@ def trace_network(
     return trace
 
 
-def record(recorder: Recorder, model: nn.Module, images: Tensor, classes: int | None) -> Trace:
+def record(
+    recorder: Recorder, model: nn.Module, images: Tensor, classes: int | None, grad: bool = True
+) -> Trace:
     """``trace_network`` without the mode and the buffers put back."""
     images = images.clone()
     images._node = source = recorder.node("input", [], images)  # type: ignore[attr-defined]
     trace = Trace(recorder.nodes)
-    with torch.enable_grad(), _hooks(recorder):
+    with torch.set_grad_enabled(grad), _hooks(recorder):
         try:
             with recorder:
                 trace.result = model(images)
