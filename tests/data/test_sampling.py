@@ -39,27 +39,25 @@ def test_shuffles_differ_between_epochs_and_seeds_and_leave_the_global_generator
     share=st.integers(1, 20),
     world_size=st.integers(1, 4),
     start_step=st.integers(0, 5),
-    drop_last=st.booleans(),
 )
-def test_ranks_partition_the_same_global_batches(n, share, world_size, start_step, drop_last):
+def test_ranks_partition_the_same_global_batches(n, share, world_size, start_step):
     batch_size = share * world_size
-    options = {"seed": 3, "epoch": 2, "start_step": start_step, "drop_last": drop_last}
+    options = {"seed": 3, "epoch": 2, "start_step": start_step}
     ranks = [
         list(epoch_batches(n, batch_size, rank=rank, world_size=world_size, **options))
         for rank in range(world_size)
     ]
-    steps = max(steps_per_epoch(n, batch_size, drop_last) - start_step, 0)
+    steps = max(steps_per_epoch(n, batch_size) - start_step, 0)
     assert [len(rank) for rank in ranks] == [steps] * world_size
     joined = [torch.cat(shares).tolist() for shares in zip(*ranks, strict=True)]
     order = shuffled_indices(n, seed=3, epoch=2).tolist()
-    if n >= batch_size or not drop_last:
+    if n >= batch_size:
         first = start_step * batch_size
-        last = n - n % batch_size if drop_last else n
+        last = n - n % batch_size
         assert [i for batch in joined for i in batch] == order[first : max(first, last)]
     elif start_step == 0:  # a tiny set is one smaller batch, the same size on every rank
         assert joined == [order[: n - n % world_size]]
-    if drop_last:
-        assert len({len(batch) for rank in ranks for batch in rank}) <= 1
+    assert len({len(batch) for rank in ranks for batch in rank}) <= 1
 
 
 def test_batches_that_cannot_be_shared():

@@ -18,11 +18,9 @@ def shuffled_indices(n: int, *, seed: int, epoch: int) -> Tensor:
     return torch.randperm(n, generator=seeded_generator(seed, "shuffle", epoch))
 
 
-def steps_per_epoch(n: int, batch_size: int, drop_last: bool = True) -> int:
-    """Global batches in an epoch. A set smaller than one batch is one smaller batch."""
-    if drop_last:
-        return max(n // batch_size, min(n, 1))
-    return -(-n // batch_size)
+def steps_per_epoch(n: int, batch_size: int) -> int:
+    """Whole global batches in an epoch. A set smaller than one batch is one smaller batch."""
+    return max(n // batch_size, min(n, 1))
 
 
 def epoch_batches(
@@ -34,13 +32,12 @@ def epoch_batches(
     rank: int = 0,
     world_size: int = 1,
     start_step: int = 0,
-    drop_last: bool = True,
 ) -> Iterator[Tensor]:
     """This rank's indices, int64 (batch_size / world_size,), step by step from `start_step`.
 
     `batch_size` counts the samples of all ranks together: the ranks' shares of a step are
-    disjoint and join to the same batch whatever the world size. With drop_last=False the last
-    batch may be shared unevenly. Raises UserError if the ranks cannot share a batch evenly.
+    disjoint and join to the same batch whatever the world size. Raises UserError if the ranks
+    cannot share a batch evenly.
     """
     if batch_size < 1 or batch_size % world_size:
         raise UserError(
@@ -50,9 +47,9 @@ def epoch_batches(
     if n < world_size:
         raise UserError(f"{n} samples are too few for {world_size} process(es)")
     order = shuffled_indices(n, seed=seed, epoch=epoch)
-    if drop_last and n < batch_size:  # a tiny set still trains: one batch, the same on each rank
+    if n < batch_size:  # a tiny set still trains: one batch, the same on each rank
         batch_size = n - n % world_size
-    for step in range(start_step, steps_per_epoch(n, batch_size, drop_last)):
+    for step in range(start_step, steps_per_epoch(n, batch_size)):
         batch = order[step * batch_size : (step + 1) * batch_size]
         yield batch.tensor_split(world_size)[rank]
 
