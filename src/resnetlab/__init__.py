@@ -8,9 +8,9 @@ import os
 
 import lazy_loader
 
-# OpenMP's threads wait for each other in a busy loop, beside another program in vain. With a shorter
-# one resnet20 trained at 1.3 times the speed beside a busy process, and as fast alone (0.98, 0.96 to
-# 1.03 of GNU's default); 1,000 gave 1.5 and 0.9. The library reads this when torch is imported.
+# OpenMP's threads wait for each other in a busy loop, beside another program in vain. With this
+# shorter one resnet20 trains 1.3 times as fast beside a busy process and as fast alone (0.98 of
+# GNU's default, 0.96 to 1.03); 1,000 gives 1.5 and 0.9. It is read when torch is imported.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "2500")
 
