@@ -47,7 +47,9 @@ def compiled(name: str) -> ctypes.CDLL:
     command = [program, *_FLAGS, str(source), "-Wl,--as-needed", *openmp]
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     # The flags are what -march=native reads.
-    key = [source.read_text(encoding="utf-8"), *command, version.stdout, processor("flags")]
+    sources = sorted(source.parent.glob(f"{name}*.[ch]*"))  # with its headers
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+    key = [*texts, *command, version.stdout, processor("flags")]
     digest = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
     folder, stem = cache_home(), f"{name}-{digest}"
     try:
