@@ -36,7 +36,8 @@ def find_images(
         with waiting(f"looking for images in {path}"):
             files, closed = _look_below(path)
         inside = sorted([file for file in files if file.suffix.lower() in IMAGE_SUFFIXES] + closed)
-        others = Counter(file.suffix.lower() or "no suffix" for file in {*files} - {*inside})
+        images = {*inside}
+        others = Counter(f.suffix.lower() or "no suffix" for f in files if f not in images)
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in others.most_common(8))
         kinds += f" and {len(others) - 8} kinds more" if len(others) > 8 else ""
         if not inside:
