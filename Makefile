@@ -15,7 +15,7 @@ train: install
 	$(BIN)/resnetlab train cifar10-quick
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4
 
 lint: install
 	$(BIN)/ruff check .
