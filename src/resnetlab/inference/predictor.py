@@ -96,12 +96,6 @@ class Predictor:
             raise UserError(prediction.error)
         return prediction
 
-    def predict_files(
-        self, images: Iterable[ImageSource], *, topk: int = 5, batch_size: int | None = None
-    ) -> Generator[Prediction, None, None]:
-        """Like ``predict``, with all images below a folder in its place; see ``find_images``."""
-        return self.predict(find_images(images), topk=topk, batch_size=batch_size)
-
     def predict(
         self, images: Iterable[ImageSource], *, topk: int = 5, batch_size: int | None = None
     ) -> Generator[Prediction, None, None]:
