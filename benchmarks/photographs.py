@@ -1,15 +1,15 @@
 """Photographs as telephones take them, made of CIFAR-10's images: a class a folder, JPEG with EXIF.
 
 `python -m benchmarks.photographs FOLDER --per-class 20` writes FOLDER/CLASS/*.jpg, each of 12
-megapixels and 2 to 3 MB: an image of CIFAR-10 enlarged, with a sensor's noise, stored lying on its
-side as often as a telephone does. Without noise such a file would be a sixth as large, and decode
+megapixels and 2.7 MB: an image of CIFAR-10 enlarged, with a sensor's noise; every third is taken
+upright and stored on its side, as telephones do. Without noise such a file would be a sixth as large, and decode
 faster than any photograph.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import cache
@@ -58,12 +58,11 @@ def write_photographs(
         split: Of CIFAR-10, whose images they show.
         classes: Some of CIFAR-10's; default: all ten.
         first: Which image of each class comes first, so that two folders may share none.
-        size: Width and height in pixels of a photograph that is upright when lying.
+        size: Width and height in pixels; of every third photograph, taken upright, swapped.
         noise: Standard deviation of the sensor's noise, in values of 0 to 255; 4.5 makes files of
-            2.5 MB from 12 megapixels.
+            2.7 MB from 12 megapixels.
         quality: Of the JPEG file.
     """
-    # A sample of the data set is enough where the whole is not asked for.
     data = load_dataset("cifar10", "train+val" if split == "train" else "test")
     jobs = []
     for label, name in enumerate(data.classes):
@@ -88,7 +87,6 @@ def photograph(image: Tensor, number: int, *, size: tuple[int, int], noise: floa
     """An image, uint8 (3, 32, 32), as large as a photograph, turned as ``exif`` will say."""
     turn = TURNS[orientation(number)]
     enlarged = Image.fromarray(image.permute(1, 2, 0).numpy())
-    # A quarter of all photographs are taken upright.
     sides = size[::-1] if orientation(number) in (6, 8) else size
     enlarged = enlarged.resize(sides, Image.Resampling.BICUBIC)
     pixels = np.asarray(enlarged)
@@ -160,7 +158,7 @@ def _plant(ours: Iterator[Path], first: Path, second: Path) -> Iterator[Path]:
         yield path
 
 
-def _edit(source: Path, target: Path, edit) -> None:
+def _edit(source: Path, target: Path, edit: Callable[[Image.Image], Image.Image]) -> None:
     with Image.open(source) as image:
         kept = image.getexif()
         edited = edit(image)
