@@ -82,6 +82,9 @@ class Data(Section):
     0: train on all images and keep the last weights"""
     split_seed: Annotated[int, NOT_NEGATIVE] = 0
     """seed of that split; of its own, so that runs of several seeds share the split"""
+    train_size: Annotated[int | None, POSITIVE] = None
+    """training images to use, equally many of each class, drawn with split_seed;
+    default: all that the validation split leaves"""
     mean: tuple[float, ...] | None = None
     """mean of the pixels, from 0 to 1, a number for each channel;
     default: that of the pretrained weights or of the data"""
