@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from resnetlab.console import progress
-from resnetlab.data.sampling import stratified_indices
+from resnetlab.data.splitting import split_indices
 from resnetlab.environment import torch_defaults
-from resnetlab.errors import UserError
 from resnetlab.preprocessing import Preprocessing
-from resnetlab.seeding import seeded_generator
 
 Split = Literal["train", "val", "test", "train+val"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test", "train+val")
@@ -103,24 +101,6 @@ def cut(whole: Dataset, split: Literal["train", "val"], val_size: float, seed: i
     """The training or the validation part of all training samples; see ``split_indices``."""
     train, val = split_indices(whole.labels, val_size, seed)
     return Subset(whole=whole, indices=train if split == "train" else val, split=split)
-
-
-def split_indices(labels: Tensor, val_size: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Ascending indices of the training and the validation samples, int64.
-
-    ``val_size`` is a number of samples or, below 1, a share of them; equally many are drawn of each
-    class, with ``seed``, as far as that divides. Raises UserError for a size that does not fit.
-    """
-    count = round(val_size * len(labels)) if val_size < 1 else int(val_size)
-    if not 0 <= count < len(labels):
-        raise UserError(
-            f"`val_size` {val_size:g} does not fit {len(labels)} training images; take fewer, or 0."
-        )
-    order = torch.randperm(len(labels), generator=seeded_generator(seed, "validation"))
-    chosen = order[stratified_indices(labels[order], count)]
-    is_val = torch.zeros(len(labels), dtype=torch.bool)
-    is_val[chosen] = True
-    return torch.nonzero(~is_val).flatten(), torch.nonzero(is_val).flatten()
 
 
 @torch_defaults()

@@ -50,19 +50,21 @@ _OTHER_FORMATS = {
 """How files of other formats begin, and what these are called."""
 
 
-def read_image(source: ImageSource, preprocessing: Preprocessing) -> Tensor:
+def read_image(
+    source: ImageSource, preprocessing: Preprocessing, *, name: str | None = None
+) -> Tensor:
     """Decode an image of any size and mode: uint8 (channels, size, size).
 
     It is resized and cut as ``preprocessing`` says. EXIF rotation is applied, transparency is laid
     over white, of an animation the first frame is taken, 16-bit values are scaled to 8 bits, and
     floats are read as 0..1 or 0..255.
 
-    Raises UserError that names the file if it cannot be read.
+    Raises UserError that names the file if it cannot be read; ``name`` is that of bytes.
     """
     channels, size = preprocessing.channels, preprocessing.size
     if channels not in (1, 3):
         raise UserError(f"images have 1 or 3 channels, but the network expects {channels}")
-    name = str(source) if isinstance(source, str | Path) else "the image"
+    name = name or (str(source) if isinstance(source, str | Path) else "the image")
     if isinstance(source, str | Path):
         source = _checked_path(source)
     try:
@@ -131,16 +133,20 @@ def _decode(source: ImageSource) -> Image.Image:
         with _opening:  # one that is read from its file only now, for whichever thread comes first
             source.load()
         return _upright(source)
-    Image.init()  # registers them
+    with open_image(source) as image:
+        image.load()
+        return _upright(image)
+
+
+def open_image(source: str | Path | bytes) -> Image.Image:
+    """The image with its size and mode, not yet decoded; raises what Pillow does."""
+    Image.init()  # registers the formats
     # Warning filters belong to the whole process: threads that decode take turns at them.
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files ...
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # ... except this
         file = io.BytesIO(source) if isinstance(source, bytes) else source
-        image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
-    with image:
-        image.load()
-        return _upright(image)
+        return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def _upright(image: Image.Image) -> Image.Image:
