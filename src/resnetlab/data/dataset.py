@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from resnetlab.console import progress
+from resnetlab.data.sampling import stratified_indices
 from resnetlab.data.splitting import split_indices
 from resnetlab.environment import torch_defaults
+from resnetlab.errors import UserError
 from resnetlab.preprocessing import Preprocessing
+from resnetlab.seeding import seeded_generator
 
 Split = Literal["train", "val", "test", "train+val"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test", "train+val")
@@ -101,6 +104,23 @@ def cut(whole: Dataset, split: Literal["train", "val"], val_size: float, seed: i
     """The training or the validation part of all training samples; see ``split_indices``."""
     train, val = split_indices(whole.labels, val_size, seed)
     return Subset(whole=whole, indices=train if split == "train" else val, split=split)
+
+
+def first_drawn(train: Dataset, size: int | None, seed: int) -> Dataset:
+    """So many training samples, of each class in proportion; None: all.
+
+    Drawn with ``seed``; the samples of a smaller size are among those of a larger one. Raises
+    UserError for more than there are.
+    """
+    if size is None:
+        return train
+    if size > len(train):
+        raise UserError(
+            f"`train_size` {size:,} does not fit {len(train):,} training images; take fewer."
+        )
+    order = torch.randperm(len(train), generator=seeded_generator(seed, "training"))
+    chosen = order[stratified_indices(train.labels[order], size)].sort().values
+    return Subset(whole=train, indices=chosen, split=train.split)
 
 
 @torch_defaults()

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnetlab.data.images import open_image, read_image
+from resnetlab.data.images import read_image
 from resnetlab.errors import UserError, reason_of
-from resnetlab.preprocessing import Preprocessing
+from resnetlab.preprocessing import Preprocessing, open_image
 
 PROBED = 16
 """Images, spread over a data set, that are looked at to guess how all of them are."""

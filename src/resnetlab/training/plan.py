@@ -13,7 +13,7 @@ from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.data.augment import Augmentation
 from resnetlab.data.catalogue import Divided, open_dataset
-from resnetlab.data.dataset import Dataset
+from resnetlab.data.dataset import Dataset, first_drawn
 from resnetlab.data.sampling import epoch_batches, steps_per_epoch
 from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture, get_architecture
@@ -122,7 +122,8 @@ def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     if recipe.image_size:
         preprocessing = replace(preprocessing, size=recipe.image_size)
     val = divided.part("val").prepared(preprocessing) if divided.has("val") else None
-    return train.prepared(preprocessing), val
+    train = train.prepared(preprocessing)
+    return first_drawn(train, recipe.train_size, recipe.split_seed), val
 
 
 def check_plan(plan: Plan, world: World) -> None:
