@@ -29,6 +29,7 @@ class Limit:
 
     above: float = -math.inf
     at_least: float = -math.inf
+    at_most: float = math.inf
     below: float = math.inf
 
     def check(self, name: str, number: float) -> None:
@@ -39,6 +40,8 @@ class Limit:
             raise UserError(f"{name} must be greater than {self.above:g}, not {number}.")
         if not number >= self.at_least:
             raise UserError(f"{name} must be at least {self.at_least:g}, not {number}.")
+        if not number <= self.at_most:
+            raise UserError(f"{name} must be at most {self.at_most:g}, not {number}.")
         if not number < self.below:
             raise UserError(f"{name} must be less than {self.below:g}, not {number}.")
 

@@ -60,7 +60,16 @@ def test_help_puts_the_common_options_first(resnetlab):
     first = ["--epochs", "--seed", "--lr", "--batch-size", "--model", "--dataset", "--out"]
     assert flags[: len(first)] == first
     assert re.findall(r"^╭─ ([\w ]+?) ─", out, re.M) == [
-        *("Common options", "General", "Network", "Data", "Schedule", "Optimizer", "Augmentation")
+        *(
+            "Common options",
+            "General",
+            "Network",
+            "Data",
+            "Schedule",
+            "Optimizer",
+            "Augmentation",
+            "Tuning",
+        )
     ]
 
 

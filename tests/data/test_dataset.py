@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from resnetlab.data import sources
 from resnetlab.data.catalogue import CATALOGUE, list_datasets, load_dataset
-from resnetlab.data.dataset import cut, dataset_statistics, split_indices
+from resnetlab.data.dataset import cut, dataset_statistics, first_drawn, split_indices
+from resnetlab.errors import UserError
 from resnetlab.files import cache_home
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -77,6 +78,23 @@ def test_split_is_a_seeded_partition(labels, share, seed):
     # Stratified: no class gives fewer than another that it could have matched.
     given_, owned = labels[val].bincount(minlength=5), labels.bincount(minlength=5)
     assert all(g >= min(o, given_.max() - 1) for g, o in zip(given_, owned, strict=True))
+
+
+def test_a_share_of_the_training_set_is_stratified_and_grows():
+    train = sample(split="train", val_size=100)
+    drawn = [first_drawn(train, size, 3) for size in (10, 45, 100, 200)]
+    assert [len(some) for some in drawn] == [10, 45, 100, 200]
+    for some, of_each in zip(drawn, ({1}, {4, 5}, {10}), strict=False):
+        assert {*some.labels.bincount(minlength=10).tolist()} == of_each
+    chosen = [set(some.indices.tolist()) for some in drawn]
+    assert chosen[0] < chosen[1] < chosen[2] < chosen[3]
+    images, labels = drawn[1].batch(torch.arange(45))
+    assert torch.equal(images, train.batch(drawn[1].indices)[0])
+    assert torch.equal(labels, drawn[1].labels)
+    assert chosen[1] != set(first_drawn(train, 45, 4).indices.tolist())
+    assert first_drawn(train, None, 3) is train
+    with pytest.raises(UserError, match="`train_size` 201 does not fit 200 training images"):
+        first_drawn(train, 201, 3)
 
 
 def test_split_depends_on_the_seed():

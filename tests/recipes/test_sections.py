@@ -11,9 +11,17 @@ import torch
 
 from resnetlab.recipes import sections
 from resnetlab.recipes.record import Recipe
-from resnetlab.recipes.sections import Augmentation, Data, General, Network, Optimizer, Schedule
+from resnetlab.recipes.sections import (
+    Augmentation,
+    Data,
+    General,
+    Network,
+    Optimizer,
+    Schedule,
+    Tuning,
+)
 
-SECTIONS = (General, Network, Data, Schedule, Optimizer, Augmentation)
+SECTIONS = (General, Network, Data, Schedule, Optimizer, Augmentation, Tuning)
 WRONG = {
     "norm_lr": [0, -1.0, math.nan],
     "tta": ["mirror", None],
@@ -41,6 +49,16 @@ WRONG = {
     "std": [(0.0,), (-1.0,)],
     "optimizer": ["adam", ["sgd"]],
     "schedule": ["cyclic"],
+    "freeze": ["all", "stages=0", "stages=", 2, None],
+    "head": ["zero"],
+    "head_views": [0, 1.5],
+    "head_lr": [0, -1.0],
+    "layer_decay": [0, 1.1, -0.5, math.nan],
+    "unfreeze_share": [-0.1, 1],
+    "norm": ["fixed"],
+    "class_weights": [True, "equal"],
+    "balanced": [True, "loss"],
+    "patience": [-1],
     "name": [3, None],
     "data_dir": [3],
     "model": ["resnet21", 18],
@@ -70,6 +88,11 @@ def test_an_impossible_value_is_a_sentence_that_names_the_field(name, value):
         ({"lr": math.inf}, "`lr` must be finite, not inf."),
         ({"epochs": "3"}, "`epochs` must be a number, not '3'."),
         ({"batch_size": 64.0}, "`batch_size` must be a whole number, not 64.0."),
+        ({"layer_decay": 2}, "`layer_decay` must be at most 1, not 2."),
+        (
+            {"freeze": "all"},
+            "`freeze` must be none, backbone or stages=N, such as stages=2, not 'all'.",
+        ),
         ({"name": 3}, "`name` must be text, not 3."),
         ({"mean": 0.5}, "`mean` must be a list of numbers, not 0.5."),
         ({"milestones": (0.5, 2)}, "each of `milestones` must be less than 1, not 2."),
@@ -115,6 +138,12 @@ def test_fields_that_do_not_fit_together():
             Recipe(**wrong)
     with pytest.raises(ValueError, match="`std` must be greater than 0"):
         Recipe(mean=(0.5, 0.5), std=(0.2, 0.0))
+
+
+def test_rare_classes_count_once():
+    with pytest.raises(ValueError, match="would count rare classes twice; take one of them"):
+        Recipe(class_weights="balanced", balanced="sampling")
+    assert [Tuning(freeze=freeze).frozen_stages for freeze in ("none", "stages=2")] == [0, 2]
 
 
 def test_each_section_checks_its_own():

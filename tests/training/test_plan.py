@@ -170,3 +170,14 @@ def test_initial_weights_are_described(tmp_path, samples):
         "the first convolution takes images of 1 channel(s), not 3: with the mean of its weights "
         "for each"
     ) in start(tmp_path, samples, tensors, **grey)
+
+
+def test_fewer_training_images_leave_the_validation_images(samples):
+    recipe = get_recipe("smoke", data_dir=str(samples))
+    _, val = load_data(recipe)
+    some, same = load_data(replace(recipe, train_size=50))
+    assert len(some) == 50
+    assert val is not None
+    assert same is not None
+    assert torch.equal(same.batch(torch.arange(100))[0], val.batch(torch.arange(100))[0])
+    assert make_plan(replace(recipe, train_size=50, batch_size=25), some).steps_per_epoch == 2

@@ -105,6 +105,23 @@ def cut(whole: Dataset, split: Literal["train", "val"], val_size: float, seed: i
     return Subset(whole=whole, indices=train if split == "train" else val, split=split)
 
 
+def first_drawn(train: Dataset, size: int | None, seed: int) -> Dataset:
+    """So many training samples, equally many of each class as far as that divides; None: all.
+
+    Drawn with ``seed``; the samples of a smaller size are among those of a larger one. Raises
+    UserError for more than there are.
+    """
+    if size is None:
+        return train
+    if size > len(train):
+        raise UserError(
+            f"`train_size` {size:,} does not fit {len(train):,} training images; take fewer."
+        )
+    order = torch.randperm(len(train), generator=seeded_generator(seed, "training"))
+    chosen = order[stratified_indices(train.labels[order], size)].sort().values
+    return Subset(whole=train, indices=chosen, split=train.split)
+
+
 def split_indices(labels: Tensor, val_size: float, seed: int) -> tuple[Tensor, Tensor]:
     """Ascending indices of the training and the validation samples, int64.
 

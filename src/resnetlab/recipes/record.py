@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resnetlab.recipes.sections import Augmentation, Data, General, Network, Optimizer, Schedule
+from resnetlab.recipes.sections import (
+    Augmentation,
+    Data,
+    General,
+    Network,
+    Optimizer,
+    Schedule,
+    Tuning,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Augmentation, Optimizer, Schedule, Data, Network, General):
+class Recipe(Tuning, Augmentation, Optimizer, Schedule, Data, Network, General):
     """How to train a network: the fields of all sections side by side, in one flat record.
 
     Raises UserError, one sentence, for an impossible value.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -40,11 +41,16 @@ class General(Section):
     execution: str = "auto"
     """auto: measure what is fastest here;
     plain: fp32;
-    or words such as bf16,channels_last,compile"""
+    or words such as bf16,channels_last"""
     tta: Literal["none", "flip", "flip-shift"] = "none"
     """test-time augmentation, for a second result on the test set;
     flip: average the predictions for an image and its mirror image;
     flip-shift: and for both shifted by a pixel"""
+    checkpoint_minutes: Annotated[float, NOT_NEGATIVE] = 5.0
+    """minutes between two checkpoints within an epoch; 0: only at the end of each epoch"""
+    on_nan: Literal["stop", "rollback"] = "stop"
+    """when the loss is no longer finite; stop: end there and say what helps;
+    rollback: back to the last checkpoint, with half the learning rate, at most three times"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +87,9 @@ class Data(Section):
     0: train on all images and keep the last weights"""
     split_seed: Annotated[int, NOT_NEGATIVE] = 0
     """seed of that split; of its own, so that runs of several seeds share the split"""
+    train_size: Annotated[int | None, POSITIVE] = None
+    """training images to use, equally many of each class, drawn with split_seed;
+    default: all that the validation split leaves"""
     mean: tuple[float, ...] | None = None
     """mean of the pixels, from 0 to 1, a number for each channel;
     default: that of the pretrained weights or of the data"""
@@ -148,6 +157,8 @@ class Optimizer(Section):
     """images in a step, over all processes and accumulated parts"""
     accumulate: Annotated[int, POSITIVE] = 1
     """parts that a batch is computed in, one after the other, to save memory"""
+    sync_batchnorm: Literal["off", "on"] = "off"
+    """on: of several processes, batch norm sees the images of all (execution eager)"""
     label_smoothing: Annotated[float, SHARE] = 0.0
     """share of the target that is spread evenly over all classes"""
     optimizer: Literal["sgd", "nesterov", "muon"] = "nesterov"
@@ -203,3 +214,56 @@ class Augmentation(Section):
     """alpha of mixup (arXiv:1710.09412); 0: none"""
     cutmix: Annotated[float, NOT_NEGATIVE] = 0.0
     """alpha of CutMix (arXiv:1905.04899); 0: none"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning(Section):
+    """How a network that is trained already is adapted; ``training/tuning.py`` does it."""
+
+    freeze: str = "none"
+    """what keeps its initial weights and statistics;
+    none: nothing;
+    stages=N: the stem and the first N stages;
+    backbone: all but the classifier, which is fitted at once, so that `epochs` do not count"""
+    head: Literal["random", "fitted"] = "random"
+    """the classifier before the first step;
+    random: fresh;
+    fitted: on the features of the untouched network (arXiv:2202.10054)"""
+    head_views: Annotated[int, POSITIVE] = 1
+    """of each image, how many the classifier is fitted on: as it is, and augmented at random"""
+    head_lr: Annotated[float | None, POSITIVE] = None
+    """peak learning rate of the classifier; otherwise lr"""
+    layer_decay: Annotated[float, Limit(above=0, at_most=1)] = 1.0
+    """factor by which the learning rate falls from each block to the one before it"""
+    unfreeze_share: Annotated[float, SHARE] = 0.0
+    """share of the training, from its start, in which only the later half of the stages is
+    trained"""
+    norm: Literal["adapted", "frozen"] = "adapted"
+    """batch norm's statistics;
+    adapted: of each batch;
+    frozen: those of the initial weights"""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: an error counts the more, the rarer its class"""
+    balanced: Literal["none", "sampling"] = "none"
+    """sampling: every epoch has equally many images of each class, those of rare ones repeated"""
+    patience: Annotated[float, NOT_NEGATIVE] = 0
+    """epochs without a better validation result after which the training ends; 0: it goes on"""
+
+    @property
+    def frozen_stages(self) -> int:
+        """Of ``stages=N`` the number, otherwise 0."""
+        return int(self.freeze.removeprefix("stages=")) if "=" in self.freeze else 0
+
+    def check_together(self) -> None:
+        if self.freeze not in ("none", "backbone") and not re.fullmatch(
+            "stages=[1-9]", self.freeze
+        ):
+            raise UserError(
+                f"`freeze` must be none, backbone or stages=N, such as stages=2, not "
+                f"{self.freeze!r}."
+            )
+        if "none" not in (self.class_weights, self.balanced):
+            raise UserError(
+                "`class_weights` balanced and `balanced` sampling would count rare classes twice; "
+                "take one of them."
+            )

@@ -14,7 +14,7 @@ from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.data.augment import Augmentation
 from resnetlab.data.catalogue import load_dataset
-from resnetlab.data.dataset import Dataset, cut
+from resnetlab.data.dataset import Dataset, cut, first_drawn
 from resnetlab.data.sampling import epoch_batches, steps_per_epoch
 from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture, get_architecture
@@ -112,7 +112,7 @@ def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     whole = whole.prepared(preprocessing)
     train = cut(whole, "train", recipe.val_size, recipe.split_seed)
     val = cut(whole, "val", recipe.val_size, recipe.split_seed) if recipe.val_size else None
-    return train, val
+    return first_drawn(train, recipe.train_size, recipe.split_seed), val
 
 
 def check_plan(plan: Plan, world: World) -> None:

@@ -24,11 +24,11 @@ from resnetlab.training.probe import choose_execution
 
 FIXED = (
     *("model", "model_overrides", "pretrained", "load", "zero_init", "optimizer"),
-    *("dataset", "val_size", "split_seed", "batch_size"),
+    *("dataset", "val_size", "split_seed", "train_size", "batch_size"),
 )
 """Fields of a recipe that a run which has begun cannot change."""
 
-NEUTRAL = ("name", "data_dir", "tta")
+NEUTRAL = ("name", "data_dir", "tta", "checkpoint_minutes", "on_nan")
 """Fields on which no bit of the training depends."""
 
 Saved = Mapping[str, Any]
