@@ -79,7 +79,15 @@ for _app, *_members in (
     (_DATA, data.fetch, data.stats, data.show),
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, evaluate.evaluate),
-    (PROGRAM, predict.predict, serve.serve, compare.compare, plots.plot, plots.visualize, _BENCHMARK),
+    (
+        PROGRAM,
+        predict.predict,
+        serve.serve,
+        compare.compare,
+        plots.plot,
+        plots.visualize,
+        _BENCHMARK,
+    ),
 ):
     for _member in _members:
         _app.command(_member)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import numpy as np
@@ -143,7 +143,7 @@ def create_app(service: Service, *, examples: Mapping[str, bytes]) -> FastAPI:
         title=f"resnetlab: {service.name}",
         version=__version__,
         description=_DESCRIPTION,
-        lifespan=_lifespan(service),
+        lifespan=service.running,
         docs_url=None,
         redoc_url=None,
     )
@@ -155,7 +155,7 @@ def create_app(service: Service, *, examples: Mapping[str, bytes]) -> FastAPI:
 
     @app.post(
         "/predict",
-        responses={200: {"model": Answers}, **refusals},
+        responses={200: {"model": Answers, "description": "At least one was read."}, **refusals},
         openapi_extra={"requestBody": BODY},
         summary="The likeliest classes of one image or of several",
     )
@@ -170,33 +170,43 @@ def create_app(service: Service, *, examples: Mapping[str, bytes]) -> FastAPI:
     ) -> Response:
         """Send image files as multipart/form-data, one image as the body itself (image/* or
         application/octet-stream), or JSON with images in base64. An image that cannot be read has
-        an `error`, and the others are answered all the same."""
+        an error, and the others are answered all the same."""
         status, content = await service.predict(request, topk, heat_map, deadline)
         return JSONResponse(content, status, {"cache-control": "no-store"})
 
-    @app.get("/model", responses={200: {"model": Card}, **denied}, summary="What is served")
+    @app.get("/model", responses={200: {"model": Card, "description": "Its card."}, **denied}, summary="What is served")
     async def model() -> Response:
         return JSONResponse(card)
 
-    @app.get("/health", response_model=State, summary="Whether the process works", responses={
-        503: {"model": Problem, "description": "It hangs, and should be restarted."}
-    })
+    @app.get(
+        "/health",
+        response_model=State,
+        summary="Whether the process works",
+        responses={503: {"model": Problem, "description": "It hangs, and should be restarted."}},
+    )
     async def health() -> Any:
         if service.batcher is None or service.batcher.stuck(_STUCK_SECONDS):
             raise Refused(503, "no batch has been computed for too long.")
         return {"status": "ok"}
 
-    @app.get("/ready", response_model=State, summary="Whether it takes requests", responses={
-        503: {"model": Problem, "description": "It is too busy."}
-    })
+    @app.get(
+        "/ready",
+        response_model=State,
+        summary="Whether it takes requests",
+        responses={503: {"model": Problem, "description": "It is too busy."}},
+    )
     async def ready() -> Any:
         await health()
         assert service.batcher
         with service.batcher.admit(1, status=503):
             return {"status": "ok"}
 
-    @app.get("/metrics", summary="Counts and latencies for Prometheus", response_class=Response,
-             responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **denied})
+    @app.get(
+        "/metrics",
+        summary="Counts and latencies for Prometheus",
+        response_class=Response,
+        responses={200: {"description": "All counts.", "content": {"text/plain": {"schema": {"type": "string"}}}}, **denied},
+    )
     async def metrics() -> Response:
         return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
@@ -209,10 +219,6 @@ def create_app(service: Service, *, examples: Mapping[str, bytes]) -> FastAPI:
 def paths(app: FastAPI) -> list[str]:
     """The addresses of an application that have no parameters."""
     return [path for route in app.routes if "{" not in (path := getattr(route, "path", "{"))]
-
-
-def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    return service.running
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -237,6 +243,6 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _add_schemas(app: FastAPI) -> None:
-    """Put the body's shape into the OpenAPI document, to which FastAPI adds what it reads itself."""
+    """Put the body's shape into the OpenAPI document; FastAPI adds what it reads itself."""
     document = app.openapi()
     document["components"]["schemas"]["ImageList"] = ImageList.model_json_schema()

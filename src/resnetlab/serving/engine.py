@@ -89,7 +89,7 @@ class Engine:
         """One answer for each picture, with a heat map for those that have a box."""
         images = np.stack([picture.pixels for picture in pictures])
         logits = self.network.logits(images).astype(np.float64)
-        finite = np.isfinite(logits).all(axis=1)
+        finite = np.asarray(np.isfinite(logits).all(axis=1))
         scaled = np.where(finite[:, None], logits, 0) / self.network.temperature
         exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -148,7 +148,7 @@ class _Exchange:
             raise Refused(408, f"the request's body took more than {seconds:g} s.") from None
         if message["type"] != "http.request":
             self._body_done = True
-            return message
+            raise Refused(400, "the client went away before its request was whole.")
         self._received += len(message["body"])
         self._guard._bytes_in_flight += len(message["body"])
         if self._received > self._guard.settings.max_bytes:

@@ -93,8 +93,7 @@ def _from_json(body: bytes, max_images: int) -> list[Sent]:
     if len(listed) > max_images:
         raise _too_many(max_images)
     return [
-        Sent(f"image {number}", _from_base64(text, number))
-        for number, text in enumerate(listed, 1)
+        Sent(f"image {number}", _from_base64(text, number)) for number, text in enumerate(listed, 1)
     ]
 
 
@@ -112,4 +111,6 @@ def _too_many(max_images: int) -> Refused:
 def shown_name(name: str | None) -> str:
     """The last part of a client's file name, without what a terminal or a page would obey."""
     last = re.split(r"[/\\]", name or "")[-1][:200]
-    return "".join(char for char in last if unicodedata.category(char)[0] not in "CZ" or char == " ")
+    return "".join(
+        char for char in last if unicodedata.category(char)[0] not in "CZ" or char == " "
+    )

@@ -13,7 +13,18 @@ from starlette.responses import HTMLResponse, Response
 
 _STATIC = files("resnetlab.serving") / "static"
 _FILES = ("page.css", "page.js", "words.js", "icon.svg")
-_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_CIFAR10 = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 
 
 def add_routes(app: FastAPI, examples: Mapping[str, bytes]) -> None:

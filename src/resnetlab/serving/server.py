@@ -224,8 +224,8 @@ def _read_token(file: str | Path) -> str:
 def _read_examples(folder: str | Path) -> dict[str, bytes]:
     from resnetlab.data.find import find_images
 
-    files = sorted(find_images([folder]))[:_MOST_EXAMPLES]
-    return {f"{number}{file.suffix.lower()}": file.read_bytes() for number, file in enumerate(files, 1)}
+    files = sorted(map(Path, map(str, find_images([folder]))))[:_MOST_EXAMPLES]
+    return {f"{n}{file.suffix.lower()}": file.read_bytes() for n, file in enumerate(files, 1)}
 
 
 def _is_loopback(host: str) -> bool:
@@ -247,7 +247,9 @@ def _bind(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = min(found)  # IPv4 before IPv6
     except (OSError, OverflowError) as error:
-        raise UserError(f"cannot listen on `host` {host}, `port` {port}: {reason_of(error)}.") from error
+        raise UserError(
+            f"cannot listen on `host` {host}, `port` {port}: {reason_of(error)}."
+        ) from error
     listener = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":
