@@ -151,14 +151,13 @@ def create_app(service: Service, *, examples: Mapping[str, bytes]) -> FastAPI:
     refusals: dict[int | str, dict[str, Any]] = {
         status: {"model": Problem, "description": text} for status, text in _REFUSALS.items()
     }
-    denied = {401: refusals[401]}
+    denied: dict[int | str, dict[str, Any]] = {401: refusals[401]}
+    answers = {200: {"model": Answers, "description": "At least one was read."}, **refusals}
+    sick: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "It is not."}}
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    counts = {200: {"content": text, "description": "All counts."}, **denied}
 
-    @app.post(
-        "/predict",
-        responses={200: {"model": Answers, "description": "At least one was read."}, **refusals},
-        openapi_extra={"requestBody": BODY},
-        summary="The likeliest classes of one image or of several",
-    )
+    @app.post("/predict", responses=answers, openapi_extra={"requestBody": BODY})
     async def predict(
         request: Request,
         topk: Annotated[int, Query(ge=1, le=1000, description="classes for each image")] = 5,
@@ -168,46 +167,38 @@ def create_app(service: Service, *, examples: Mapping[str, bytes]) -> FastAPI:
             Query(gt=0, allow_inf_nan=False, description="seconds to wait, up to the server's own"),
         ] = None,
     ) -> Response:
-        """Send image files as multipart/form-data, one image as the body itself (image/* or
+        """The likeliest classes of one image or of several.
+
+        Send image files as multipart/form-data, one image as the body itself (image/* or
         application/octet-stream), or JSON with images in base64. An image that cannot be read has
-        an error, and the others are answered all the same."""
+        an error, and the others are answered all the same.
+        """
         status, content = await service.predict(request, topk, heat_map, deadline)
         return JSONResponse(content, status, {"cache-control": "no-store"})
 
-    @app.get("/model", responses={200: {"model": Card, "description": "Its card."}, **denied}, summary="What is served")
+    @app.get("/model", responses={200: {"model": Card, "description": "Its card."}, **denied})
     async def model() -> Response:
+        """What is served."""
         return JSONResponse(card)
 
-    @app.get(
-        "/health",
-        response_model=State,
-        summary="Whether the process works",
-        responses={503: {"model": Problem, "description": "It hangs, and should be restarted."}},
-    )
+    @app.get("/health", response_model=State, responses=sick)
     async def health() -> Any:
+        """Whether the process works."""
         if service.batcher is None or service.batcher.stuck(_STUCK_SECONDS):
             raise Refused(503, "no batch has been computed for too long.")
         return {"status": "ok"}
 
-    @app.get(
-        "/ready",
-        response_model=State,
-        summary="Whether it takes requests",
-        responses={503: {"model": Problem, "description": "It is too busy."}},
-    )
+    @app.get("/ready", response_model=State, responses=sick)
     async def ready() -> Any:
+        """Whether there is room for a request."""
         await health()
         assert service.batcher
         with service.batcher.admit(1, status=503):
             return {"status": "ok"}
 
-    @app.get(
-        "/metrics",
-        summary="Counts and latencies for Prometheus",
-        response_class=Response,
-        responses={200: {"description": "All counts.", "content": {"text/plain": {"schema": {"type": "string"}}}}, **denied},
-    )
+    @app.get("/metrics", response_class=Response, responses=counts)
     async def metrics() -> Response:
+        """Counts and latencies for Prometheus."""
         return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     page.add_routes(app, examples)
