@@ -26,6 +26,7 @@ from .preprocessing import Preprocessing
 from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
 from .runs import Run
+from .serving.server import serve
 from .study.experiment import StudyResult, run_study
 from .training.job import Training, resume, train
 from .version import __version__
@@ -87,6 +88,7 @@ __all__ = [
     "resume",
     "run_study",
     "save_weights",
+    "serve",
     "summarize",
     "train",
     "verify_model",

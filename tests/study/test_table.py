@@ -24,10 +24,9 @@ def test_degradation_is_the_papers_plain_and_residual_networks():
     for run in runs:
         model, seed = run.name.split("-seed")
         changes = {"model": model, "seed": int(seed), "epochs": 8}
+        changes |= {"schedule": "one-cycle", "warmup_share": 0.25, "val_size": 5000}
         assert run.recipe == get_recipe("cifar10-paper", **changes)
-    deep = planned_runs(STUDIES["degradation"], 32, 1)[-1]
-    assert (deep.name, deep.recipe.warmup) == ("resnet110-seed0", "constant")
-    assert deep.recipe.warmup_length * 351 == pytest.approx(400)
+    assert names(planned_runs(STUDIES["degradation"], 32, 1))[-1] == "resnet110-seed0"
 
 
 @pytest.mark.parametrize("name", STUDIES)

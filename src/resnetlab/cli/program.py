@@ -16,7 +16,18 @@ from cyclopts import App, CoercionError, CycloptsError, Parameter, Token, conver
 from cyclopts.help import ColumnSpec, DefaultFormatter, DescriptionRenderer, HelpEntry, NameRenderer
 
 import resnetlab
-from resnetlab.cli import benchmark, compare, data, evaluate, models, plots, predict, study, train
+from resnetlab.cli import (
+    benchmark,
+    compare,
+    data,
+    evaluate,
+    models,
+    plots,
+    predict,
+    serve,
+    study,
+    train,
+)
 from resnetlab.cli.mistakes import sentence
 from resnetlab.console import print_to_stderr
 from resnetlab.errors import UserError
@@ -82,6 +93,7 @@ for _app, *_members in (
     (
         PROGRAM,
         predict.predict,
+        serve.serve,
         compare.compare,
         plots.plot,
         plots.visualize,
