@@ -21,6 +21,7 @@ from resnetlab.cli import (
     compare,
     data,
     evaluate,
+    export,
     models,
     plots,
     predict,
@@ -93,6 +94,8 @@ for _app, *_members in (
     (
         PROGRAM,
         predict.predict,
+        export.export,
+        export.push,
         serve.serve,
         compare.compare,
         plots.plot,
