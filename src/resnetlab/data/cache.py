@@ -1,0 +1,148 @@
+"""Decoded images, each decoded once: in files of one folder, or in memory.
+
+A file on the disk has a slot of fixed size for each image, so that threads and processes write
+without waiting for each other: whoever decodes an image writes the same bytes. It is read with
+pread, not mapped: mapped pages would count as memory of the process, and a full disk would kill it.
+What was never written takes no room (the file is sparse).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from resnetlab.errors import reason_of
+from resnetlab.files import cache_home, write_json
+
+FOLDER = "pixels"
+"""Of the caches, in the cache of data sets or in the folder that a user names."""
+_ABOUT, _PIXELS, _INDEX = "about.json", "pixels.bin", "index.bin"
+_ENTRY = np.dtype([("height", "<u4"), ("width", "<u4"), ("digest", "<u8")])
+"""What index.bin says of each image; a height of 0: it has not been decoded yet."""
+
+
+class Store(Protocol):
+    """Where the pixels of the images of one data set are kept, uint8 (height, width, channels)."""
+
+    def get(self, index: int) -> np.ndarray | None:
+        """An image, which nobody may change; None if it is not there, or not as it was written."""
+        ...
+
+    def put(self, index: int, pixels: np.ndarray) -> None: ...
+
+
+class MemoryStore:
+    """In the memory of this process."""
+
+    def __init__(self) -> None:
+        self._images: dict[int, np.ndarray] = {}
+
+    def get(self, index: int) -> np.ndarray | None:
+        return self._images.get(index)
+
+    def put(self, index: int, pixels: np.ndarray) -> None:
+        self._images[index] = pixels
+
+
+class NoStore:
+    """Nowhere."""
+
+    def get(self, index: int) -> np.ndarray | None:
+        return None
+
+    def put(self, index: int, pixels: np.ndarray) -> None:
+        pass
+
+
+class FileStore:
+    """In a folder.
+
+    Args:
+        folder: Made if it is not there.
+        about: What the pixels depend on; kept beside them, for people.
+        n: Images.
+        slot: Bytes of the largest image that is kept; larger ones are not.
+        channels: Of an image.
+        report: Is told once if the disk is full.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        about: dict[str, object],
+        *,
+        n: int,
+        slot: int,
+        channels: int,
+        report: Callable[[str], None],
+    ) -> None:
+        write_json(folder / _ABOUT, about)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        self._pixels = os.open(folder / _PIXELS, flags, 0o666)
+        self._index = os.open(folder / _INDEX, flags, 0o666)
+        self._folder, self._slot, self._channels, self._report = folder, slot, channels, report
+        self._checked = np.zeros(n, _ENTRY)
+        self._full = threading.Event()
+
+    def get(self, index: int) -> np.ndarray | None:
+        known = bool(self._checked["height"][index])
+        entry = self._checked[index] if known else self._read_entry(index)
+        shape = (int(entry["height"]), int(entry["width"]), self._channels)
+        size = shape[0] * shape[1] * shape[2]
+        if not 0 < size <= self._slot:
+            return None
+        pixels = np.empty(shape, np.uint8)
+        if os.preadv(self._pixels, [pixels.reshape(-1)], index * self._slot) < size:
+            return None
+        if not known:
+            if _digest(pixels) != int(entry["digest"]):
+                return None
+            self._checked[index] = entry
+        return pixels
+
+    def put(self, index: int, pixels: np.ndarray) -> None:
+        if self._full.is_set() or pixels.nbytes > self._slot:
+            return
+        height, width, _ = pixels.shape
+        entry = np.array((height, width, _digest(pixels)), _ENTRY)
+        try:
+            self._write(self._pixels, pixels.tobytes(), index * self._slot)
+            self._write(self._index, entry.tobytes(), index * _ENTRY.itemsize)
+        except OSError as error:
+            if not self._full.is_set():
+                self._full.set()
+                self._report(
+                    f"cannot write to the cache of pixels in {self._folder} "
+                    f"({reason_of(error)}): images that are not in it are decoded in each epoch"
+                )
+            return
+        self._checked[index] = entry
+
+    def _read_entry(self, index: int) -> np.ndarray:
+        raw = os.pread(self._index, _ENTRY.itemsize, index * _ENTRY.itemsize)
+        return np.frombuffer(raw.ljust(_ENTRY.itemsize, b"\0"), _ENTRY)[0]
+
+    @staticmethod
+    def _write(file: int, data: bytes, offset: int) -> None:
+        while data:  # of a disk that is nearly full, only a part is taken
+            written = os.pwrite(file, data, offset)
+            data, offset = data[written:], offset + written
+
+    def __del__(self) -> None:
+        for name in ("_pixels", "_index"):
+            if (file := getattr(self, name, None)) is not None:
+                os.close(file)
+
+
+def _digest(pixels: np.ndarray) -> int:
+    """64 bits of BLAKE2b."""
+    return int.from_bytes(hashlib.blake2b(pixels, digest_size=8).digest(), "little")
