@@ -35,6 +35,10 @@ class Reordered:
     def temperature(self) -> float:
         return self.backend.temperature
 
+    @property
+    def threshold(self) -> float | None:
+        return self.backend.threshold
+
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, channels, size, size) -> fp32 (n, classes) on the CPU."""
         return self.backend.logits(images)[:, list(self.order)]

@@ -39,6 +39,11 @@ class Backend(Protocol):
         """What logits are divided by before a softmax, so that its confidence is honest."""
         ...
 
+    @property
+    def threshold(self) -> float | None:
+        """Probability below which the answer is "none of these"; None: never."""
+        ...
+
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, channels, size, size) -> fp32 (n, classes) on the CPU."""
         ...
@@ -52,6 +57,7 @@ class TorchBackend:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     temperature: float = 1.0
+    threshold: float | None = None
     execution: Execution = PLAIN
 
     @classmethod
@@ -69,6 +75,7 @@ class TorchBackend:
             classes=checkpoint.classes,
             preprocessing=checkpoint.preprocessing,
             temperature=checkpoint.temperature,
+            threshold=checkpoint.threshold,
             execution=chosen,
         )
 
