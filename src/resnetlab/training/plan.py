@@ -12,7 +12,7 @@ from torch import nn
 
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import PLAIN, Execution
-from resnetlab.data.augment import Augmentation
+from resnetlab.data.augmentation import Augmentation
 from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.dataset import Dataset, cut, first_drawn
 from resnetlab.data.sampling import epoch_batches, steps_per_epoch
@@ -67,10 +67,14 @@ def make_plan(recipe: Recipe, data: Dataset, val: Dataset | None = None) -> Plan
         data=data,
         val=val,
         augmentation=Augmentation(
+            random_resized_crop=recipe.random_resized_crop,
             crop_padding=recipe.crop_padding,
             crop_mode=recipe.crop_mode,
             flip=recipe.flip,
+            color_jitter=recipe.color_jitter,
+            auto_augment=recipe.auto_augment,
             cutout=recipe.cutout,
+            random_erasing=recipe.random_erasing,
             mixup=recipe.mixup,
             cutmix=recipe.cutmix,
             seed=recipe.seed,
