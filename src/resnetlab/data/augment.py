@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from resnetlab.errors import UserError
-from resnetlab.seeding import fold_in, seeded_generator
+from resnetlab.seeding import fold_in
 
 CropMode = Literal["zero", "reflect"]
 FlipMode = Literal["none", "random", "alternating"]
@@ -102,6 +102,12 @@ def mix(
         torch.default_generator.manual_seed(seed)
         kind = kinds[int(torch.randint(len(kinds), ()))]
         return kind(images, labels)
+
+
+def _own(draw: Callable[[int], Tensor], n: int, share: Share, dim: int = 0) -> Tensor:
+    """Of what is drawn for the images of all ranks, ``n`` each, this rank's part."""
+    rank, ranks = share
+    return draw(n * ranks).narrow(dim, n * rank, n)
 
 
 def _pixels_last(images: Tensor) -> Tensor:

@@ -9,19 +9,16 @@ What was never written takes no room (the file is sparse).
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from resnetlab.errors import reason_of
-from resnetlab.files import cache_home, write_json
+from resnetlab.files import write_json
 
 FOLDER = "pixels"
 """Of the caches, in the cache of data sets or in the folder that a user names."""
