@@ -37,6 +37,22 @@ def stats(name: DatasetName, /, *, data_dir: DataDir = None, json: Json = False)
     print("std ", *(f"{value:.8f}" for value in std))
 
 
+def clean(
+    *,
+    cache: Annotated[
+        Path | None,
+        Parameter(
+            help="folder that was given to train as --cache; default: the cache of data sets"
+        ),
+    ] = None,
+) -> None:
+    """Remove the decoded images that trainings have kept; the images themselves stay."""
+    from resnetlab.data.cache import clean, pixel_folder
+
+    folder = pixel_folder(cache)
+    console.print_line(f"removed {clean(folder) / 1e6:,.0f} MB of decoded images from {folder}")
+
+
 def show(
     name: DatasetName,
     /,

@@ -28,6 +28,14 @@ from resnetlab.preprocessing import Preprocessing
 from resnetlab.seeding import DrawsFrom, fold_in, seeded_generator
 
 
+def margin_size(size: int) -> int:
+    """Pixels of the shorter side that ``random_resized_crop`` cuts from: half as many again.
+
+    So a crop of at least 4/9 of a square image's area is not enlarged.
+    """
+    return size * 3 // 2
+
+
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """What happens to training images, in the order of the fields. The defaults do nothing.
@@ -70,14 +78,6 @@ class Augmentation:
         operations = self.color_jitter, self.random_erasing, self.auto_augment != "none"
         return bool(self.random_resized_crop or any(operations))
 
-    @property
-    def margin_size(self) -> int:
-        """Pixels of the shorter side that ``random_resized_crop`` cuts from, half as many again.
-
-        So a crop of at least 4/9 of a square image's area is not enlarged.
-        """
-        return self.preprocessing.size * 3 // 2
-
     def load(self, data: Dataset, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Images and labels of some samples for ``__call__``: uint8 (n, c, size, size), int64 (n,).
 
@@ -86,7 +86,7 @@ class Augmentation:
         if not self.by_sample:
             return data.batch(indices)
         if self.random_resized_crop:
-            images = data.uncropped(indices, self.margin_size)
+            images = data.uncropped(indices, margin_size(self.preprocessing.size))
         else:
             images = [*data.batch(indices)[0]]
         size, channels = self.preprocessing.size, self.preprocessing.channels

@@ -8,21 +8,28 @@ What was never written takes no room (the file is sparse).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import PIL
+from PIL import features
 
-from resnetlab.errors import reason_of
-from resnetlab.files import write_json
+from resnetlab.console import Report, print_to_stderr
+from resnetlab.errors import UserError, reason_of
+from resnetlab.files import cache_home, user_path, write_json
 
 FOLDER = "pixels"
 """Of the caches, in the cache of data sets or in the folder that a user names."""
 _ABOUT, _PIXELS, _INDEX = "about.json", "pixels.bin", "index.bin"
+_FORMAT = 1
 _ENTRY = np.dtype([("height", "<u4"), ("width", "<u4"), ("digest", "<u8")])
 """What index.bin says of each image; a height of 0: it has not been decoded yet."""
 
@@ -37,6 +44,75 @@ class Store(Protocol):
     def put(self, index: int, pixels: np.ndarray) -> None: ...
 
 
+class Cache:
+    """The decoded images of one source, in as many views as its data sets have.
+
+    Args:
+        source: What the images are known by; see ``fingerprint``.
+        folder: Where they are kept on the disk, in a folder of their own; None: in memory.
+        report: Is told once if the disk is full.
+    """
+
+    def __init__(self, source: str, folder: Path | None, report: Report = print_to_stderr) -> None:
+        self.folder = folder / source[:16] if folder is not None else None
+        self._source, self._report = source, report
+        self._stores: dict[str, Store] = {}
+        self._opening = threading.Lock()
+
+    def store(self, view: Mapping[str, Any], *, n: int, slot: int) -> Store:
+        """Where the images of one view are kept: ``n`` of them, of at most ``slot`` bytes each.
+
+        ``view`` is whatever else the pixels depend on, "channels" among it.
+        """
+        turbo = features.version_feature("libjpeg_turbo")
+        decoder = f"Pillow {PIL.__version__}, libjpeg-turbo {turbo}"
+        about = {"format": _FORMAT, "source": self._source, "decoder": decoder, **view}
+        key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+        with self._opening:
+            if key not in self._stores:
+                self._stores[key] = self._open(key, about, n, slot)
+            return self._stores[key]
+
+    def _open(self, key: str, about: Mapping[str, Any], n: int, slot: int) -> Store:
+        if self.folder is None:
+            return MemoryStore()
+        folder, channels = self.folder / key, about["channels"]
+        return FileStore(folder, about, n=n, slot=slot, channels=channels, report=self._report)
+
+    @property
+    def used(self) -> int:
+        """Bytes that are taken on the disk."""
+        return disk_usage(self.folder) if self.folder is not None else 0
+
+
+def pixel_folder(named: str | Path | None) -> Path:
+    """The folder of all caches in the one that a user names; by default the cache of data sets."""
+    return (user_path(named).absolute() if named else cache_home()) / FOLDER
+
+
+def clean(folder: Path) -> int:
+    """Remove all caches of decoded images from a ``pixel_folder``; the bytes that are free now.
+
+    Nothing else in it is touched. A training that uses one of them goes on.
+    """
+    freed = 0
+    for about in sorted(folder.glob(f"*/*/{_ABOUT}")):
+        freed += disk_usage(about.parent)
+        try:
+            shutil.rmtree(about.parent)
+        except OSError as error:
+            raise UserError(f"cannot remove {about.parent}: {reason_of(error)}.") from error
+    for emptied in (*folder.glob("*"), folder):
+        with contextlib.suppress(OSError):  # of what holds other files, or is not there
+            emptied.rmdir()
+    return freed
+
+
+def disk_usage(folder: Path) -> int:
+    """Bytes that the files in a folder take on the disk: of sparse ones, what was written."""
+    return sum(512 * file.stat().st_blocks for file in folder.rglob("*") if file.is_file())
+
+
 class MemoryStore:
     """In the memory of this process."""
 
@@ -48,16 +124,6 @@ class MemoryStore:
 
     def put(self, index: int, pixels: np.ndarray) -> None:
         self._images[index] = pixels
-
-
-class NoStore:
-    """Nowhere."""
-
-    def get(self, index: int) -> np.ndarray | None:
-        return None
-
-    def put(self, index: int, pixels: np.ndarray) -> None:
-        pass
 
 
 class FileStore:
@@ -75,14 +141,14 @@ class FileStore:
     def __init__(
         self,
         folder: Path,
-        about: dict[str, object],
+        about: Mapping[str, Any],
         *,
         n: int,
         slot: int,
         channels: int,
-        report: Callable[[str], None],
+        report: Report,
     ) -> None:
-        write_json(folder / _ABOUT, about)
+        write_json(folder / _ABOUT, dict(about))
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
         self._pixels = os.open(folder / _PIXELS, flags, 0o666)
         self._index = os.open(folder / _INDEX, flags, 0o666)
