@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -80,23 +81,29 @@ class _Published:
         return ("test" if split == "test" else "train") in self.entry.source.splits
 
     def part(self, split: Split, classes: Sequence[str] | None = None) -> Dataset:
-        stored = "test" if split == "test" else "train"
+        whole = replace(self._stored("test") if split == "test" else self._training, split=split)
+        if split not in ("train", "val"):
+            return whole
+        val_size = usual_size(len(whole)) if self.val_size is None else self.val_size
+        return cut(whole, split, val_size, self.split_seed)
+
+    @functools.cached_property
+    def _training(self) -> MemoryDataset:
+        return self._stored("train")
+
+    def _stored(self, stored: Literal["train", "test"]) -> MemoryDataset:
         pixels, labels = sources.load_split(
             self.entry.source, stored, data_dir=self.data_dir, report=self.report
         )
         images = torch.from_numpy(pixels)
-        whole = MemoryDataset(
+        return MemoryDataset(
             name=self.name,
-            split=split,
+            split=stored,
             images=images.permute(0, 3, 1, 2) if images.ndim == 4 else images[:, None],
             labels=torch.from_numpy(labels).long(),
             classes=self.entry.classes,
             preprocessing=self.entry.preprocessing,
         )
-        if split not in ("train", "val"):
-            return whole
-        val_size = usual_size(len(whole)) if self.val_size is None else self.val_size
-        return cut(whole, split, val_size, self.split_seed)
 
 
 def open_dataset(
