@@ -19,7 +19,7 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.photographs import TELEPHONE, write_photographs
 from benchmarks.turns import Contestant
-from resnetlab.data.cache import clean, pixel_folder
+from resnetlab.data.cache import clean_pixels
 from resnetlab.data.prefetch import load_batches
 from resnetlab.data.sampling import epoch_batches
 from resnetlab.recipes.record import Recipe
@@ -34,18 +34,22 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EXECUTION = "bf16,channels_last,winograd"
 
 
-def write(folder: Path, what: str) -> Path:
-    """The photographs that are loaded: 100 of 12 megapixels, or 1,000 of 400 x 300."""
-    size, per_class = (TELEPHONE, 10) if what == "12 megapixels" else ((400, 300), 100)
-    photographs = folder / what.replace(" ", "-")
+PHOTOGRAPHS = {"12 megapixels": (TELEPHONE, 10), "400 pixels": ((400, 300), 100)}
+"""What is loaded -> width and height, and how many of each class."""
+
+
+def written(folder: str, what: str) -> str:
+    """A folder of photographs in another; they are made once."""
+    size, per_class = PHOTOGRAPHS[what]
+    photographs = Path(folder) / what.replace(" ", "-")
     if not photographs.exists():
         write_photographs(photographs, per_class=per_class, size=size)
-    return photographs
+    return str(photographs)
 
 
 def loaders(folder: Path, what: str, batch_size: int) -> list[Contestant]:
-    """Data alone, without a network."""
-    common = {"folder": str(write(folder, what)), "batch_size": batch_size}
+    """Data alone, without a network; ``what`` is a key of ``PHOTOGRAPHS``."""
+    common = {"folder": str(folder), "what": what, "batch_size": batch_size}
     name, ours = "ImageFolder, DataLoader with 2 workers", "benchmarks.loading:resnetlab"
     torchvision = Contestant(name=name, function="benchmarks.loading:torchvision", arguments=common)
     return [
@@ -65,7 +69,7 @@ def loaders(folder: Path, what: str, batch_size: int) -> list[Contestant]:
 
 def steps(folder: Path, batch_size: int) -> list[Contestant]:
     """Training ResNet-18 with the data of the second epoch on, without it, and the data alone."""
-    common = {"folder": str(write(folder, "12 megapixels")), "batch_size": batch_size}
+    common = {"folder": str(folder), "batch_size": batch_size}
     names = {
         "step": "the same batch again and again",
         "both": "with batches from the cache",
@@ -79,7 +83,7 @@ def steps(folder: Path, batch_size: int) -> list[Contestant]:
     ]
 
 
-def torchvision(*, folder: str, batch_size: int) -> Iterator[int]:
+def torchvision(*, folder: str, what: str, batch_size: int) -> Iterator[int]:
     """Epochs of the usual loader, its workers kept from one to the next."""
     transform = transforms.Compose(
         [
@@ -90,7 +94,7 @@ def torchvision(*, folder: str, batch_size: int) -> Iterator[int]:
         ]
     )
     loader = DataLoader(
-        ImageFolder(folder, transform),
+        ImageFolder(written(folder, what), transform),
         batch_size,
         shuffle=True,
         num_workers=2,
@@ -102,14 +106,15 @@ def torchvision(*, folder: str, batch_size: int) -> Iterator[int]:
             yield len(images)
 
 
-def resnetlab(*, folder: str, batch_size: int, state: str) -> Iterator[int]:
+def resnetlab(*, folder: str, what: str, batch_size: int, state: str) -> Iterator[int]:
     """Epochs of the training loop's data; before each, a "fresh" cache is emptied."""
-    place = Path(folder).parent / f"cache-{state}-{Path(folder).name}"
+    place = Path(folder) / f"cache-{state}"
+    photographs = written(folder, what)
     for epoch in itertools.count():
         if state == "fresh":
-            clean(pixel_folder(place))
+            clean_pixels(place)
         if state == "fresh" or epoch == 0:
-            plan = _plan(folder, batch_size, "none" if state == "none" else str(place))
+            plan = _plan(photographs, batch_size, "none" if state == "none" else str(place))
         batches = _batches(plan, epoch)
         if state == "filled" and epoch == 0:
             for _ in batches:
@@ -120,7 +125,8 @@ def resnetlab(*, folder: str, batch_size: int, state: str) -> Iterator[int]:
 
 def training(*, folder: str, batch_size: int, part: str) -> Iterator[int]:
     """Steps of ResNet-18; of "data" only what comes before the step, of "step" only that."""
-    plan = _plan(folder, batch_size, str(Path(folder).parent / "cache-steps"), execution=EXECUTION)
+    photographs, cache = written(folder, "12 megapixels"), str(Path(folder) / "cache-steps")
+    plan = _plan(photographs, batch_size, cache, execution=EXECUTION)
     plan.execution.set_up()
     state = State.create(plan)
     state.accelerate(plan.execution)

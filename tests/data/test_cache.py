@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resnetlab.data.cache import Cache, clean, disk_usage
+from resnetlab.data.cache import Cache, clean_pixels, disk_usage
 from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.encoded import fingerprint
 
@@ -26,8 +26,8 @@ def image(height, width, seed=0):
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shapes=SHAPES, where=st.sampled_from(["disk", "memory"]))
 def test_what_is_put_is_got_again(tmp_path, shapes, where):
-    clean(tmp_path)
-    cache = Cache("abc", tmp_path if where == "disk" else None)
+    clean_pixels(tmp_path)
+    cache = Cache("abc", tmp_path / "pixels" if where == "disk" else None)
     store = cache.store(VIEW, n=len(shapes), slot=SLOT)
     images = [image(*shape, seed=i) for i, shape in enumerate(shapes)]
     for index in reversed(range(len(images))):
@@ -35,7 +35,7 @@ def test_what_is_put_is_got_again(tmp_path, shapes, where):
         store.put(index, images[index])
     stores = [store]
     if where == "disk":  # another process would open it so
-        stores.append(Cache("abc", tmp_path).store(VIEW, n=len(shapes), slot=SLOT))
+        stores.append(Cache("abc", tmp_path / "pixels").store(VIEW, n=len(shapes), slot=SLOT))
     for each in stores:
         for index, wanted in enumerate(images):
             found = each.get(index)
@@ -46,35 +46,39 @@ def test_what_is_put_is_got_again(tmp_path, shapes, where):
 
 
 def test_a_changed_byte_is_noticed_and_written_anew(tmp_path):
-    cache = Cache("abc", tmp_path)
+    cache = Cache("abc", tmp_path / "pixels")
     cache.store(VIEW, n=3, slot=SLOT).put(1, image(10, 12))
     (pixels,) = tmp_path.rglob("pixels.bin")
     with pixels.open("r+b") as file:
         file.seek(SLOT + 50)
         file.write(bytes([255 - image(10, 12).flatten()[50]]))
-    store = Cache("abc", tmp_path).store(VIEW, n=3, slot=SLOT)
+    store = Cache("abc", tmp_path / "pixels").store(VIEW, n=3, slot=SLOT)
     assert store.get(1) is None
     store.put(1, image(10, 12))
-    assert np.array_equal(Cache("abc", tmp_path).store(VIEW, n=3, slot=SLOT).get(1), image(10, 12))
+    assert np.array_equal(
+        Cache("abc", tmp_path / "pixels").store(VIEW, n=3, slot=SLOT).get(1), image(10, 12)
+    )
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff" * 17, b"\xff" * 48])
 def test_a_damaged_index_is_as_if_nothing_were_there(tmp_path, damage):
-    Cache("abc", tmp_path).store(VIEW, n=2, slot=SLOT).put(0, image(9, 9))
+    Cache("abc", tmp_path / "pixels").store(VIEW, n=2, slot=SLOT).put(0, image(9, 9))
     (index,) = tmp_path.rglob("index.bin")
     index.write_bytes(damage)
-    assert Cache("abc", tmp_path).store(VIEW, n=2, slot=SLOT).get(0) is None
+    assert Cache("abc", tmp_path / "pixels").store(VIEW, n=2, slot=SLOT).get(0) is None
 
 
 def test_other_sources_and_views_are_kept_apart(tmp_path):
-    Cache("abc", tmp_path).store(VIEW, n=1, slot=SLOT).put(0, image(5, 5))
-    assert Cache("abd", tmp_path).store(VIEW, n=1, slot=SLOT).get(0) is None
-    assert Cache("abc", tmp_path).store(VIEW | {"size": 3}, n=1, slot=SLOT).get(0) is None
+    Cache("abc", tmp_path / "pixels").store(VIEW, n=1, slot=SLOT).put(0, image(5, 5))
+    assert Cache("abd", tmp_path / "pixels").store(VIEW, n=1, slot=SLOT).get(0) is None
+    assert (
+        Cache("abc", tmp_path / "pixels").store(VIEW | {"size": 3}, n=1, slot=SLOT).get(0) is None
+    )
 
 
 def test_a_full_disk_is_said_once_and_the_rest_is_not_kept(tmp_path):
     said = []
-    store = Cache("abc", tmp_path, said.append).store(VIEW, n=9, slot=SLOT)
+    store = Cache("abc", tmp_path / "pixels", said.append).store(VIEW, n=9, slot=SLOT)
     store.put(0, image(20, 20))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * SLOT + 100, before[1]))
@@ -92,13 +96,13 @@ def test_a_full_disk_is_said_once_and_the_rest_is_not_kept(tmp_path):
 
 def test_cleaning_removes_caches_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
-    Cache("abc", tmp_path).store(VIEW, n=1, slot=SLOT).put(0, image(20, 20))
-    (tmp_path / "abc" / "notes.txt").write_text("keep")
+    Cache("abc", tmp_path / "pixels").store(VIEW, n=1, slot=SLOT).put(0, image(20, 20))
+    (tmp_path / "pixels" / "abc" / "notes.txt").write_text("keep")
     used = disk_usage(tmp_path)
-    freed = clean(tmp_path)
+    freed = clean_pixels(tmp_path)
     assert 1200 <= freed < used
     assert sorted(file.name for file in tmp_path.rglob("*.*")) == ["mine.txt", "notes.txt"]
-    assert clean(tmp_path / "nowhere") == 0
+    assert clean_pixels(tmp_path / "nowhere") == 0
 
 
 @pytest.fixture
@@ -129,7 +133,7 @@ def test_images_are_those_of_no_cache_and_are_decoded_once(folder, tmp_path, whe
 
 def test_reading_again_takes_no_memory_that_stays(tmp_path):
     side, n = 400, 60
-    store = Cache("abc", tmp_path).store(VIEW, n=n, slot=3 * side * side)
+    store = Cache("abc", tmp_path / "pixels").store(VIEW, n=n, slot=3 * side * side)
     for index in range(n):
         store.put(index, image(side, side, seed=index))
 

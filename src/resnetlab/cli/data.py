@@ -47,10 +47,10 @@ def clean(
     ] = None,
 ) -> None:
     """Remove the decoded images that trainings have kept; the images themselves stay."""
-    from resnetlab.data.cache import clean, pixel_folder
+    from resnetlab.data.cache import clean_pixels, pixel_folder
 
-    folder = pixel_folder(cache)
-    console.print_line(f"removed {clean(folder) / 1e6:,.0f} MB of decoded images from {folder}")
+    freed = clean_pixels(cache) / 1e6
+    console.print_line(f"removed {freed:,.0f} MB of decoded images from {pixel_folder(cache)}")
 
 
 def show(

@@ -84,18 +84,26 @@ class Cache:
         """Bytes that are taken on the disk."""
         return disk_usage(self.folder) if self.folder is not None else 0
 
+    def remove(self) -> None:
+        """Take back what has been kept."""
+        self._stores.clear()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
 
 def pixel_folder(named: str | Path | None) -> Path:
     """The folder of all caches in the one that a user names; by default the cache of data sets."""
     return (user_path(named).absolute() if named else cache_home()) / FOLDER
 
 
-def clean(folder: Path) -> int:
-    """Remove all caches of decoded images from a ``pixel_folder``; the bytes that are free now.
+def clean_pixels(cache: str | Path | None = None) -> int:
+    """Remove the decoded images that trainings have kept; the bytes that are free now.
 
-    Nothing else in it is touched. A training that uses one of them goes on.
+    ``cache`` is the folder that was given to ``train``; by default, the cache of data sets.
+    Nothing else is touched. A training that uses them goes on. Raises UserError for files that
+    cannot be removed.
     """
-    freed = 0
+    folder, freed = pixel_folder(cache), 0
     for about in sorted(folder.glob(f"*/*/{_ABOUT}")):
         freed += disk_usage(about.parent)
         try:

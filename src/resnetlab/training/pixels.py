@@ -34,29 +34,30 @@ def keep_pixels(
     source = _source(train)
     if source is None or recipe.cache == "none":
         return train, val
-    needed = _bytes_needed(recipe, train, val)
-    if recipe.cache == "memory":
-        cache = Cache(fingerprint(source), None)
-        free, place = available_memory(), "memory"
-    else:
-        root = pixel_folder(recipe.cache)
-        cache = Cache(fingerprint(source), root, report)
-        needed = max(0, needed - cache.used)
-        free, place = _free(root), str(root)
+    root = None if recipe.cache == "memory" else pixel_folder(recipe.cache)
+    free = available_memory() if root is None else _free(root)
+    cache = Cache(fingerprint(source), root, report)
+    kept = cache.used
+    # What is decoded to guess how much room is needed is kept already, unless there is none.
+    trained = _with_cache(train, cache) if free else train
+    needed = max(0, _bytes_needed(recipe, trained, val) - kept)
+    place = "memory" if root is None else root
     if needed > (1 - SPARED) * free:
+        if not kept:
+            cache.remove()
         report(
             f"decoded images would take {_size(needed)} in {place}, where {_size(free)} are free: "
             "they are decoded anew in every epoch; free some space, or name another `cache`"
         )
         return train, val
-    if recipe.cache == "memory":
+    if root is None:
         report(f"decoded images are kept in memory: about {_size(needed)}")
     elif needed:
         report(
             f"decoded images are kept in {place}: about {_size(needed)} more; "
             "`resnetlab data clean` removes them"
         )
-    return _with_cache(train, cache), None if val is None else _with_cache(val, cache)
+    return trained, None if val is None else _with_cache(val, cache)
 
 
 def _bytes_needed(recipe: Recipe, train: Dataset, val: Dataset | None) -> int:
