@@ -16,6 +16,7 @@ from resnetlab.data.augmentation import margin_size
 from resnetlab.data.cache import Cache, pixel_folder
 from resnetlab.data.dataset import Dataset, Subset
 from resnetlab.data.encoded import EncodedDataset, fingerprint
+from resnetlab.files import WriteError
 from resnetlab.recipes.record import Recipe
 
 PROBED = 16
@@ -40,7 +41,13 @@ def keep_pixels(
     kept = cache.used
     # What is decoded to guess how much room is needed is kept already, unless there is none.
     trained = _with_cache(train, cache) if free else train
-    needed = max(0, _bytes_needed(recipe, trained, val) - kept)
+    try:
+        needed = max(0, _bytes_needed(recipe, trained, val) - kept)
+    except WriteError as error:
+        if recipe.cache:
+            raise
+        report(f"{error.fault}: images are decoded anew in every epoch; name another `cache`")
+        return train, val
     place = "memory" if root is None else root
     if needed > (1 - SPARED) * free:
         if not kept:
