@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -160,7 +160,8 @@ class Augmentation:
     def _erasing(self) -> Callable[[Tensor], Tensor]:
         from torchvision.transforms import v2
 
-        return v2.RandomErasing(self.random_erasing, value=self._mean_colour)
+        colour: Any = self._mean_colour  # its annotation knows no list, its documentation does
+        return v2.RandomErasing(self.random_erasing, value=colour)
 
     def __call__(
         self,

@@ -174,7 +174,7 @@ class FileStore:
             return None
         pixels = np.empty(shape, np.uint8)
         try:
-            if os.preadv(self._pixels, [pixels.reshape(-1)], index * self._slot) < size:
+            if os.preadv(self._pixels, [pixels.reshape(-1).data], index * self._slot) < size:
                 return None
         except OSError:  # of a disk that fails
             return None
@@ -202,7 +202,7 @@ class FileStore:
             return
         self._checked[index] = entry
 
-    def _read_entry(self, index: int) -> np.ndarray:
+    def _read_entry(self, index: int) -> np.void:
         raw = os.pread(self._index, _ENTRY.itemsize, index * _ENTRY.itemsize)
         return np.frombuffer(raw.ljust(_ENTRY.itemsize, b"\0"), _ENTRY)[0]
 
@@ -210,7 +210,7 @@ class FileStore:
     def _write(file: int, values: np.ndarray, offset: int) -> None:
         left = values.reshape(-1).view(np.uint8)
         while len(left):  # of a disk that is nearly full, only a part is taken
-            written = os.pwrite(file, left, offset)
+            written = os.pwrite(file, left.data, offset)
             left, offset = left[written:], offset + written
 
     def __del__(self) -> None:

@@ -6,7 +6,7 @@ import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
     # Neighbours go to different threads; so few calls of the pool cost next to nothing.
     parts = [items[start :: 4 * number] for start in range(4 * number)]
     done = list(_pool(number).map(lambda part: list(map(function, part)), parts))
-    results = [None] * len(items)
+    results: list[Any] = [None] * len(items)
     for start, part in enumerate(done):
         results[start :: 4 * number] = part
     return results
