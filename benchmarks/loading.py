@@ -115,6 +115,7 @@ def resnetlab(*, folder: str, what: str, batch_size: int, state: str) -> Iterato
             clean_pixels(place)
         if state == "fresh" or epoch == 0:
             plan = _plan(photographs, batch_size, "none" if state == "none" else str(place))
+            plan.execution.set_up()  # as a training does: freed memory is kept
         batches = _batches(plan, epoch)
         if state == "filled" and epoch == 0:
             for _ in batches:

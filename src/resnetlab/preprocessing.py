@@ -127,12 +127,12 @@ def _loaded(source: ImageSource, reduce_to: int | None) -> Image.Image:
     if isinstance(source, Image.Image):
         with _opening:  # one that is read from its file only now, for whichever thread comes first
             source.load()
-        return _upright(source)
+        return _upright(source, "a copy")
     with open_image(source) as image:
         if reduce_to:
             image.draft(None, (reduce_to, reduce_to))
         image.load()
-        return _upright(image)
+        return _upright(image, "itself")
 
 
 def open_image(source: str | Path | bytes) -> Image.Image:
@@ -146,10 +146,10 @@ def open_image(source: str | Path | bytes) -> Image.Image:
         return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, what: Literal["a copy", "itself"]) -> Image.Image:
     """Turned as its EXIF says; as it is where that is damaged."""
     try:
-        return ImageOps.exif_transpose(image)
+        return ImageOps.exif_transpose(image, in_place=what == "itself") or image
     except Exception:  # of a PNG's, Pillow raises whatever the damage provokes
         return image
 

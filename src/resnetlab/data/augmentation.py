@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,9 @@ from resnetlab.data.images import normalize
 from resnetlab.data.prefetch import in_threads
 from resnetlab.preprocessing import Preprocessing
 from resnetlab.seeding import DrawsFrom, fold_in, seeded_generator
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 
 def margin_size(size: int) -> int:
@@ -102,38 +105,41 @@ class Augmentation:
     def _view(self, image: Tensor, index: Tensor, epoch: int) -> Tensor:
         """An image, uint8 (c, h, w), as an epoch shows it, uint8 (c, size, size)."""
         generator = seeded_generator(self.seed, "sample", epoch, int(index))
-        with DrawsFrom(generator):
-            if self.random_resized_crop:
-                image = self._resized_crop(image)
-            (image,) = self._moved(image[None], index[None], epoch, generator)
-            for transform in self._recolouring:
-                image = transform(image)
-            if self.cutout:
-                (image,) = cutout(image[None], self.cutout, generator, self._mean_colour)
-            return self._erasing(image) if self.random_erasing else image
-
-    def _moved(
-        self,
-        images: Tensor,
-        indices: Tensor,
-        epoch: int,
-        generator: torch.Generator,
-        share: Share = (0, 1),
-    ) -> Tensor:
-        if self.crop_padding and not self.random_resized_crop:
-            images = random_crop(images, self.crop_padding, generator, self.crop_mode, share)
-        if self.flip == "random":
-            return random_flip(images, generator, share)
+        if self.random_resized_crop:
+            image = self._cropped(image, generator)
+        elif self.crop_padding:
+            (image,) = random_crop(image[None], self.crop_padding, generator, self.crop_mode)
+        if self.flip == "random" and torch.rand((), generator=generator) < 0.5:
+            image = image.flip(-1)
         if self.flip == "alternating":
-            return alternating_flip(images, indices, epoch, self.seed)
-        return images
+            (image,) = alternating_flip(image[None], index[None], epoch, self.seed)
+        if self._recolouring:
+            with DrawsFrom(generator):
+                for transform in self._recolouring:
+                    image = transform(image)
+        if self.cutout:
+            (image,) = cutout(image[None], self.cutout, generator, self._mean_colour)
+        if self.random_erasing:
+            with DrawsFrom(generator):
+                image = self._erasing(image)
+        return image
+
+    def _cropped(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """What ``_resized_crop`` gives, in half the time."""
+        with DrawsFrom(generator):
+            box = self._resized_crop.make_params([image])
+        # Of a batch in channels_last order, which a part of it still is, so is the result.
+        batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
+        part = batch.narrow(2, box["top"], box["height"]).narrow(3, box["left"], box["width"])
+        mode = self._resized_crop.interpolation.value
+        return F.interpolate(part, self._resized_crop.size, mode=mode, antialias=True)[0]
 
     @property
     def _mean_colour(self) -> list[int]:
         return [round(255 * mean) for mean in self.preprocessing.mean]
 
     @cached_property
-    def _resized_crop(self) -> Callable[[Tensor], Tensor]:
+    def _resized_crop(self) -> v2.RandomResizedCrop:
         from torchvision.transforms import v2  # a second to import, and not always needed
 
         cubic = self.preprocessing.interpolation in ("bicubic", "lanczos")
@@ -186,7 +192,12 @@ class Augmentation:
         """
         if not self.by_sample:
             generator = seeded_generator(self.seed, "augment", epoch, step, 0)
-            images = self._moved(images, indices, epoch, generator, share)
+            if self.crop_padding:
+                images = random_crop(images, self.crop_padding, generator, self.crop_mode, share)
+            if self.flip == "random":
+                images = random_flip(images, generator, share)
+            elif self.flip == "alternating":
+                images = alternating_flip(images, indices, epoch, self.seed)
             if self.cutout:
                 images = cutout(images, self.cutout, generator, self._mean_colour, share)
         if size is not None:
