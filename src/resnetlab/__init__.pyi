@@ -13,6 +13,9 @@ from .data.cache import clean_pixels
 from .data.catalogue import fetch, list_datasets, load_dataset
 from .data.dataset import Dataset, dataset_statistics
 from .evaluation.evaluate import Evaluation, evaluate, evaluate_model
+from .export.hub import push
+from .export.job import Export, export
+from .inference.job import Outcome, predict_to_file
 from .inference.predictor import Prediction, Predictor, predict
 from .models.adaptation import adapt
 from .models.architecture import ARCHITECTURES, Architecture, get_architecture, list_models
@@ -46,8 +49,10 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "Execution",
+    "Export",
     "FileRate",
     "NetworkRate",
+    "Outcome",
     "PreBasicBlock",
     "PreBottleneck",
     "Prediction",
@@ -72,6 +77,7 @@ __all__ = [
     "describe_models",
     "evaluate",
     "evaluate_model",
+    "export",
     "export_state_dict",
     "fetch",
     "get_architecture",
@@ -87,6 +93,8 @@ __all__ = [
     "plot_predictions",
     "plot_samples",
     "predict",
+    "predict_to_file",
+    "push",
     "resume",
     "run_study",
     "save_weights",
