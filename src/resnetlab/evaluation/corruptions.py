@@ -43,7 +43,7 @@ def apply(images: Tensor, name: str, severity: int, draws: Draws) -> Tensor:
     function, small, large = CORRUPTIONS[name]
     values = (small if max(images.shape[2:]) <= SMALL else large)[severity - 1]
     arguments = values if isinstance(values, tuple) else (values,)
-    x = images.numpy().astype(np.float32) / 255
+    x = np.ascontiguousarray(images.numpy(), np.float32) / 255
     corrupted = function(x, draws, *arguments)
     return torch.from_numpy((corrupted.clip(0, 1) * 255 + 1e-4).astype(np.uint8))
 
