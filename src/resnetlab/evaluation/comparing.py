@@ -20,7 +20,9 @@ from resnetlab.evaluation.metrics import RESAMPLES, Interval
 from resnetlab.evaluation.result import Evaluation
 from resnetlab.files import user_path
 from resnetlab.runs import Run
+from resnetlab.weights.checkpoint import Checkpoint
 
+Side = str | Path | Checkpoint | Sequence[str | Path | Checkpoint]
 LEVEL = 0.05
 """A difference that chance makes less often than this is called real."""
 
@@ -135,18 +137,24 @@ def between_groups(a: Sequence[float], b: Sequence[float]) -> tuple[float, float
     test = stats.permutation_test(
         (a, b), lead, vectorized=True, n_resamples=9999, rng=np.random.default_rng(0)
     )
-    if np.std(a) + np.std(b) > 0:
-        welch = stats.ttest_ind(b, a, equal_var=False).confidence_interval()
-        interval = (float(welch.low), float(welch.high))
-    else:
-        interval = (float(np.mean(b) - np.mean(a)),) * 2
-    return float(test.pvalue), min(1.0, 2 / ways), interval
+    return float(test.pvalue), min(1.0, 2 / ways), _welch(np.asarray(a), np.asarray(b))
+
+
+def _welch(a: np.ndarray, b: np.ndarray) -> Interval:
+    """95 % interval of how far the mean of ``b`` lies above that of ``a``, at least two of each."""
+    shares = np.array([x.var(ddof=1) / len(x) for x in (a, b)])
+    half = 0.0
+    if shares.sum() > 0:
+        freedom = shares.sum() ** 2 / (shares**2 / (np.array([len(a), len(b)]) - 1)).sum()
+        half = float(stats.t.ppf(0.975, freedom) * np.sqrt(shares.sum()))
+    lead = float(b.mean() - a.mean())
+    return lead - half, lead + half
 
 
 @torch_defaults()
 def compare_runs(
-    a: str | Path | Sequence[str | Path],
-    b: str | Path | Sequence[str | Path],
+    a: Side,
+    b: Side,
     *,
     split: Literal["val", "test"] = "test",
     dataset: str | None = None,
@@ -189,8 +197,10 @@ def compare_runs(
     return RunComparison(p=p, least_p=least_p, interval=interval, **named)
 
 
-def _runs(source: str | Path | Sequence[str | Path]) -> list[str | Path]:
+def _runs(source: Side) -> list[str | Path | Checkpoint]:
     """The run itself, or those in a folder that is none itself."""
+    if isinstance(source, Checkpoint):
+        return [source]
     if not isinstance(source, str | Path):
         return list(source)
     folder = user_path(source)
@@ -202,10 +212,12 @@ def _runs(source: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return list(inner)
 
 
-def _name(source: str | Path | Sequence[str | Path]) -> str:
+def _name(source: Side) -> str:
+    if isinstance(source, Checkpoint):
+        return source.origin
     if isinstance(source, str | Path):
         return Path(source).name or str(source)
-    return ", ".join(Path(one).name for one in source)
+    return ", ".join(map(_name, source))
 
 
 def _check_same_images(first: Evaluation, other: Evaluation) -> None:
