@@ -89,6 +89,20 @@ class Preprocessing(Record):
         top = round((resized.height - self.size) / 2)
         return resized.crop((left, top, left + self.size, top + self.size))
 
+    def seen(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of what the network sees of an image, as shares of its sides.
+
+        Below 0 and above 1 where the image is padded.
+        """
+        ends = []
+        for side in self._resized(width, height):
+            before = round((max(side, self.size) - self.size) / 2)
+            if side < self.size:
+                before = -((self.size - side) // 2)
+            ends.append((before / side, (before + self.size) / side))
+        (left, right), (top, bottom) = ends
+        return left, top, right, bottom
+
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         """Width and height after the resize, with torchvision's and timm's rounding."""
         target = self.resize or self.size
@@ -125,16 +139,20 @@ def _loaded(source: ImageSource) -> Image.Image:
         with _opening:  # one that is read from its file only now, for whichever thread comes first
             source.load()
         return _upright(source)
-    Image.init()  # registers them
+    with open_image(source) as image:
+        image.load()
+        return _upright(image)
+
+
+def open_image(source: str | Path | bytes) -> Image.Image:
+    """An image with its size and mode, not yet decoded; raises whatever Pillow does."""
+    Image.init()  # registers the formats
     # Warning filters belong to the whole process: threads that decode take turns at them.
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files ...
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # ... except this
         file = io.BytesIO(source) if isinstance(source, bytes) else source
-        image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
-    with image:
-        image.load()
-        return _upright(image)
+        return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def _upright(image: Image.Image) -> Image.Image:

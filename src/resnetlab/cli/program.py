@@ -25,6 +25,7 @@ from resnetlab.cli import (
     models,
     plots,
     predict,
+    serve,
     train,
 )
 from resnetlab.cli.mistakes import sentence
@@ -89,8 +90,8 @@ for _app, *_members in (
     (_DATA, data.fetch, data.stats, data.show),
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, evaluate.evaluate),
-    (PROGRAM, predict.predict, compare.compare, compare_runs.compare_runs, plots.plot),
-    (PROGRAM, plots.visualize, plots.explain, plots.inspect, _BENCHMARK),
+    (PROGRAM, predict.predict, serve.serve, compare.compare, compare_runs.compare_runs),
+    (PROGRAM, plots.plot, plots.visualize, plots.explain, plots.inspect, _BENCHMARK),
 ):
     for _member in _members:
         _app.command(_member)

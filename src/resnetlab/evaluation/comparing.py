@@ -131,7 +131,8 @@ def between_groups(a: Sequence[float], b: Sequence[float]) -> tuple[float, float
     """
 
     def lead(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
-        return np.mean(y, axis=axis) - np.mean(x, axis=axis)
+        # Rounded, so that deals which are equally uneven count as that.
+        return np.round(np.mean(y, axis=axis) - np.mean(x, axis=axis), 9)
 
     ways = math.comb(len(a) + len(b), len(a))
     test = stats.permutation_test(

@@ -67,8 +67,8 @@ def heat_maps(
 def stage_for(model: ResNet, size: int, asked: str | None = None) -> tuple[str, str | None]:
     """The stage to take for images of ``size`` pixels, and a sentence if it is not the last.
 
-    A map of 1x1 has no places; then it is the last stage with a larger one. UserError for a stage
-    that there is not, or that has a map of 1x1 for every class alike.
+    A map of 1x1 has no places; then it is the last stage with a larger one, which every network
+    has at its smallest size. UserError for a stage that there is not, or whose map is of 1x1.
     """
     names = model.stage_names
     if asked is not None and asked not in names:
@@ -78,8 +78,6 @@ def stage_for(model: ResNet, size: int, asked: str | None = None) -> tuple[str, 
         maps = model.forward_stages(blank)
     sides = {name: max(x.shape[2:]) for name, x in zip(names, maps, strict=True)}
     large = [name for name in names if sides[name] > 1]
-    if not large:
-        raise UserError(f"at {size} pixels all feature maps are of 1 x 1; give larger images.")
     if asked is not None and sides[asked] == 1:
         raise UserError(f"`stage` {asked} has maps of 1 x 1, without places; take {large[-1]}.")
     if asked is not None or large[-1] == names[-1]:

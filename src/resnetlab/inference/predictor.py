@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from resnetlab.compute.cores import on_fewer_where_faster
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import available_cores
-from resnetlab.console import progress
+from resnetlab.console import print_to_stderr, progress
 from resnetlab.data.find import find_images
 from resnetlab.data.images import ImageSource, read_image
 from resnetlab.data.prefetch import one_ahead
@@ -41,6 +42,8 @@ class Prediction:
     """(class, probability in %), likeliest first; empty if the image could not be read"""
     error: str | None = None
     """one sentence that names the image, or None"""
+    none_of_these: bool = False
+    """whether the likeliest class is too unlikely to be believed; see ``Predictor``"""
 
 
 class Predictor:
@@ -51,6 +54,8 @@ class Predictor:
             ``load_checkpoint``; a Checkpoint, which stays as it is; or a Backend.
         execution: How PyTorch computes; unused with a Backend. "auto" takes bf16 where the CPU has
             it, which changes probabilities a little.
+        min_confidence: %; below it the answer is "none of these". By default the network's own
+            threshold, if it has one; 0: never.
         model, model_overrides, mean, std, classes: What a foreign file does not tell; see
             ``load_network``.
 
@@ -63,12 +68,15 @@ class Predictor:
         network: Backend | Checkpoint | str | Path,
         *,
         execution: Execution | str = "auto",
+        min_confidence: float | None = None,
         model: str | Architecture | None = None,
         model_overrides: Mapping[str, Any] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         classes: str | Path | Sequence[str] | None = None,
     ) -> None:
+        if min_confidence is not None and not 0 <= min_confidence <= 100:
+            raise UserError(f"`min_confidence` must be from 0 to 100 %, not {min_confidence:g}.")
         network = load_network(
             network,
             model=model,
@@ -80,6 +88,9 @@ class Predictor:
         if isinstance(network, Checkpoint):
             network = TorchBackend.load(network, execution)
         self.backend: Backend = network
+        if min_confidence is None:
+            min_confidence = 100 * (network.threshold or 0.0)
+        self.min_confidence = min_confidence
 
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, c, size, size) -> fp32 (n, classes) on the CPU."""
@@ -113,8 +124,10 @@ class Predictor:
     def _predict(
         self, images: Iterable[ImageSource], topk: int, batch_size: int | None
     ) -> Generator[Prediction, None, None]:
-        for batch in self.read_batches(images, batch_size):
-            yield from self._predict_batch(batch, topk)
+        batches = self.read_batches(images, batch_size)
+        done = (list(self._predict_batch(batch, topk)) for batch in batches)
+        for predictions in on_fewer_where_faster(done, torch.get_num_threads(), print_to_stderr):
+            yield from predictions
 
     def read_batches(
         self, images: Iterable[ImageSource], batch_size: int | None = None
@@ -157,7 +170,8 @@ class Predictor:
                 continue
             named = next(top)
             if next(finite):
-                yield Prediction(name, named)
+                unsure = named[0][1] < self.min_confidence
+                yield Prediction(name, named, none_of_these=unsure)
             else:
                 yield Prediction(name, error=f"the network's outputs for {name} are not finite")
 
@@ -187,6 +201,7 @@ def predict(
     topk: int = 5,
     batch_size: int | None = None,
     execution: Execution | str = "auto",
+    min_confidence: float | None = None,
     model: str | Architecture | None = None,
     model_overrides: Mapping[str, Any] | None = None,
     mean: Sequence[float] | None = None,
@@ -201,7 +216,7 @@ def predict(
             these. An unreadable one gives an entry with ``error``; the others are still predicted.
         topk: Classes an image.
         batch_size: Images at once; ``inference_batch_size`` unless given.
-        execution: See ``Predictor``.
+        execution, min_confidence: See ``Predictor``.
         model, model_overrides, mean, std, classes: What a foreign file does not tell; see
             ``load_network``.
 
@@ -213,6 +228,7 @@ def predict(
     predictor = Predictor(
         run,
         execution=execution,
+        min_confidence=min_confidence,
         model=model,
         model_overrides=model_overrides,
         mean=mean,
