@@ -11,7 +11,10 @@ from .comparison import Comparison, compare_models, load_target
 from .compute.execution import Execution
 from .data.catalogue import fetch, list_datasets, load_dataset
 from .data.dataset import Dataset, dataset_statistics
+from .evaluation.calibration import choose_threshold, fit_temperature
+from .evaluation.comparing import RunComparison, compare_runs
 from .evaluation.evaluate import Evaluation, evaluate, evaluate_model
+from .evaluation.robustness import Robustness, evaluate_corruptions
 from .inference.predictor import Prediction, Predictor, predict
 from .models.adaptation import adapt
 from .models.architecture import ARCHITECTURES, Architecture, get_architecture, list_models
@@ -21,7 +24,9 @@ from .models.summary import describe_models, summarize
 from .models.verification import Proof, verify_model, verify_models
 from .plots.confusion import plot_confusion
 from .plots.curves import plot_curves
+from .plots.heatmaps import explain
 from .plots.images import plot_predictions, plot_samples, visualize
+from .plots.inside import inspect
 from .preprocessing import Preprocessing
 from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
@@ -54,7 +59,9 @@ __all__ = [
     "Proof",
     "Recipe",
     "ResNet",
+    "Robustness",
     "Run",
+    "RunComparison",
     "Training",
     "__version__",
     "adapt",
@@ -62,16 +69,22 @@ __all__ = [
     "benchmark_files",
     "benchmark_inference",
     "benchmark_training",
+    "choose_threshold",
     "compare_models",
+    "compare_runs",
     "create_model",
     "dataset_statistics",
     "describe_models",
     "evaluate",
+    "evaluate_corruptions",
     "evaluate_model",
+    "explain",
     "export_state_dict",
     "fetch",
+    "fit_temperature",
     "get_architecture",
     "get_recipe",
+    "inspect",
     "list_datasets",
     "list_models",
     "load_checkpoint",
