@@ -32,6 +32,7 @@ from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
 from .runs import Run
 from .serving.server import serve
+from .study.experiment import StudyResult, run_study
 from .training.job import Training, resume, train
 from .version import __version__
 from .weights.checkpoint import Checkpoint, load_checkpoint, load_weights
@@ -62,6 +63,7 @@ __all__ = [
     "Robustness",
     "Run",
     "RunComparison",
+    "StudyResult",
     "Training",
     "__version__",
     "adapt",
@@ -97,6 +99,7 @@ __all__ = [
     "plot_samples",
     "predict",
     "resume",
+    "run_study",
     "save_weights",
     "serve",
     "summarize",

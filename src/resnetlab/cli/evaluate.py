@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from resnetlab import console
 from resnetlab.cli.shared import (
+    Backend,
     Classes,
     DataDir,
     DatasetName,
@@ -25,9 +26,6 @@ from resnetlab.cli.shared import (
 if TYPE_CHECKING:
     from resnetlab.evaluation.result import Evaluation
 
-if TYPE_CHECKING:
-    pass
-
 
 def evaluate(
     run: Network,
@@ -41,6 +39,7 @@ def evaluate(
     mean: Mean = None,
     std: Std = None,
     classes: Classes = None,
+    backend: Backend = None,
     execution: ExactExecution = "channels_last",
     tta: Annotated[
         Literal["none", "flip", "flip-shift"],
@@ -88,7 +87,7 @@ def evaluate(
         classes=classes,
     )
     where: dict[str, Any] = {"split": split, "dataset": dataset, "data_dir": data_dir}
-    where["execution"] = execution
+    where |= {"backend": backend, "execution": execution}
     result = evaluate(checkpoint, tta=tta, per_image=per_image, **where)
     values, robustness = result.to_dict(), None
     if corruptions:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from resnetlab import console
 from resnetlab.cli.predictions import Format, print_predictions
 from resnetlab.cli.shared import (
+    Backend,
     Classes,
     Execution,
     Mean,
@@ -43,6 +44,7 @@ def predict(
     mean: Mean = None,
     std: Std = None,
     classes: Classes = None,
+    backend: Backend = None,
     execution: Execution = "auto",
 ) -> None:
     """Classify image files, or all images in folders."""
@@ -58,7 +60,9 @@ def predict(
         std=std,
         classes=classes,
     )
-    predictor = Predictor(checkpoint, execution=execution, min_confidence=min_confidence)
+    predictor = Predictor(
+        checkpoint, backend=backend, execution=execution, min_confidence=min_confidence
+    )
     found = find_images(images)
     predictions = predictor.predict(found, topk=topk)
     if format == "table" or not sys.stdout.isatty():  # a bar would break JSON's lines

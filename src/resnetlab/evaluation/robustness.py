@@ -22,6 +22,8 @@ from resnetlab.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from resnetlab.evaluation.evaluate import REPRODUCIBLE, backend_for, dataset_of
 from resnetlab.evaluation.metrics import Interval, mean_interval
 from resnetlab.inference.backends import Backend
+from resnetlab.inference.choice import BackendName
+from resnetlab.inference.exported import Exported
 from resnetlab.inference.network import load_network
 from resnetlab.inference.prepare import inference_batch_size, inference_execution
 from resnetlab.seeding import seeded_generator
@@ -86,19 +88,20 @@ class Robustness:
 
 @torch_defaults()
 def evaluate_corruptions(
-    run: str | Path | Checkpoint,
+    run: str | Path | Checkpoint | Exported,
     *,
     images: int = 1000,
     split: Literal["val", "test"] = "test",
     dataset: str | None = None,
     data_dir: str | Path | None = None,
+    backend: BackendName | None = None,
     execution: Execution | str = REPRODUCIBLE,
     seed: int = 0,
 ) -> Robustness:
     """Evaluate on the 15 common corruptions at severities 1 to 5; see ``evaluation.corruptions``.
 
     Args:
-        run: What ``evaluate`` takes; so are split, dataset, data_dir and execution.
+        run: What ``evaluate`` takes; so are split, dataset, data_dir, backend and execution.
         images: How many are corrupted, as many of each class as that divides; 0: all. Each is
             looked at in 75 ways.
         seed: Of the choice, and of what the corruptions draw.
@@ -111,7 +114,8 @@ def evaluate_corruptions(
     execution = inference_execution(execution)
     checkpoint = load_network(run)
     data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)
-    return corrupted_answers(backend_for(checkpoint, data, execution), data, images, seed=seed)
+    ready = backend_for(checkpoint, data, execution, backend)
+    return corrupted_answers(ready, data, images, seed=seed)
 
 
 def corrupted_answers(

@@ -20,7 +20,9 @@ from resnetlab.data.find import find_images
 from resnetlab.data.images import ImageSource, read_image
 from resnetlab.data.prefetch import one_ahead
 from resnetlab.errors import UserError
-from resnetlab.inference.backends import Backend, TorchBackend
+from resnetlab.inference.backends import Backend
+from resnetlab.inference.choice import BackendName, open_backend
+from resnetlab.inference.exported import Exported
 from resnetlab.inference.network import load_network
 from resnetlab.inference.prepare import inference_batch_size
 from resnetlab.models.architecture import Architecture
@@ -51,8 +53,12 @@ class Predictor:
 
     Args:
         network: A path of a run folder or of a file of weights, or another source of
-            ``load_checkpoint``; a Checkpoint, which stays as it is; or a Backend.
-        execution: How PyTorch computes; unused with a Backend. "auto" takes bf16 where the CPU has
+            ``load_checkpoint``; a file or bundle of ``resnetlab export``; a Checkpoint, which stays
+            as it is; or a Backend.
+        backend: What computes it: "torch", "onnx" (ONNX Runtime), "openvino", or "auto", the
+            fastest here, measured once and remembered. By default weights are computed by PyTorch,
+            and an exported file by the runtime that it is for. See ``open_backend``.
+        execution: How it is computed; unused with a Backend. "auto" takes bf16 where the CPU has
             it, which changes probabilities a little.
         min_confidence: %; below it the answer is "none of these". By default the network's own
             threshold, if it has one; 0: never.
@@ -60,13 +66,14 @@ class Predictor:
             ``load_network``.
 
     Raises:
-        UserError: There is no network, or no such execution.
+        UserError: There is no network, no such backend or execution, or it is not installed.
     """
 
     def __init__(
         self,
-        network: Backend | Checkpoint | str | Path,
+        network: Backend | Checkpoint | Exported | str | Path,
         *,
+        backend: BackendName | None = None,
         execution: Execution | str = "auto",
         min_confidence: float | None = None,
         model: str | Architecture | None = None,
@@ -85,8 +92,12 @@ class Predictor:
             std=std,
             classes=classes,
         )
-        if isinstance(network, Checkpoint):
-            network = TorchBackend.load(network, execution)
+        if isinstance(network, Checkpoint | Exported):
+            network = open_backend(network, backend, execution)
+        elif backend:
+            raise UserError(
+                "`backend` is for a network that is yet to be loaded, not for a Backend."
+            )
         self.backend: Backend = network
         if min_confidence is None:
             min_confidence = 100 * (network.threshold or 0.0)
@@ -195,11 +206,12 @@ def _groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def predict(
-    run: Backend | Checkpoint | str | Path,
+    run: Backend | Checkpoint | Exported | str | Path,
     images: ImageSource | Iterable[ImageSource],
     *,
     topk: int = 5,
     batch_size: int | None = None,
+    backend: BackendName | None = None,
     execution: Execution | str = "auto",
     min_confidence: float | None = None,
     model: str | Architecture | None = None,
@@ -216,7 +228,7 @@ def predict(
             these. An unreadable one gives an entry with ``error``; the others are still predicted.
         topk: Classes an image.
         batch_size: Images at once; ``inference_batch_size`` unless given.
-        execution, min_confidence: See ``Predictor``.
+        backend, execution, min_confidence: See ``Predictor``.
         model, model_overrides, mean, std, classes: What a foreign file does not tell; see
             ``load_network``.
 
@@ -227,6 +239,7 @@ def predict(
     single = isinstance(images, str | Path | bytes | Image.Image)
     predictor = Predictor(
         run,
+        backend=backend,
         execution=execution,
         min_confidence=min_confidence,
         model=model,
