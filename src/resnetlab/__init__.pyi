@@ -9,6 +9,7 @@ from .benchmark import (
 )
 from .comparison import Comparison, compare_models, load_target
 from .compute.execution import Execution
+from .data.cache import clean_pixels
 from .data.catalogue import fetch, list_datasets, load_dataset
 from .data.dataset import Dataset, dataset_statistics
 from .evaluation.calibration import choose_threshold, fit_temperature
@@ -72,6 +73,7 @@ __all__ = [
     "benchmark_inference",
     "benchmark_training",
     "choose_threshold",
+    "clean_pixels",
     "compare_models",
     "compare_runs",
     "create_model",
