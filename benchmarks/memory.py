@@ -40,7 +40,7 @@ def main() -> None:
     arguments.add_argument("--images", type=int, default=100_000, help="files")
     arguments.add_argument("--epochs", type=int, default=3)
     arguments.add_argument("--megabytes", type=int, default=2_000, help="of all shards")
-    arguments.add_argument("--limit", type=int, default=1_000, help="megabytes that shards may use")
+    arguments.add_argument("--limit", type=int, default=1_500, help="megabytes that shards may use")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.kind == "files":
