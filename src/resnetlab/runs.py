@@ -1,7 +1,7 @@
 """The run folder: what a training leaves behind, and what everything later starts from.
 
-recipe.json; metrics.jsonl, one line an epoch; TensorBoard events; last.pt, the full state to go on
-from, and previous.pt, the one before it; best.pt, the network to use (see ``Checkpoint``);
+recipe.json; metrics.jsonl, one line an epoch; TensorBoard events; last.pt and previous.pt, the states
+to go on from (see ``States``); best.pt, the network to use (see ``Checkpoint``);
 test.json; curves.png. Plain dicts and tensors only, so that everything loads with
 ``weights_only=True``. recipe.json and the states carry a digest, so that no changed byte passes.
 """
@@ -11,22 +11,15 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 import shlex
-import struct
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from resnetlab.console import Report
 from resnetlab.errors import UserError
 from resnetlab.files import (
     atomic_write,
-    check_zip,
     locked,
     reading,
     remove_partial,
@@ -34,19 +27,13 @@ from resnetlab.files import (
     write_text,
 )
 from resnetlab.recipes.record import Recipe
+from resnetlab.states import States, read_state
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 from resnetlab.weights.digest import digest
 from resnetlab.weights.locate import BEST
 
 FORMAT = 1
-"""Of the folder; recipe.json states it, and last.pt for itself. Folders without a number are 1."""
-
-_DAMAGE = (
-    *(OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError),
-    *(struct.error, pickle.UnpicklingError, zipfile.BadZipFile),
-)
-"""What reading a damaged state can raise."""
-
+"""Of the folder, stated in recipe.json. Folders without a number are 1."""
 
 class Run:
     """The folder that a training leaves; nothing in it is read before it is asked for."""
@@ -54,8 +41,7 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = _path("run", path)
         self.best_file = self.path / BEST
-        self.last_file = self.path / "last.pt"
-        self.previous_file = self.path / "previous.pt"
+        self.states = States(self.path)
         self.tensorboard = self.path / "tensorboard"
         self.curves_file = self.path / "curves.png"
         self.predictions_file = self.path / "predictions.png"
@@ -64,7 +50,6 @@ class Run:
         self._recipe_file = self.path / "recipe.json"
         self._lock_file = self.path / ".lock"
         self._is_new = False
-        self._last_is_damaged = False
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -119,7 +104,7 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """How it is trained; UserError if the folder has no recipe, a damaged or a changed one."""
-        recipe, whose = self._read_recipe()
+        recipe, whose = self.read_recipe()
         if whose == "another's":
             raise UserError(
                 f"{self._recipe_file} is damaged or was changed by hand; put it back, or go on "
@@ -127,12 +112,8 @@ class Run:
             )
         return recipe
 
-    @property
-    def edited_recipe(self) -> Recipe:
-        """The same, also where recipe.json was changed by hand."""
-        return self._read_recipe()[0]
-
-    def _read_recipe(self) -> tuple[Recipe, Literal["ours", "another's"]]:
+    def read_recipe(self) -> tuple[Recipe, Literal["ours", "another's"]]:
+        """What recipe.json says, and whether we wrote it or somebody changed it by hand."""
         path, text = self._recipe_file, self._read(self._recipe_file)
         try:
             values = json.loads(text)
@@ -180,70 +161,8 @@ class Run:
 
     @property
     def last(self) -> dict[str, Any]:
-        """What ``write_last`` wrote; UserError if there is no such file or it is not whole."""
-        return self._read_state(self.last_file)
-
-    def latest(self, report: Report) -> dict[str, Any] | None:
-        """The state to go on from; None before the first one.
-
-        That is last.pt or, where it is damaged or a crash came between the two, previous.pt, which
-        is reported. Raises UserError where none is whole.
-        """
-        faults: list[_DamageError] = []
-        with reading(self.path):
-            files = [file for file in (self.last_file, self.previous_file) if file.exists()]
-        for file in files:
-            try:
-                values = self._read_state(file)
-            except _DamageError as error:
-                self._last_is_damaged = self._last_is_damaged or file == self.last_file
-                faults.append(error)
-                continue
-            if file == self.previous_file:
-                what = f"{faults[0].fault};" if faults else f"{self.last_file} is not there:"
-                report(f"{what} going on from the state before it, {file.name}")
-            return values
-        if len(faults) > 1:
-            raise UserError(
-                f"{faults[0].fault}, and so is {self.previous_file.name}; remove both, and "
-                "`resnetlab resume` starts the run anew."
-            )
-        if faults:
-            raise faults[0]
-        return None
-
-    def _read_state(self, path: Path) -> dict[str, Any]:
-        try:
-            check_zip(path)
-            with path.open("rb") as file:  # of a path, torch would go by the ending
-                values = torch.load(file, map_location="cpu", weights_only=True)
-            later = values.get("format", FORMAT) > FORMAT
-            stated = values.pop("digest", None)
-            if not later and stated not in (None, digest(values)):
-                raise ValueError("its SHA-256 is not the one that it states")
-            values.pop("format", None)
-        except FileNotFoundError:
-            raise UserError(f"there is no file {path}.") from None
-        except _DAMAGE as error:
-            raise _DamageError(path, error) from error
-        if later:
-            raise UserError(f"{path} is of a later version of resnetlab; update this one.")
-        return values
-
-    def write_last(self, values: Mapping[str, Any]) -> None:
-        """Write the state to go on from, plain values and tensors; the one before it is kept."""
-        values = {"format": FORMAT, **values}
-        with atomic_write(self.last_file) as temporary:
-            try:
-                torch.save(values | {"digest": digest(values)}, temporary)
-            except RuntimeError as error:
-                # torch's zip writer reports a full disk as a RuntimeError of its own.
-                raise OSError(
-                    None, "not all of it could be written, the disk may be full"
-                ) from error
-            if self.last_file.exists() and not self._last_is_damaged:
-                self.last_file.replace(self.previous_file)
-        self._last_is_damaged = False
+        """The state to go on from; UserError if there is no such file or it is not whole."""
+        return read_state(self.states.last_file)
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -286,15 +205,6 @@ class Run:
                 if self._is_new and list(self.path.iterdir()) == [self._lock_file]:
                     self._lock_file.unlink()  # the training could not begin
                     self.path.rmdir()
-
-
-class _DamageError(UserError):
-    """A state that is not as it was written."""
-
-    def __init__(self, path: Path, error: Exception) -> None:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        self.fault = f"{path} is damaged or was not written by resnetlab ({reason})"
-        super().__init__(f"{self.fault}; remove it, and `resnetlab resume` starts the run anew.")
 
 
 def _path(parameter: str, value: object) -> Path:
