@@ -1,8 +1,8 @@
 """The run folder: what a training leaves behind, and what everything later starts from.
 
-recipe.json; metrics.jsonl, one line an epoch; TensorBoard events; last.pt and previous.pt, the states
-to go on from (see ``States``); best.pt, the network to use (see ``Checkpoint``);
-test.json; curves.png. Plain dicts and tensors only, so that everything loads with
+recipe.json; metrics.jsonl, one line an epoch; TensorBoard events; last.pt and previous.pt, the
+states to go on from (see ``States``); best.pt, the network to use (see ``Checkpoint``); test.json;
+curves.png. Plain dicts and tensors only, so that everything loads with
 ``weights_only=True``. recipe.json and the states carry a digest, so that no changed byte passes.
 """
 
@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 from resnetlab.errors import UserError
 from resnetlab.files import (
-    atomic_write,
     locked,
     reading,
     remove_partial,
@@ -35,6 +34,7 @@ from resnetlab.weights.locate import BEST
 FORMAT = 1
 """Of the folder, stated in recipe.json. Folders without a number are 1."""
 
+
 class Run:
     """The folder that a training leaves; nothing in it is read before it is asked for."""
 
@@ -49,10 +49,31 @@ class Run:
         self._metrics_file = self.path / "metrics.jsonl"
         self._recipe_file = self.path / "recipe.json"
         self._lock_file = self.path / ".lock"
-        self._is_new = False
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+    @classmethod
+    def check_new(cls, out: str | Path | None) -> None:
+        """UserError if a new run could not be made in ``out``."""
+        if out is None:
+            return
+        run = cls(_path("out", out))
+        if run.exists:
+            raise UserError(
+                f"`out` {out} already holds a run; name another folder, or go on with it: "
+                f"{run.resume_command()}"
+            )
+        if run._lock_file.exists():
+            with run.training():
+                pass
+        nearest = next(path for path in (run.path, *run.path.absolute().parents) if path.exists())
+        if nearest == run.path and not nearest.is_dir():
+            raise UserError(f"`out` {out} is a file; name a folder.")
+        writable = os.access(nearest, os.W_OK | os.X_OK)
+        if not (nearest.is_dir() and writable):
+            reason = "Permission denied" if nearest.is_dir() else "Not a directory"
+            raise UserError(f"cannot write to `out` {out}: {reason}; name another.")
 
     @classmethod
     def create(cls, name: str, out: str | Path | None = None) -> Run:
@@ -60,36 +81,24 @@ class Run:
 
         Raises UserError if ``out`` holds a run or cannot be written.
         """
-        if out is not None:
-            run = cls(_path("out", out))
-            if run.exists:
-                raise UserError(
-                    f"`out` {out} already holds a run; name another folder, or go on with it: "
-                    f"{run.resume_command()}"
-                )
-            run._make(exist_ok=True)
-            return run
         number = 1
         while True:
-            run = cls(Path("runs") / (name if number == 1 else f"{name}-{number}"))
+            cls.check_new(out)
+            run = cls(out or Path("runs") / (name if number == 1 else f"{name}-{number}"))
             try:
-                run._make(exist_ok=False)
+                run.path.mkdir(parents=True, exist_ok=out is not None)
                 return run
             except FileExistsError:  # another process may have made it just now
                 number += 1
+            except OSError as error:
+                raise UserError(
+                    f"cannot write to `out` {run.path}: {error.strerror}; name another."
+                ) from None
 
-    def _make(self, exist_ok: bool) -> None:
-        try:
-            self._is_new = not self.path.exists()
-            self.path.mkdir(parents=True, exist_ok=exist_ok)
-        except FileExistsError:
-            if not exist_ok:
-                raise
-            raise UserError(f"`out` {self.path} is a file; name a folder.") from None
-        except OSError as error:
-            raise UserError(
-                f"cannot write to `out` {self.path}: {error.strerror}; name another."
-            ) from None
+    def check_begun(self) -> None:
+        """UserError if no training has begun here."""
+        if not self.exists and not self.states.exist:
+            self._read(self._recipe_file)
 
     @property
     def exists(self) -> bool:
@@ -199,12 +208,7 @@ class Run:
 
         with locked(self._lock_file, busy):
             remove_partial(self.path)
-            try:
-                yield
-            finally:
-                if self._is_new and list(self.path.iterdir()) == [self._lock_file]:
-                    self._lock_file.unlink()  # the training could not begin
-                    self.path.rmdir()
+            yield
 
 
 def _path(parameter: str, value: object) -> Path:

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from resnetlab.compute.machine import compiler
 from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.runs import Run
+from resnetlab.states import States
 from resnetlab.training.job import resume
 from resnetlab.weights.checkpoint import load_checkpoint
 
@@ -100,15 +101,15 @@ def test_a_run_killed_at_any_file_can_be_resumed(tiny, tmp_path, monkeypatch, fi
 
 
 def test_tensorboard_has_a_file_for_each_start_and_no_step_twice(tiny, tmp_path, monkeypatch):
-    write_last = Run.write_last
+    write = States.write
 
-    def deadly_write(run, values):
+    def deadly_write(states, values):
         if values["step"] == 6:  # the second epoch has been told, and must be done again
             raise Killed
-        write_last(run, values)
+        write(states, values)
 
     with monkeypatch.context() as context:
-        context.setattr(Run, "write_last", deadly_write)
+        context.setattr(States, "write", deadly_write)
         with pytest.raises(Killed):
             tiny.train(epochs=3)
     time.sleep(1.01)  # the files are read in the order of their seconds

@@ -24,7 +24,7 @@ def from_elsewhere(tiny):
     def make(execution, **saved):
         run = Run(tiny.interrupted("run"))
         values = run.last | {"recipe": run.recipe.to_dict() | {"execution": execution}} | saved
-        run.write_last(values)
+        run.states.write(values)
         run.write_recipe(get_recipe(run.recipe, execution=execution))
         return run
 
