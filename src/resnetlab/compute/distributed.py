@@ -66,6 +66,14 @@ class World:
         dist.all_gather(found, values)
         return torch.stack(found)
 
+    def gather_objects(self, value: T) -> list[T]:
+        """What each process has, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
     def from_main(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``function`` on rank 0 only; return its result on every rank.
 

@@ -11,7 +11,7 @@ from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import default_threads
 from resnetlab.console import print_to_stderr, with_flags
-from resnetlab.data.catalogue import has_split
+from resnetlab.data.catalogue import is_path
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
 from resnetlab.evaluation.calibration import calibrated
@@ -31,11 +31,13 @@ from resnetlab.training.plan import (
     load_data,
     load_pretrained,
     make_plan,
+    open_data,
 )
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.restoring import roll_back, state_of
 from resnetlab.training.resuming import (
+    check_data,
     check_epochs,
     describe_changes,
     execution_here,
@@ -155,6 +157,8 @@ def _resume(run: Run, world: World, accept_changes: bool = False, **changes: Any
     check_plan(plan, world)
     if saved is not None:
         world.from_main(check_epochs, plan, saved, run)
+        if not accept_changes:
+            world.from_main(check_data, plan, saved, run)
     with remedies(plan, run):
         execution = world.from_main(
             execution_here,
@@ -176,6 +180,8 @@ def _resume(run: Run, world: World, accept_changes: bool = False, **changes: Any
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """The run folder may be read, and the run resumed, from anywhere."""
     paths = {"data_dir": recipe.data_dir}
+    if is_path(recipe.dataset):
+        paths["dataset"] = recipe.dataset
     if recipe.pretrained and user_path(recipe.pretrained).exists():
         paths["pretrained"] = recipe.pretrained
     absolute = {n: str(user_path(path).absolute()) for n, path in paths.items() if path}
@@ -252,7 +258,7 @@ def _finish(
         run.write_metrics(state.history)  # which a full disk may have prevented
         if plan.val is not None:
             calibrated(run.best, plan.val).save(run.best_file)
-        if has_split(recipe.dataset, "test"):
+        if open_data(recipe).has("test"):
             progress.say(f"testing {run.best_file} on the test set of {recipe.dataset} ...")
             test = evaluate(run.path, data_dir=recipe.data_dir)
             result = test.to_dict()

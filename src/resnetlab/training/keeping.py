@@ -12,6 +12,8 @@ from torch import Tensor
 
 from resnetlab.compute.distributed import World
 from resnetlab.compute.machine import processor
+from resnetlab.data.dataset import Dataset
+from resnetlab.data.encoded import EncodedDataset, fingerprint
 from resnetlab.files import WriteError
 from resnetlab.runs import Run, best_epoch
 from resnetlab.training.events import Events
@@ -20,6 +22,7 @@ from resnetlab.training.plan import Plan
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.state import State
 from resnetlab.weights.checkpoint import Checkpoint
+from resnetlab.weights.digest import digest
 
 _GO_ON, _CHECKPOINT, _STOP, _DIVERGED = range(4)
 """What a rank wants between two steps; all do what the most urgent of them wants."""
@@ -36,6 +39,7 @@ class Keeper:
         told = state.history[-1]["step"] if state.history else 0
         self._events = Events(run.tensorboard, told + 1, progress.say)
         self._written = time.monotonic()
+        self._data = data_digest(plan.data) if world.is_main else ""
 
     def between_steps(self, *, asked: bool, finite: bool) -> None:
         """A checkpoint if it is time for one; it is the last one if a rank was asked to stop.
@@ -100,7 +104,7 @@ class Keeper:
                 weights=model.state_dict(),
                 classes=self.plan.data.classes,
                 preprocessing=self.plan.data.preprocessing,
-                dataset=self.plan.data.name,
+                dataset=self.plan.recipe.dataset,
                 metrics=line,
                 recipe=self.plan.recipe.to_dict(),
             ).save(self.run.best_file)
@@ -125,8 +129,16 @@ class Keeper:
             "recipe": self.plan.recipe.to_dict(),
             "processes": self.world.size,
             "processor": processor(),
+            "data": self._data,
         }
         self.run.states.write(self.state.to_dict() | {"sums": sums} | about)
+
+
+def data_digest(dataset: Dataset) -> str:
+    """What tells whether these are the same samples in the same order."""
+    if isinstance(dataset, EncodedDataset):
+        return fingerprint(dataset)
+    return digest({"labels": dataset.labels, "classes": dataset.classes})
 
 
 def sums_of(saved: Mapping[str, Any], world: World) -> Tensor:

@@ -18,13 +18,14 @@ from resnetlab.console import Report
 from resnetlab.errors import UserError
 from resnetlab.recipes.record import Recipe
 from resnetlab.runs import Run
+from resnetlab.training.keeping import data_digest
 from resnetlab.training.optimizer import learning_rates
 from resnetlab.training.plan import Plan
 from resnetlab.training.probe import choose_execution
 
 FIXED = (
     *("model", "model_overrides", "pretrained", "load", "zero_init", "optimizer"),
-    *("dataset", "val_size", "split_seed", "train_size", "batch_size"),
+    *("dataset", "val_size", "test_size", "split_seed", "train_size", "batch_size"),
 )
 """Fields of a recipe that a run which has begun cannot change."""
 
@@ -154,6 +155,17 @@ def check_epochs(plan: Plan, saved: Saved, run: Run) -> None:
         raise UserError(f"{done} already; give more `epochs` than {plan.recipe.epochs:g}.")
     if plan.total_steps == step and not (history and history[-1]["step"] == step):
         raise UserError(f"{done} and cannot end within an epoch; give more `epochs`.")
+
+
+def check_data(plan: Plan, saved: Saved, run: Run) -> None:
+    """UserError if the training images are not those that the run was begun with."""
+    if saved.get("data") in (None, data_digest(plan.data)):
+        return
+    raise UserError(
+        f"the training images of {plan.data.name} are not those that {run.path} was begun with: "
+        "files were added, removed or changed; put them back, or go on with what is there: "
+        f"{run.resume_command('--accept-changes')}"
+    )
 
 
 def describe_changes(
