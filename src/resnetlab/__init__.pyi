@@ -27,6 +27,7 @@ from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
 from .runs import Run
 from .training.job import Training, resume, train
+from .training.overview import RunStatus, list_runs
 from .version import __version__
 from .weights.checkpoint import Checkpoint, load_checkpoint, load_weights
 from .weights.save import export_state_dict, save_weights
@@ -54,6 +55,7 @@ __all__ = [
     "Recipe",
     "ResNet",
     "Run",
+    "RunStatus",
     "Training",
     "__version__",
     "adapt",
@@ -73,6 +75,7 @@ __all__ = [
     "get_recipe",
     "list_datasets",
     "list_models",
+    "list_runs",
     "load_checkpoint",
     "load_dataset",
     "load_target",

@@ -13,7 +13,7 @@ import math
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +48,7 @@ class Run:
         self.result_file = self.path / "test.json"
         self._metrics_file = self.path / "metrics.jsonl"
         self._recipe_file = self.path / "recipe.json"
+        self._progress_file = self.path / "progress.json"
         self._lock_file = self.path / ".lock"
 
     def __repr__(self) -> str:
@@ -186,12 +187,39 @@ class Run:
                 f"{path} is damaged ({error}); remove it, and test again: {self.resume_command()}"
             ) from error
 
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What a training has told of itself last; empty where it never did, or has finished."""
+        try:
+            return json.loads(self._progress_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def tell_progress(self, values: Mapping[str, Any]) -> None:
+        """For ``progress``; not flushed, and lost where it cannot be written."""
+        temporary = self._progress_file.with_name(".progress-partial-.json")
+        with suppress(OSError):
+            temporary.write_text(json.dumps(dict(values)), encoding="utf-8")
+            temporary.replace(self._progress_file)
+
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_json(self.result_file, dict(result))
+        self._progress_file.unlink(missing_ok=True)
 
     def reopen(self) -> None:
         """Take back that the run is finished."""
         self.result_file.unlink(missing_ok=True)
+
+    @property
+    def is_being_trained(self) -> bool:
+        """By a process of this machine."""
+        if not self._lock_file.exists():
+            return False
+        try:
+            with self.training():
+                return False
+        except UserError:
+            return True
 
     @contextmanager
     def training(self) -> Iterator[None]:

@@ -40,8 +40,13 @@ class States:
         self._last_is_damaged = False
 
     @property
+    def files(self) -> list[Path]:
+        """Those that there are, the latest first."""
+        return [file for file in (self.last_file, self.previous_file) if file.exists()]
+
+    @property
     def exist(self) -> bool:
-        return self.last_file.exists() or self.previous_file.exists()
+        return bool(self.files)
 
     def latest(self, report: Report) -> dict[str, Any] | None:
         """The state to go on from; None before the first one.
@@ -51,7 +56,7 @@ class States:
         """
         faults: list[DamageError] = []
         with reading(self.last_file.parent):
-            files = [file for file in (self.last_file, self.previous_file) if file.exists()]
+            files = self.files
         for file in files:
             try:
                 values = read_state(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,9 @@ from resnetlab.training.state import State
 from resnetlab.weights.checkpoint import Checkpoint
 from resnetlab.weights.digest import digest
 
+PROGRESS_SECONDS = 10
+"""Between two writings of progress.json."""
+
 _GO_ON, _CHECKPOINT, _STOP, _DIVERGED = range(4)
 """What a rank wants between two steps; all do what the most urgent of them wants."""
 
@@ -40,6 +44,8 @@ class Keeper:
         self._events = Events(run.tensorboard, told + 1, progress.say)
         self._written = time.monotonic()
         self._data = data_digest(plan.data) if world.is_main else ""
+        self._told = -math.inf
+        self._tell_progress()
 
     def between_steps(self, *, asked: bool, finite: bool) -> None:
         """A checkpoint if it is time for one; it is the last one if a rank was asked to stop.
@@ -47,6 +53,7 @@ class Keeper:
         Raises, on every rank, KeyboardInterrupt when the state has been saved for that, and
         UserError where a loss is no longer finite.
         """
+        self._tell_progress()
         wants = _CHECKPOINT if self._is_due() else _GO_ON
         if not finite:
             wants = _DIVERGED
@@ -67,6 +74,22 @@ class Keeper:
                 f"stopped after step {self.state.step:,} of {self.plan.total_steps:,}; nothing is "
                 f"lost. Go on with: {self.run.resume_command()}"
             )
+
+    def _tell_progress(self) -> None:
+        """Now and then, for ``resnetlab runs``."""
+        if not self.world.is_main or time.monotonic() - self._told < PROGRESS_SECONDS:
+            return
+        self._told = time.monotonic()
+        self.run.tell_progress(
+            {
+                "step": self.state.step,
+                "total_steps": self.plan.total_steps,
+                "steps_per_epoch": self.plan.steps_per_epoch,
+                "seconds_left": self.progress.seconds_left() if self.progress.done else None,
+                "host": platform.node(),
+                "time": time.time(),
+            }
+        )
 
     def _is_due(self) -> bool:
         minutes = self.plan.recipe.checkpoint_minutes
