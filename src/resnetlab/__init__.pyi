@@ -26,6 +26,7 @@ from .preprocessing import Preprocessing
 from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
 from .runs import Run
+from .serving.server import serve
 from .training.job import Training, resume, train
 from .training.overview import RunStatus, list_runs
 from .version import __version__
@@ -87,6 +88,7 @@ __all__ = [
     "predict",
     "resume",
     "save_weights",
+    "serve",
     "summarize",
     "train",
     "verify_model",

@@ -16,7 +16,18 @@ from cyclopts import App, CoercionError, CycloptsError, Parameter, Token, conver
 from cyclopts.help import ColumnSpec, DefaultFormatter, DescriptionRenderer, HelpEntry, NameRenderer
 
 import resnetlab
-from resnetlab.cli import benchmark, compare, data, evaluate, models, plots, predict, runs, train
+from resnetlab.cli import (
+    benchmark,
+    compare,
+    data,
+    evaluate,
+    models,
+    plots,
+    predict,
+    runs,
+    serve,
+    train,
+)
 from resnetlab.cli.mistakes import sentence
 from resnetlab.console import print_to_stderr
 from resnetlab.errors import UserError
@@ -79,7 +90,8 @@ for _app, *_members in (
     (_DATA, data.fetch, data.stats, data.show),
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, runs.runs),
-    (PROGRAM, evaluate.evaluate, predict.predict, compare.compare, plots.plot, plots.visualize, _BENCHMARK),
+    (PROGRAM, evaluate.evaluate, predict.predict, serve.serve, compare.compare, plots.plot),
+    (PROGRAM, plots.visualize, _BENCHMARK),
 ):
     for _member in _members:
         _app.command(_member)
