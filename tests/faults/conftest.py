@@ -27,26 +27,31 @@ class Server:
         )
         self.log = log
 
-    def _answer(self) -> int:
+    def _answer(self) -> list[int]:
         line = self.process.stdout.readline()
         assert line, "the server has ended"
-        return int(line)
+        return [int(word) for word in line.split()]
 
     def run(self, run, changes, *, kill_after=None, **order):
-        """The exit status of a child that trains ``run``, killed after so many seconds."""
+        """The exit status of a child that trains ``run``, killed after so many seconds.
+
+        Of several processes, a list of them.
+        """
         line = json.dumps({"run": str(run), "changes": changes} | order) + "\n"
         self.process.stdin.write(line.encode())
         self.process.stdin.flush()
-        child = self._answer()
+        (child,) = self._answer()
         if kill_after is not None:
             ended, *_ = select.select([self.process.stdout], [], [], kill_after)
             if not ended:
                 os.kill(child, signal.SIGKILL)
-        return self._answer()
+        ends = self._answer()
+        return ends if len(ends) > 1 else ends[0]
 
-    def timed(self, run, changes):
+    def timed(self, run, changes, **order):
         began = time.monotonic()
-        assert self.run(run, changes) == 0, self.said()
+        ends = self.run(run, changes, **order)
+        assert ends in (0, [0] * order.get("processes", 1)), self.said()
         return time.monotonic() - began
 
     def said(self):

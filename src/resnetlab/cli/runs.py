@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console, Group
@@ -73,5 +73,5 @@ def _faults(found: list[RunStatus]) -> list[str]:
     return [run.fault for run in found if run.fault]
 
 
-def _plain(run: RunStatus) -> dict[str, object]:
+def _plain(run: RunStatus) -> dict[str, Any]:
     return dataclasses.asdict(run) | {"path": str(run.path)}

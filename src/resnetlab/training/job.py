@@ -207,6 +207,8 @@ def _train(
     resumes: bool = False,
 ) -> Training:
     with remedies(plan, run):
+        if world.liveness:
+            world.liveness.advice = f"Go on with: {run.resume_command()}"
         if state.step < plan.total_steps:
             world.from_main(run.reopen)
         # From here on `resume` can go on with it.

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from resnetlab.compute.cores import Cores
 from resnetlab.compute.distributed import World
@@ -23,6 +22,7 @@ from resnetlab.runs import Run
 from resnetlab.training.interrupt import stop_signal
 from resnetlab.training.keeping import Keeper
 from resnetlab.training.optimizer import learning_rates
+from resnetlab.training.parallel import shared
 from resnetlab.training.plan import Plan
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.state import State
@@ -37,7 +37,7 @@ def train_to_the_end(
     Raises UserError where the loss is no longer finite, and KeyboardInterrupt after Ctrl-C, when
     the state has been saved.
     """
-    network = DistributedDataParallel(state.model) if world.size > 1 else state.model
+    network = shared(state.model, plan.recipe, world)
     keeper = Keeper(plan, state, run, world, progress)
     # Ranks wait for each other, so that none can tell alone what is faster.
     threads = (plan.execution.threads or 1) if world.size == 1 else 1

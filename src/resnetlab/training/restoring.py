@@ -9,9 +9,9 @@ from typing import Any
 from resnetlab.compute.distributed import World
 from resnetlab.errors import UserError
 from resnetlab.runs import Run
-from resnetlab.training.batchnorm import synchronize
 from resnetlab.training.faults import DivergedError, lower_rates
 from resnetlab.training.keeping import Keeper, sums_of
+from resnetlab.training.parallel import synchronize
 from resnetlab.training.plan import Plan
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.state import State

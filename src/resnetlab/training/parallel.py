@@ -1,7 +1,4 @@
-"""Batch norm over the images of all processes that share a batch.
-
-``torch.nn.SyncBatchNorm`` is for GPUs alone; this one computes wherever its tensors are.
-"""
+"""What processes that share a batch exchange: gradients, and perhaps batch norm's statistics."""
 
 from __future__ import annotations
 
@@ -10,8 +7,21 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from resnetlab.compute.distributed import World
+from resnetlab.recipes.record import Recipe
+
+
+def shared(model: nn.Module, recipe: Recipe, world: World) -> nn.Module:
+    """The network as the processes train it together: each step has the mean of their gradients."""
+    if world.size == 1:
+        return model
+    network = DistributedDataParallel(model)
+    if recipe.gradient_exchange == "bf16":
+        network.register_comm_hook(None, bf16_compress_hook)
+    return network
 
 
 class _Sum(torch.autograd.Function):
@@ -29,7 +39,10 @@ class _Sum(torch.autograd.Function):
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
-    """In training, mean and variance are those of the images of all processes, in fp32."""
+    """In training, mean and variance are those of the images of all processes, in fp32.
+
+    ``torch.nn.SyncBatchNorm`` is for GPUs alone; this one computes wherever its tensors are.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
