@@ -51,7 +51,7 @@ def training_steps(
     if state is None:
         state = State.create(plan)
     state.accelerate(execution)
-    network = shared(state.model, recipe, world)
+    network = shared(plan, state.model, world)
     state.model.train()
     for epoch in itertools.count():
         batches = epoch_batches(

@@ -37,7 +37,7 @@ def train_to_the_end(
     Raises UserError where the loss is no longer finite, and KeyboardInterrupt after Ctrl-C, when
     the state has been saved.
     """
-    network = shared(state.model, plan.recipe, world)
+    network = shared(plan, state.model, world)
     keeper = Keeper(plan, state, run, world, progress)
     # Ranks wait for each other, so that none can tell alone what is faster.
     threads = (plan.execution.threads or 1) if world.size == 1 else 1

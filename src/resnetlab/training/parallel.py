@@ -11,17 +11,26 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compr
 from torch.nn.parallel import DistributedDataParallel
 
 from resnetlab.compute.distributed import World
-from resnetlab.recipes.record import Recipe
+from resnetlab.models.resnet import ResNet
+from resnetlab.training.plan import Plan
 
 
-def shared(model: nn.Module, recipe: Recipe, world: World) -> nn.Module:
+def shared(plan: Plan, model: ResNet, world: World) -> nn.Module:
     """The network as the processes train it together: each step has the mean of their gradients."""
     if world.size == 1:
         return model
     network = DistributedDataParallel(model)
-    if recipe.gradient_exchange == "bf16":
+    if plan.recipe.gradient_exchange == "bf16":
         network.register_comm_hook(None, bf16_compress_hook)
-    return network
+    # After its first step DDP arranges the gradients anew, by the order in which they came, and
+    # three processes or more then add them in another order. That step is done here, so that the
+    # first one of a resumed training is like any other.
+    size, channels = plan.data.preprocessing.size, model.architecture.in_channels
+    images = torch.zeros(2, channels, size, size, device=plan.execution.device)
+    network.eval()
+    network(images.to(memory_format=plan.execution.memory_format)).sum().backward()
+    network.zero_grad()
+    return network.train()
 
 
 class _Sum(torch.autograd.Function):

@@ -139,8 +139,7 @@ def check_plan(plan: Plan, world: World) -> None:
             len(data), recipe.batch_size, seed=0, epoch=0, rank=world.rank, world_size=world.size
         )
     )
-    seen = world.gather_objects((classes, data.labels.bincount().tolist()))
-    if other := next((rank for rank, each in enumerate(seen) if each != seen[0]), None):
+    if world.size > 1 and (other := _rank_with_other_data(data, world)):
         raise UserError(
             f"process {other} finds other training images in {data.name} than process 0: copy the "
             "same files to all machines."
@@ -166,6 +165,11 @@ def check_plan(plan: Plan, world: World) -> None:
             f"{recipe.batch_size}, {world.size} process(es), `accumulate` {recipe.accumulate}); "
             "give each part 2 images or more."
         )
+
+
+def _rank_with_other_data(data: Dataset, world: World) -> int | None:
+    seen = world.gather_objects((data.classes, data.labels.bincount().tolist()))
+    return next((rank for rank, each in enumerate(seen) if each != seen[0]), None)
 
 
 def smallest_map(architecture: Architecture, size: int, channels: int | None = None) -> int:
