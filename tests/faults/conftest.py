@@ -65,8 +65,8 @@ def server(tmp_path_factory):
     with open(tmp_path_factory.mktemp("server") / "log", "w+b") as log:
         server = Server(log)
         yield server
-        server.process.stdin.close()
-        server.process.wait(30)
+        with server.process:  # closes its pipes, and waits
+            server.process.stdin.close()
 
 
 @pytest.fixture
