@@ -9,6 +9,7 @@ from .benchmark import (
 )
 from .comparison import Comparison, compare_models, load_target
 from .compute.execution import Execution
+from .data.cache import clean_pixels
 from .data.catalogue import fetch, list_datasets, load_dataset
 from .data.dataset import Dataset, dataset_statistics
 from .evaluation.evaluate import Evaluation, evaluate, evaluate_model
@@ -27,6 +28,7 @@ from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
 from .runs import Run
 from .serving.server import serve
+from .study.experiment import StudyResult, run_study
 from .training.job import Training, resume, train
 from .training.overview import RunStatus, list_runs
 from .version import __version__
@@ -57,6 +59,7 @@ __all__ = [
     "ResNet",
     "Run",
     "RunStatus",
+    "StudyResult",
     "Training",
     "__version__",
     "adapt",
@@ -64,6 +67,7 @@ __all__ = [
     "benchmark_files",
     "benchmark_inference",
     "benchmark_training",
+    "clean_pixels",
     "compare_models",
     "create_model",
     "dataset_statistics",
@@ -87,6 +91,7 @@ __all__ = [
     "plot_samples",
     "predict",
     "resume",
+    "run_study",
     "save_weights",
     "serve",
     "summarize",

@@ -26,6 +26,7 @@ from resnetlab.cli import (
     predict,
     runs,
     serve,
+    study,
     train,
 )
 from resnetlab.cli.mistakes import sentence
@@ -87,15 +88,15 @@ _BENCHMARK = App(
     name="benchmark", help="Measure training, inference and data in images per second."
 )
 for _app, *_members in (
-    (_DATA, data.fetch, data.stats, data.show),
+    (_DATA, data.fetch, data.stats, data.show, data.clean),
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, runs.runs),
     (PROGRAM, evaluate.evaluate, predict.predict, serve.serve, compare.compare, plots.plot),
-    (PROGRAM, plots.visualize, _BENCHMARK),
+    (PROGRAM, plots.visualize, study.STUDY, _BENCHMARK),
 ):
     for _member in _members:
         _app.command(_member)
-for _app in (PROGRAM, _DATA, _BENCHMARK, train.TRAIN):
+for _app in (PROGRAM, _DATA, _BENCHMARK, train.TRAIN, study.STUDY):
     for _place, _name in enumerate(_app):
         _app[_name].sort_key = _place  # the help would sort them by name
 
@@ -136,7 +137,7 @@ def _in_order(words: list[str]) -> list[str]:
     chain, (*_, app), rest = PROGRAM.parse_commands(words)
     if app.default_command is not None:
         return words
-    noun = "recipe" if app is train.TRAIN else "command"
+    noun = {"train": "recipe", "study": "study"}.get(app.name[0], "command")
     names = [name for name in app if not name.startswith("-")]
     at = next((i for i, word in enumerate(rest) if word in {*names, *ALIASES}), None)
     if at is not None:

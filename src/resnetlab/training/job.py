@@ -10,7 +10,7 @@ from resnetlab.compute import distributed
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import default_threads
-from resnetlab.console import print_to_stderr, with_flags
+from resnetlab.console import Report, print_to_stderr, with_flags
 from resnetlab.data.catalogue import is_path
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
@@ -92,7 +92,7 @@ def train(
         if weights and recipe.mean is None and "preprocessing" not in weights.guessed:
             trained = weights.preprocessing
             recipe = replace(recipe, mean=trained.mean, std=trained.std)
-        plan = make_plan(recipe, *load_data(recipe))
+        plan = make_plan(recipe, *load_data(recipe, _report(world)))
         check_plan(plan, world)
         if world.is_main:
             for line in describe_plan(plan, weights, world.size):
@@ -153,7 +153,7 @@ def _resume(run: Run, world: World, accept_changes: bool = False, **changes: Any
         report=print_to_stderr,
     )
     recipe = _with_absolute_paths(recipe)
-    plan = make_plan(recipe, *load_data(recipe))
+    plan = make_plan(recipe, *load_data(recipe, _report(world)))
     check_plan(plan, world)
     if saved is not None:
         world.from_main(check_epochs, plan, saved, run)
@@ -175,6 +175,11 @@ def _resume(run: Run, world: World, accept_changes: bool = False, **changes: Any
                 print_to_stderr(line)
         state = state_of(plan, world, weights, saved)
     return _train(plan, state, run, world, weights, resumes=saved is not None)
+
+
+def _report(world: World) -> Report:
+    """What one of several processes is told, each other leaves unsaid."""
+    return print_to_stderr if world.is_main else lambda line: None
 
 
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
