@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -119,6 +121,13 @@ def check_zip(path: Path) -> None:
         raise zipfile.BadZipFile(f"damaged directory: {error}") from error
     if damaged:
         raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+
+
+def not_whole(path: Path, error: Exception) -> OSError:
+    """What the writers of torch and safetensors mean by errors of their own."""
+    if shutil.disk_usage(path.parent).free < 1 << 16:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return OSError(None, f"not all of it could be written ({reason_of(error)})")
 
 
 class WriteError(UserError):

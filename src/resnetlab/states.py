@@ -18,7 +18,7 @@ import torch
 
 from resnetlab.console import Report
 from resnetlab.errors import UserError
-from resnetlab.files import atomic_write, check_zip, flush, reading
+from resnetlab.files import atomic_write, check_zip, flush, not_whole, reading
 from resnetlab.weights.digest import digest
 
 FORMAT = 1
@@ -84,10 +84,7 @@ class States:
             try:
                 torch.save(values | {"digest": digest(values)}, temporary)
             except RuntimeError as error:
-                # torch's zip writer reports a full disk as a RuntimeError of its own.
-                raise OSError(
-                    None, "not all of it could be written, the disk may be full"
-                ) from error
+                raise not_whole(temporary, error) from error
             _check_on_disk(temporary)
             if self.last_file.exists() and not self._last_is_damaged:
                 self.last_file.replace(self.previous_file)

@@ -62,7 +62,7 @@ def test_a_run_killed_at_any_operation_on_a_file_ends_as_an_undisturbed_one(
     """Before, amid and after every write, flush and renaming; in the short form at some of them."""
     changes |= {"epochs": 2, "checkpoint_minutes": 5 if not LONG else 1e-9}
     server.timed(tmp_path / "whole", changes)
-    at, step = 1, 1 if LONG else 17
+    at, step = 3, 1 if LONG else 23
     while True:
         run = tmp_path / f"killed at {at}"
         status = server.run(run, changes, **{"kill at": at})

@@ -14,11 +14,12 @@ from torch import Tensor
 from resnetlab.compute.distributed import World
 from resnetlab.compute.machine import processor
 from resnetlab.data.dataset import Dataset
-from resnetlab.data.encoded import EncodedDataset, fingerprint
+from resnetlab.data.encoded import fingerprint
 from resnetlab.files import WriteError
 from resnetlab.runs import Run, best_epoch
 from resnetlab.training.events import Events
 from resnetlab.training.faults import not_finite
+from resnetlab.training.pixels import source_of
 from resnetlab.training.plan import Plan
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.state import State
@@ -159,9 +160,10 @@ class Keeper:
 
 def data_digest(dataset: Dataset) -> str:
     """What tells whether these are the same samples in the same order."""
-    if isinstance(dataset, EncodedDataset):
-        return fingerprint(dataset)
-    return digest({"labels": dataset.labels, "classes": dataset.classes})
+    about: dict[str, Any] = {"labels": dataset.labels, "classes": dataset.classes}
+    if (source := source_of(dataset)) is not None:
+        about["files"] = fingerprint(source)
+    return digest(about)
 
 
 def sums_of(saved: Mapping[str, Any], world: World) -> Tensor:
