@@ -112,6 +112,19 @@ def locked(path: Path, busy: Callable[[], None]) -> Iterator[None]:
         lock.release()
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock file."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:  # nobody can hold what cannot be written
+        return False
+    lock.release()
+    return False
+
+
 def check_zip(path: Path) -> None:
     """Raise zipfile.BadZipFile if a byte has changed: torch writes checksums and reads none."""
     try:

@@ -2,8 +2,9 @@
 
 recipe.json; metrics.jsonl, one line an epoch; TensorBoard events; last.pt and previous.pt, the
 states to go on from (see ``States``); best.pt, the network to use (see ``Checkpoint``); test.json;
-curves.png. Plain dicts and tensors only, so that everything loads with
-``weights_only=True``. recipe.json and the states carry a digest, so that no changed byte passes.
+evaluation.json, all that was found of best.pt; curves.png. Plain dicts and tensors only, so that
+everything loads with ``weights_only=True``. recipe.json and the states carry a digest, so that no
+changed byte passes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Literal
 
 from resnetlab.errors import UserError
 from resnetlab.files import (
+    is_locked,
     locked,
     reading,
     remove_partial,
@@ -46,6 +48,7 @@ class Run:
         self.curves_file = self.path / "curves.png"
         self.predictions_file = self.path / "predictions.png"
         self.result_file = self.path / "test.json"
+        self.evaluation_file = self.path / "evaluation.json"
         self._metrics_file = self.path / "metrics.jsonl"
         self._recipe_file = self.path / "recipe.json"
         self._progress_file = self.path / "progress.json"
@@ -65,9 +68,8 @@ class Run:
                 f"`out` {out} already holds a run; name another folder, or go on with it: "
                 f"{run.resume_command()}"
             )
-        if run._lock_file.exists():
-            with run.training():
-                pass
+        if run.is_being_trained:
+            raise run._busy()
         nearest = next(path for path in (run.path, *run.path.absolute().parents) if path.exists())
         if nearest == run.path and not nearest.is_dir():
             raise UserError(f"`out` {out} is a file; name a folder.")
@@ -206,20 +208,47 @@ class Run:
         write_json(self.result_file, dict(result))
         self._progress_file.unlink(missing_ok=True)
 
+    @property
+    def evaluations(self) -> dict[str, Any]:
+        """What ``write_evaluation`` wrote, by its key; empty before the first one."""
+        path = self.evaluation_file
+        if not path.exists():
+            return {}
+        try:
+            values = json.loads(self._read(path))
+            if values.pop("format") > FORMAT:
+                raise UserError(f"{path} is of a later version of resnetlab; update this one.")
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            if isinstance(error, UserError):
+                raise
+            again = shlex.join(["resnetlab", "evaluate", str(self.path)])
+            raise UserError(
+                f"{path} is damaged ({error}); remove it, and evaluate again: {again}"
+            ) from error
+        return values
+
+    def write_evaluation(self, key: str, values: Mapping[str, Any]) -> None:
+        """Keep what was found of best.pt, beside what was found before under other keys.
+
+        The key is the split, with the test-time augmentation or "corruptions" after a comma.
+        """
+        known = self.evaluations
+        write_json(self.evaluation_file, {"format": FORMAT} | known | {key: dict(values)})
+
     def reopen(self) -> None:
-        """Take back that the run is finished."""
+        """Take back that the run is finished, and what was found of its network."""
         self.result_file.unlink(missing_ok=True)
+        self.evaluation_file.unlink(missing_ok=True)
 
     @property
     def is_being_trained(self) -> bool:
         """By a process of this machine."""
-        if not self._lock_file.exists():
-            return False
-        try:
-            with self.training():
-                return False
-        except UserError:
-            return True
+        return self._lock_file.exists() and is_locked(self._lock_file)
+
+    def _busy(self) -> UserError:
+        return UserError(
+            f"{self.path} is being trained by another process; wait for its end or stop it first."
+        )
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -229,10 +258,7 @@ class Run:
         """
 
         def busy() -> None:
-            raise UserError(
-                f"{self.path} is being trained by another process; wait for its end or stop it "
-                "first."
-            )
+            raise self._busy()
 
         with locked(self._lock_file, busy):
             remove_partial(self.path)

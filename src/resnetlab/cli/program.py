@@ -19,6 +19,7 @@ import resnetlab
 from resnetlab.cli import (
     benchmark,
     compare,
+    compare_runs,
     data,
     evaluate,
     models,
@@ -91,8 +92,9 @@ for _app, *_members in (
     (_DATA, data.fetch, data.stats, data.show, data.clean),
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, runs.runs),
-    (PROGRAM, evaluate.evaluate, predict.predict, serve.serve, compare.compare, plots.plot),
-    (PROGRAM, plots.visualize, study.STUDY, _BENCHMARK),
+    (PROGRAM, evaluate.evaluate, predict.predict, serve.serve, compare.compare),
+    (PROGRAM, compare_runs.compare_runs, plots.plot, plots.visualize, plots.explain),
+    (PROGRAM, plots.inspect, study.STUDY, _BENCHMARK),
 ):
     for _member in _members:
         _app.command(_member)
