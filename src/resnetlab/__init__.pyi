@@ -12,10 +12,13 @@ from .compute.execution import Execution
 from .data.cache import clean_pixels
 from .data.catalogue import fetch, list_datasets, load_dataset
 from .data.dataset import Dataset, dataset_statistics
+from .evaluation.calibration import choose_threshold, fit_temperature
+from .evaluation.comparing import RunComparison, compare_runs
 from .evaluation.evaluate import Evaluation, evaluate, evaluate_model
 from .export.hub import push
 from .export.job import Export, export
 from .inference.job import Outcome, predict_to_file
+from .evaluation.robustness import Robustness, evaluate_corruptions
 from .inference.predictor import Prediction, Predictor, predict
 from .models.adaptation import adapt
 from .models.architecture import ARCHITECTURES, Architecture, get_architecture, list_models
@@ -25,7 +28,9 @@ from .models.summary import describe_models, summarize
 from .models.verification import Proof, verify_model, verify_models
 from .plots.confusion import plot_confusion
 from .plots.curves import plot_curves
+from .plots.heatmaps import explain
 from .plots.images import plot_predictions, plot_samples, visualize
+from .plots.inside import inspect
 from .preprocessing import Preprocessing
 from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
@@ -33,13 +38,13 @@ from .runs import Run
 from .serving.server import serve
 from .study.experiment import StudyResult, run_study
 from .training.job import Training, resume, train
+from .training.overview import RunStatus, list_runs
 from .version import __version__
 from .weights.checkpoint import Checkpoint, load_checkpoint, load_weights
 from .weights.save import export_state_dict, save_weights
 
 __all__ = [
     "ARCHITECTURES",
-    "RECIPES",
     "Architecture",
     "BasicBlock",
     "Bottleneck",
@@ -59,9 +64,13 @@ __all__ = [
     "Predictor",
     "Preprocessing",
     "Proof",
+    "RECIPES",
     "Recipe",
     "ResNet",
+    "Robustness",
     "Run",
+    "RunComparison",
+    "RunStatus",
     "StudyResult",
     "Training",
     "__version__",
@@ -70,20 +79,27 @@ __all__ = [
     "benchmark_files",
     "benchmark_inference",
     "benchmark_training",
+    "choose_threshold",
     "clean_pixels",
     "compare_models",
+    "compare_runs",
     "create_model",
     "dataset_statistics",
     "describe_models",
     "evaluate",
+    "evaluate_corruptions",
     "evaluate_model",
+    "explain",
     "export",
     "export_state_dict",
     "fetch",
+    "fit_temperature",
     "get_architecture",
     "get_recipe",
+    "inspect",
     "list_datasets",
     "list_models",
+    "list_runs",
     "load_checkpoint",
     "load_dataset",
     "load_target",

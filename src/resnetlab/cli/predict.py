@@ -41,6 +41,14 @@ def predict(
             metavar="FILE",
         ),
     ] = None,
+    min_confidence: Annotated[
+        float | None,
+        Parameter(
+            help='%: below it the answer is "none of these"; default: the threshold that the '
+            "network's training chose, if it did; 0: never",
+            metavar="PERCENT",
+        ),
+    ] = None,
     model: ModelName = None,
     model_overrides: ModelOverrides = {},  # noqa: B006
     mean: Mean = None,
@@ -56,6 +64,7 @@ def predict(
             images,
             out,
             topk=topk,
+            min_confidence=min_confidence,
             backend=backend,
             execution=execution,
             model=model,
@@ -77,7 +86,9 @@ def predict(
         std=std,
         classes=classes,
     )
-    predictor = Predictor(checkpoint, backend=backend, execution=execution)
+    predictor = Predictor(
+        checkpoint, backend=backend, execution=execution, min_confidence=min_confidence
+    )
     found = find_images(images)
     predictions = predictor.predict(found, topk=topk)
     if format == "table" or not sys.stdout.isatty():  # a bar would break JSON's lines

@@ -65,6 +65,7 @@ def predict_to_file(
     out: str | Path,
     *,
     topk: int = 5,
+    min_confidence: float | None = None,
     batch_size: int | None = None,
     backend: BackendName | None = None,
     execution: Execution | str = "auto",
@@ -83,6 +84,7 @@ def predict_to_file(
         out: .csv, .jsonl or .parquet, see ``inference.table``; the same call resumes what was
             killed, and several of them, under torchrun or by hand, share the work.
         topk: Classes an image.
+        min_confidence: See ``Predictor``.
         batch_size: Images at once; ``inference_batch_size`` unless given.
         backend, execution: See ``Predictor``.
         model, model_overrides, mean, std, classes: What a foreign file does not tell; see
@@ -112,12 +114,15 @@ def predict_to_file(
     )
     named = [os.path.abspath(user_path(image)) for image in images]
     asked = {"format": FORMAT, "images": named, "topk": topk, "network": _identity(network)}
+    asked |= {"min_confidence": min_confidence}
     job = _Job(path, table, asked)
     if helper:
         job.wait_for_list()
     else:
         job.open(report)
-    predictor = Predictor(network, backend=backend, execution=execution)
+    predictor = Predictor(
+        network, backend=backend, execution=execution, min_confidence=min_confidence
+    )
     job.work(lambda paths: predictor.predict(paths, topk=topk, batch_size=batch_size), helper)
     if helper:
         return Outcome(path=path, images=0, failed=0, complete=False)

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from resnetlab.errors import UserError
 from resnetlab.inference.predictor import Prediction
 
-COLUMNS = ("image", "rank", "class", "probability", "error")
-"""Of .csv and .parquet: a row for each of an image's likeliest classes, probability in %; of an
-image that could not be read one row, with the error alone."""
+COLUMNS = ("image", "rank", "class", "probability", "none_of_these", "error")
+"""Of .csv and .parquet: a row for each of an image's likeliest classes, probability in %,
+none_of_these 0 or 1; of an image that could not be read one row, with the error alone."""
 
 
 class Table(Protocol):
@@ -44,9 +44,9 @@ def table_of(path: Path) -> Table:
 def _rows(prediction: Prediction) -> Iterable[tuple[Any, ...]]:
     name = _encodable(prediction.path)
     if prediction.error:
-        yield name, None, None, None, _encodable(prediction.error)
+        yield name, None, None, None, None, _encodable(prediction.error)
     for rank, (label, p) in enumerate(prediction.top, 1):
-        yield name, rank, label, round(p, 4), None
+        yield name, rank, label, round(p, 4), int(prediction.none_of_these), None
 
 
 def _encodable(text: str) -> str:
@@ -66,7 +66,7 @@ class _Csv:
 
 
 class _JsonLines:
-    """An image a line: {image, predictions: [{class, probability}], error}."""
+    """An image a line: {image, predictions: [{class, probability}], none_of_these, error}."""
 
     def write(self, predictions: Iterable[Prediction], path: Path) -> None:
         with path.open("w", encoding="utf-8") as file:
@@ -76,6 +76,7 @@ class _JsonLines:
                     "predictions": [
                         {"class": label, "probability": round(p, 4)} for label, p in prediction.top
                     ],
+                    "none_of_these": prediction.none_of_these,
                     "error": prediction.error and _encodable(prediction.error),
                 }
                 file.write(json.dumps(value, ensure_ascii=False) + "\n")
@@ -102,8 +103,9 @@ class _Parquet:
                 "`out` .parquet needs pyarrow: pip install pyarrow; or take .csv or .jsonl."
             ) from error
         self._arrow, self._parquet = pyarrow, pyarrow.parquet
-        kinds = (pyarrow.string(), pyarrow.int32(), pyarrow.string(), pyarrow.float64())
-        fields = zip(COLUMNS, (*kinds, pyarrow.string()), strict=True)
+        text, number = pyarrow.string(), pyarrow.int32()
+        kinds = (text, number, text, pyarrow.float64(), number, text)
+        fields = zip(COLUMNS, kinds, strict=True)
         self._schema = pyarrow.schema(list(fields))
 
     def write(self, predictions: Iterable[Prediction], path: Path) -> None:
