@@ -2,8 +2,9 @@
 
 An order is a line of JSON on stdin: {"run": folder, "changes": fields of the recipe} and perhaps
 "kill at", where it is killed as ``_Deadly`` counts; "processes", how many train together; "rank",
-"step" and "fault", what happens to one of them. A run that has begun is resumed. The answers are
-the (last) child's number and, after their ends, their exit statuses.
+"step" and "fault", what happens to one of them; "evaluate", to judge the network in the end. A run
+that has begun is resumed. The answers are the (last) child's number and, after their ends, their
+exit statuses.
 """
 
 import io
@@ -20,6 +21,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from resnetlab.errors import UserError
+from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.runs import Run
 from resnetlab.training.job import resume, train
 
@@ -93,6 +95,9 @@ def work(order: dict, rank: int) -> int:
             resume(run, **order.get("resume", {}))
         else:
             train("smoke", out=run, **order["changes"])
+        if "evaluate" in order:
+            result = evaluate(run, per_image=run / "images.csv")
+            (run / f"{rank}.json").write_text(json.dumps(result.to_dict()))
     except UserError as error:
         if not error.told_elsewhere:
             print(f"resnetlab, {error.where}: {error}", file=sys.stderr)

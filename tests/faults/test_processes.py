@@ -1,9 +1,11 @@
 """Several processes that train together, one of which fails."""
 
+import json
 import time
 
 import pytest
 
+from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.runs import Run
 
 
@@ -42,7 +44,14 @@ def test_processes_share_the_work_of_one(server, changes, tmp_path):
     changes |= {"epochs": 3, "batch_size": 60, "sync_batchnorm": "on", "lr": 0.01}
     changes |= {"flip": "random", "cutout": 8}
     for processes in (1, 2, 3):
-        server.timed(tmp_path / f"{processes}", changes, processes=processes)
+        server.timed(tmp_path / f"{processes}", changes, processes=processes, evaluate=True)
+    one = evaluate(tmp_path / "3").to_dict()
+    for rank in range(3):
+        shared = json.loads((tmp_path / "3" / f"{rank}.json").read_text())
+        assert shared["n"] == 100
+        assert shared["confusion"] == one["confusion"]
+        assert shared["loss"] == pytest.approx(one["loss"])
+    assert len((tmp_path / "3" / "images.csv").read_text().splitlines()) == 101
     server.timed(tmp_path / "own", changes | {"sync_batchnorm": "off"}, processes=3)
     one = curve(tmp_path / "1")
     for processes in (2, 3):

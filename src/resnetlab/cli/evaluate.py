@@ -72,6 +72,7 @@ def evaluate(
     In a run folder, the results are kept in evaluation.json.
     """
     with console.waiting("loading PyTorch"):
+        from resnetlab.compute.distributed import is_main
         from resnetlab.evaluation.evaluate import evaluate, keep
 
     if confusion:
@@ -94,6 +95,8 @@ def evaluate(
         from resnetlab.evaluation.robustness import evaluate_corruptions
 
         robustness = evaluate_corruptions(checkpoint, images=corruption_images, **where).to_dict()
+    if not is_main():
+        return
     if dataset is None:
         keep(run, result.key, values)
         if robustness:
