@@ -2,8 +2,8 @@
 
 An order is a line of JSON on stdin: {"run": folder, "changes": fields of the recipe} and perhaps
 "kill at", where it is killed as ``_Deadly`` counts; "processes", how many train together; "rank",
-"step" and "fault", what happens to one of them; "evaluate", to judge the network in the end. A run
-that has begun is resumed. The answers are the (last) child's number and, after their ends, their
+"step" and "fault", what happens to one of them; "evaluate", to judge its network alone. A run that
+has begun is resumed. The answers are the (last) child's number and, after their ends, their
 exit statuses.
 """
 
@@ -91,13 +91,13 @@ def work(order: dict, rank: int) -> int:
         _Deadly(order["kill at"]).install()
     run = Path(order["run"])
     try:
-        if Run(run).exists:
-            resume(run, **order.get("resume", {}))
-        else:
-            train("smoke", out=run, **order["changes"])
         if "evaluate" in order:
             result = evaluate(run, per_image=run / "images.csv")
             (run / f"{rank}.json").write_text(json.dumps(result.to_dict()))
+        elif Run(run).exists:
+            resume(run, **order.get("resume", {}))
+        else:
+            train("smoke", out=run, **order["changes"])
     except UserError as error:
         if not error.told_elsewhere:
             print(f"resnetlab, {error.where}: {error}", file=sys.stderr)
