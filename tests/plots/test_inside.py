@@ -1,6 +1,7 @@
 """Heat maps, filters, responses, and the curves of several runs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -74,6 +75,34 @@ def test_inspect_draws_both(tmp_path, samples, smoke, drawn, assert_png, assert_
     out = tmp_path / "responses.png"
     assert_png(inspect([smoke.run, "resnet20-cifar10"], out=out, **data))
     labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert labels == ["smoke", "resnet20-cifar10"]
+    assert_readable(drawn[0])
+    assert_png(inspect(smoke.run, show="filters", out=tmp_path / "filters.png"))
+    with pytest.raises(UserError, match="`show` filters draws one network; name one"):
+        inspect([smoke.run, smoke.run], show="filters", out=out)
+    with pytest.raises(UserError, match="`images` must be at least 1, not 0"):
+        inspect(smoke.run, images=0, out=out)
+
+
+@pytest.fixture
+def runs(tmp_path, smoke):
+    """Folders whose recipes differ in the model and the seed."""
+    folders = []
+    for name, changes in {"a": {}, "b": {"seed": 3}, "c": {"model": "resnet32"}}.items():
+        run = Run(tmp_path / name)
+        run.path.mkdir()
+        recipe = Run(smoke.run).recipe
+        run.write_recipe(replace(recipe, **changes))
+        run.write_metrics(smoke.history)
+        folders.append(run.path)
+    return folders
+
+
+def test_several_runs_are_named_by_what_differs(runs, tmp_path, drawn, assert_png, assert_readable):
+    assert_png(plot_curves(runs, tmp_path / "all.png"))
+    (figure,) = drawn
+    model = Run(runs[0]).recipe.model
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
     wanted = [(model, 0), (model, 3), ("resnet32", 0)]
     assert [{*label.split(", ")} for label in labels] == [
         {f"model {name}", f"seed {seed}"} for name, seed in wanted
