@@ -25,6 +25,7 @@ from resnetlab.cli import (
     models,
     plots,
     predict,
+    report,
     serve,
     study,
     train,
@@ -92,7 +93,8 @@ for _app, *_members in (
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, evaluate.evaluate),
     (PROGRAM, predict.predict, serve.serve, compare.compare, compare_runs.compare_runs),
-    (PROGRAM, plots.plot, plots.visualize, plots.explain, plots.inspect, study.STUDY, _BENCHMARK),
+    (PROGRAM, plots.plot, plots.visualize, plots.explain, plots.inspect, report.report),
+    (PROGRAM, study.STUDY, _BENCHMARK),
 ):
     for _member in _members:
         _app.command(_member)

@@ -200,7 +200,8 @@ def _draw_column(axes: Axes, column: _Column, middle: float) -> float:
                 if j:
                     _draw_arrow(axes, middle, y + BETWEEN_LAYERS, y)
                 box = (middle - WIDTH / 2, y - HEIGHT)
-                style: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.12", "edgecolor": GREY}
+                style: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.12"}
+                style["edgecolor"] = GREY
                 axes.add_patch(FancyBboxPatch(box, WIDTH, HEIGHT, facecolor=column.tint, **style))
                 axes.text(middle, y - HEIGHT / 2, text, ha="center", va="center", fontsize=7.5)
                 y -= HEIGHT + BETWEEN_LAYERS
