@@ -13,7 +13,7 @@ from resnetlab.plots.architecture import figure_architecture, plot_architecture
 
 def drawn_shortcuts(figure):
     gids = [line.get_gid() for line in figure.axes[0].get_lines()]
-    return Counter(gid.removeprefix("shortcut-") for gid in gids if gid)
+    return Counter(gid.split("-")[1] for gid in gids if gid)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_pictures_have_words(opened):
     for picture in page.query_selector_all("img"):
         assert re.match(r"An image of class .+, taken for .+", picture.get_attribute("alt"))
         assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
-    drawings = page.query_selector_all("figure.paper > svg")
+    drawings = page.query_selector_all("figure.paper svg[role=img]")
     assert len(drawings) == 7
     for drawing in drawings:
         assert drawing.get_attribute("role") == "img"

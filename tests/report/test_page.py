@@ -50,7 +50,7 @@ def test_the_command_trains_the_same_again(reported, text, resnetlab, monkeypatc
 
     given = []
 
-    def train(recipe, *, out, **changes):
+    def train(recipe, **changes):
         given.append(get_recipe(recipe, **changes))
         return job.Training(run=reported.path, history=[], test=None)
 

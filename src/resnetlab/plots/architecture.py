@@ -231,7 +231,7 @@ def _draw_shortcut(axes: Axes, x: float, top: float, bottom: float, kind: str) -
         solid_joinstyle="round",
         **line,
     )
-    curve.set_gid(f"shortcut-{kind}")
+    curve.set_gid(f"shortcut-{kind}-{len(axes.lines)}")
     axes.add_patch(
         Circle(end, radius, facecolor="white", edgecolor="black", linewidth=0.8, zorder=3)
     )

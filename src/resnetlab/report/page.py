@@ -156,10 +156,12 @@ def _looked_up(
     if not explained:
         return mistakes, {}, None
     words = "; ".join(
-        f"an image, {one.path}, and where the network sees {', '.join(n for n, _ in one.top)}"
+        f"an image ({one.path}) and where the network sees {', '.join(n for n, _ in one.top)}"
         for one in explained
     )
-    drawing = _drawing("heatmaps", figure_heatmaps(explained, note=note), words)
+    words = f"Heat maps: {words}"
+    caption = "Some of these mistakes, and what in them speaks for the likeliest classes"
+    drawing = _drawing("heatmaps", figure_heatmaps(explained, note=note), words, caption)
     return mistakes, {"heatmaps": drawing}, None
 
 
@@ -202,8 +204,8 @@ def _drawings(
     return drawings | {key: _drawing(key, figures[key], captions[key]) for key in figures}
 
 
-def _drawing(name: str, figure: Any, words: str) -> Drawing:
-    return Drawing(svg=inline_svg(figure, name, words), caption=f"{words}.")
+def _drawing(name: str, figure: Any, words: str, caption: str | None = None) -> Drawing:
+    return Drawing(svg=inline_svg(figure, name, words), caption=f"{caption or words}.")
 
 
 def _architecture_words(checkpoint: Checkpoint) -> str:
