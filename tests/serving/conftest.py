@@ -98,7 +98,7 @@ def serving(
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
+            process.communicate(timeout=150)
             log.seek(0)
             logged = log.read()
         assert faults or "Traceback" not in logged, logged

@@ -128,11 +128,14 @@ class MakeApp:
 
 def make_app_or_exit(make_app: MakeApp) -> Guard:
     """The application of one process of several; what cannot be loaded is said in a sentence."""
+    kept = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # there is nothing to drain yet
     try:
         return make_app()
     except UserError as error:
         print_to_stderr(f"resnetlab: {error}")
         sys.exit(_FAILED)
+    finally:
+        signal.signal(signal.SIGTERM, kept)
 
 
 def _run_one(make_app: MakeApp, listener: socket.socket, _: int, announcement: str) -> None:
