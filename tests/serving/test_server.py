@@ -133,7 +133,7 @@ def test_several_processes_share_the_work_and_the_metrics_and_one_that_dies_is_r
     old = workers()
     assert len(old) == 2
     os.kill(min(old), signal.SIGKILL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(workers() - {min(old)}) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert len(workers() - {min(old)}) == 2
@@ -172,43 +172,8 @@ def test_a_full_queue_and_a_server_fault_over_http():
         assert answers[0].json()["error"] == "the network's outputs for the image are not finite"
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])
-def test_other_than_loopback_needs_a_token_or_a_word(resnetlab, assert_sentence, host):
-    answer = resnetlab("serve", "resnet20-cifar10", "--host", host)
-    assert_sentence(answer, rf"others can reach --host {host}: give a --token-file, or --allow-an")
-
-
-@pytest.mark.parametrize(
-    ("content", "wanted"),
-    [(b"short", "at least 16"), (b"two words of a token", "one word"), (b"\xff" * 20, "one word")],
-)
-def test_a_token_that_is_none(resnetlab, assert_sentence, tmp_path, content, wanted):
-    (tmp_path / "token").write_bytes(content)
-    answer = resnetlab("serve", "resnet20-cifar10", "--token-file", tmp_path / "token")
-    assert_sentence(answer, wanted)
-    answer = resnetlab("serve", "resnet20-cifar10", "--token-file", tmp_path / "none")
-    assert_sentence(answer, "cannot read .*none")
-
-
-def test_a_port_that_is_taken_and_a_network_that_there_is_not(resnetlab, assert_sentence):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert_sentence(
-            resnetlab("serve", "resnet20-cifar10", "--port", port), "give another --port"
-        )
-    assert_sentence(resnetlab("serve", "no-such-network", "--port", 0), "no-such-network")
-
-
 def test_limits_that_do_not_go_together():
     with pytest.raises(UserError, match="`max_queue` 3 must be at least `max_images` 4"):
         Settings(max_queue=3, max_images=4)
     with pytest.raises(UserError, match="`deadline`"):
         Settings(deadline=0)
-
-
-def test_without_its_libraries_it_says_what_to_install(resnetlab, assert_sentence, monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    answer = resnetlab("serve", "resnet20-cifar10")
-    assert_sentence(answer, r"pip install 'resnetlab\[serve\]'")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from resnetlab.preprocessing import Preprocessing
+from resnetlab.preprocessing import FORMATS, Preprocessing
 
 Box = tuple[float, float, float, float]
 """left, top, right, bottom, as shares of an image's width and height"""
@@ -109,10 +110,11 @@ class Engine:
         ]
 
     def _box(self, data: bytes) -> Box:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=[f for f in FORMATS if f in Image.OPEN]) as image:
             width, height = image.size
-            if image.getexif().get(_ORIENTATION, 1) >= 5:
-                width, height = height, width
+            with suppress(Exception):  # of damaged EXIF, Pillow raises whatever the damage provokes
+                if image.getexif().get(_ORIENTATION, 1) >= 5:
+                    width, height = height, width
         return self.network.preprocessing.seen(width, height)
 
 

@@ -190,7 +190,7 @@ def _config(app: Any, settings: Settings, **options: Any) -> Any:
         limit_concurrency=1000,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=settings.drain_seconds,
-        timeout_worker_healthcheck=60,
+        timeout_worker_healthcheck=20,
         **options,
     )
 
