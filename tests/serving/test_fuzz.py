@@ -23,7 +23,8 @@ def test_no_request_of_our_document_ends_in_a_server_error(server):
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     for found in schema.get_all_operations():
         operation = found.ok()
-        for mode in GenerationMode:
+        modes = GenerationMode if operation.query else [GenerationMode.POSITIVE]
+        for mode in modes:  # of what has no parameters, nothing can be wrong
 
             @settings(
                 max_examples=30 if operation.label == "POST /predict" else 3,

@@ -81,10 +81,10 @@ def serve(
         hosts=_own_names(host) if loopback and token is None else None,
         examples=None if examples is None else _read_examples(examples),
     )
-    listener = _bind(host, port)
-    address = _address(listener)
     run = _run_one if workers == 1 else _run_several
-    run(make_app, listener, workers, f"Serving {make_app.source.name} at {address}")
+    with _bind(host, port) as listener:
+        address = _address(listener)
+        run(make_app, listener, workers, f"Serving {make_app.source.name} at {address}")
 
 
 @dataclass(frozen=True, kw_only=True)
