@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import re
 import socket
 import statistics
 import subprocess
@@ -41,7 +40,11 @@ def main() -> None:
         for model in options.models:
             network, images = prepare(model, Path(folder))
             if options.what == "load":
-                load(model, network, images, options.backend, options.seconds or 60)
+                files = Path(folder) / "files" / model
+                files.mkdir(parents=True)
+                for number, image in enumerate(images):
+                    (files / f"{number:02}").write_bytes(image)
+                load(model, network, files, options.backend, options.seconds or 60)
             else:
                 soak(model, network, images, options.backend, options.seconds or 600)
 
@@ -91,43 +94,18 @@ def started(*command: str) -> Iterator[tuple[int, psutil.Process]]:
         process.wait()
 
 
-def offline(network: str, images: list[bytes], backend: str, seconds: float) -> tuple[float, float]:
-    """Images/s of the backend alone in full batches, and of files, decoded ahead."""
-    code = f"""
-import itertools, time, torch
-from resnetlab import Predictor
-from resnetlab.inference.prepare import inference_batch_size
-predictor = Predictor({network!r}, backend={backend!r})
-files = {images!r}
-n = inference_batch_size(predictor.backend.preprocessing.size)
-batch = torch.stack([predictor.read(file) for file in (files * n)[:n]])
-def rate(steps):
-    done, began = 0, time.perf_counter()
-    next(steps)
-    began = time.perf_counter()
-    while time.perf_counter() - began < {seconds}:
-        done += next(steps)
-    return done / (time.perf_counter() - began)
-def alone():
-    while True:
-        predictor.logits(batch)
-        yield n
-def from_files():
-    answers = predictor.predict(itertools.cycle(files))
-    for _ in answers:
-        yield 1
-print("rates", rate(alone()), rate(from_files()))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True
-    )
-    found = re.search(r"rates (\S+) (\S+)", done.stdout)
-    assert found
-    return float(found[1]), float(found[2])
+def offline(network: str, folder: Path, backend: str, seconds: float) -> tuple[float, float]:
+    """Images/s in full batches alone, and from files; in a process of its own."""
+    words = ("benchmarks.offline_rate", network, str(folder), backend, str(seconds))
+    command = [sys.executable, "-m", *words]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    alone, files = map(float, done.stdout.split())
+    return alone, files
 
 
-def load(model: str, network: str, images: list[bytes], backend: str, seconds: float) -> None:
+def load(model: str, network: str, folder: Path, backend: str, seconds: float) -> None:
     """Offline, ours, the tutorial's, and the same in reverse; ratios within each half."""
+    images = [file.read_bytes() for file in sorted(folder.iterdir())]
     requests = [form(image) for image in images]
     kilobytes = statistics.mean(map(len, images)) / 1000
     print(f"\n## {model}: {CONNECTIONS} connections, files of {kilobytes:.0f} kB")
@@ -136,7 +114,7 @@ def load(model: str, network: str, images: list[bytes], backend: str, seconds: f
     rates: dict[str, list[float]] = {"alone": [], "files": [], "ours": [], "tutorial": []}
 
     def measure_offline() -> None:
-        alone, files = offline(network, images, backend, seconds / 6)
+        alone, files = offline(network, folder, backend, seconds / 6)
         print(f"offline: {alone:,.1f} images/s computed, {files:,.1f} from files", flush=True)
         rates["alone"].append(alone)
         rates["files"].append(files)
