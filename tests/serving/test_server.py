@@ -15,7 +15,7 @@ import pytest
 from resnetlab.errors import UserError
 from resnetlab.serving.settings import Settings
 
-from .conftest import TOKEN, Server, serving
+from .conftest import TOKEN, FakeNetwork, Server, serving
 from .inprocess import served
 
 
@@ -142,9 +142,7 @@ def test_several_processes_share_the_work_and_the_metrics_and_one_that_dies_is_r
     assert predicted() == before + 20  # what the dead one counted is not lost
 
 
-def test_a_full_queue_and_a_server_fault_over_http():
-    from .conftest import FakeNetwork
-
+def test_a_full_queue_and_a_server_fault_over_http(capfd):
     with served(FakeNetwork(seconds=0.5), max_queue=2, max_images=2) as server:
 
         def ask(value):
@@ -168,8 +166,13 @@ def test_a_full_queue_and_a_server_fault_over_http():
             if answer.status_code == 429
         )
         answers.clear()
-        ask(254)
-        assert answers[0].json()["error"] == "the network's outputs for the image are not finite"
+        for value in (254, 255, 1):
+            ask(value)
+        not_finite, fault, fine = answers
+        assert (not_finite.status_code, fault.status_code, fine.status_code) == (422, 500, 200)
+        assert "not finite" in not_finite.json()["error"]
+        assert fault.json() == {"error": "the server failed; its log says why."}
+        assert "planted" in capfd.readouterr().err
 
 
 def test_limits_that_do_not_go_together():

@@ -7,6 +7,7 @@ With onnxruntime, numpy and Pillow a container has a tenth of the size. The numb
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ class BundleNetwork:
                 f"without PyTorch only a bundle or an exported .onnx file can be served: {path}"
             )
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads = available_cores()
+        threads = int(os.environ.get("OMP_NUM_THREADS") or available_cores())
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
