@@ -2,7 +2,8 @@
 
 recipe.json; metrics.jsonl, one line an epoch; TensorBoard events; last.pt, the full state to go on
 from, and previous.pt, the one before it; best.pt, the network to use (see ``Checkpoint``);
-test.json; curves.png. Plain dicts and tensors only, so that everything loads with
+test.json; curves.png; of a user's own images split.csv, which image was for what, and skipped.tsv,
+those that could not be read. Plain dicts and tensors only, so that everything loads with
 ``weights_only=True``. recipe.json and the states carry a digest, so that no changed byte passes.
 """
 
@@ -36,7 +37,7 @@ from resnetlab.files import (
 from resnetlab.recipes.record import Recipe
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 from resnetlab.weights.digest import digest
-from resnetlab.weights.locate import BEST
+from resnetlab.weights.locate import BEST, SPLIT
 
 FORMAT = 1
 """Of the folder; recipe.json states it, and last.pt for itself. Folders without a number are 1."""
@@ -60,6 +61,8 @@ class Run:
         self.curves_file = self.path / "curves.png"
         self.predictions_file = self.path / "predictions.png"
         self.result_file = self.path / "test.json"
+        self.split_file = self.path / SPLIT
+        self.skipped_file = self.path / "skipped.tsv"
         self._metrics_file = self.path / "metrics.jsonl"
         self._recipe_file = self.path / "recipe.json"
         self._lock_file = self.path / ".lock"
@@ -264,6 +267,14 @@ class Run:
     def reopen(self) -> None:
         """Take back that the run is finished."""
         self.result_file.unlink(missing_ok=True)
+
+    @property
+    def skipped_paths(self) -> set[str]:
+        """Images that were left out of the training since they cannot be read."""
+        if not self.skipped_file.is_file():
+            return set()
+        _, *lines = self._read(self.skipped_file).splitlines()
+        return {line.partition("\t")[0] for line in lines}
 
     @contextmanager
     def training(self) -> Iterator[None]:

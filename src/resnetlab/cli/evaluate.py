@@ -18,6 +18,7 @@ from resnetlab.cli.shared import (
     ModelName,
     ModelOverrides,
     Network,
+    SplitFile,
     Std,
     load,
 )
@@ -30,6 +31,7 @@ def evaluate(
     split: Annotated[Literal["test", "val"], Parameter(help="images to evaluate on")] = "test",
     dataset: DatasetName = None,
     data_dir: DataDir = None,
+    split_file: SplitFile = None,
     model: ModelName = None,
     model_overrides: ModelOverrides = {},  # noqa: B006
     mean: Mean = None,
@@ -65,7 +67,13 @@ def evaluate(
         classes=classes,
     )
     result = evaluate(
-        checkpoint, split=split, dataset=dataset, data_dir=data_dir, execution=execution, tta=tta
+        checkpoint,
+        split=split,
+        dataset=dataset,
+        data_dir=data_dir,
+        split_file=split_file,
+        execution=execution,
+        tta=tta,
     )
     if confusion:
         from resnetlab.plots.confusion import plot_confusion

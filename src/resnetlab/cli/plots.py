@@ -18,6 +18,7 @@ from resnetlab.cli.shared import (
     Network,
     Out,
     Run,
+    SplitFile,
     Std,
     load,
 )
@@ -41,6 +42,7 @@ def visualize(
     out: Out = None,
     dataset: DatasetName = None,
     data_dir: DataDir = None,
+    split_file: SplitFile = None,
     execution: ExactExecution = "channels_last",
     model: ModelName = None,
     model_overrides: ModelOverrides = {},  # noqa: B006
@@ -61,6 +63,7 @@ def visualize(
         classes=classes,
     )
     data: dict[str, Any] = {"split": split, "dataset": dataset, "data_dir": data_dir}
+    data |= {"split_file": split_file}
     out = out or beside(run)
     drawn = visualize(checkpoint, n=n, only=only, out=out, execution=execution, **data)
     console.print_line(drawn)

@@ -31,7 +31,6 @@ from resnetlab.training.plan import (
     load_data,
     load_pretrained,
     make_plan,
-    open_data,
 )
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.progress import TrainingProgress
@@ -41,6 +40,7 @@ from resnetlab.training.resuming import (
     execution_here,
     recipe_to_resume,
 )
+from resnetlab.training.split import check_images, keep_split, open_data, with_kept_split
 from resnetlab.training.state import State
 from resnetlab.weights.checkpoint import Checkpoint
 
@@ -127,7 +127,9 @@ def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> 
             processes=world.size,
         )
         recipe = _with_absolute_paths(recipe)
-        plan = make_plan(recipe, *load_data(recipe))
+        if not accept_changes:
+            world.from_main(check_images, recipe, folder)
+        plan = make_plan(recipe, *load_data(with_kept_split(recipe, folder)))
         check_plan(plan, world)
         if saved is not None:
             world.from_main(check_epochs, plan, saved, folder)
@@ -153,12 +155,11 @@ def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> 
 
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """The run folder may be read from anywhere."""
-    dataset, data_dir = recipe.dataset, recipe.data_dir
-    if is_path(dataset):
-        dataset = str(user_path(dataset).absolute())
-    if data_dir is not None:
-        data_dir = str(user_path(data_dir).absolute())
-    return replace(recipe, dataset=dataset, data_dir=data_dir)
+    paths = {"data_dir": recipe.data_dir, "split_file": recipe.split_file}
+    if is_path(recipe.dataset):
+        paths["dataset"] = recipe.dataset
+    absolute = {name: str(user_path(path).absolute()) for name, path in paths.items() if path}
+    return replace(recipe, **absolute)
 
 
 def _with_threads(plan: Plan, execution: Execution) -> Plan:
@@ -180,6 +181,7 @@ def _train(
     state.accelerate(plan.execution)
     if state.step < plan.total_steps:
         world.from_main(run.reopen)
+    world.from_main(keep_split, plan.recipe, run)
     # Not before: a folder with a recipe is a run that `resume` can go on with.
     world.from_main(run.write_recipe, plan.recipe)
     progress = _progress(plan, world)
@@ -222,7 +224,7 @@ def _finish(
         run.write_metrics(state.history)  # which a full disk may have prevented
         if plan.val is not None:
             calibrated(run.best, plan.val).save(run.best_file)
-        if open_data(recipe).has("test"):
+        if open_data(with_kept_split(recipe, run)).has("test"):
             progress.say(f"testing {run.best_file} on the test set of {recipe.dataset} ...")
             test = evaluate(run.path, data_dir=recipe.data_dir)
             result = test.to_dict()
