@@ -26,6 +26,8 @@ from .preprocessing import Preprocessing
 from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
 from .runs import Run
+from .serving.server import serve
+from .study.experiment import StudyResult, run_study
 from .training.job import Training, resume, train
 from .version import __version__
 from .weights.checkpoint import Checkpoint, load_checkpoint, load_weights
@@ -54,6 +56,7 @@ __all__ = [
     "Recipe",
     "ResNet",
     "Run",
+    "StudyResult",
     "Training",
     "__version__",
     "adapt",
@@ -83,7 +86,9 @@ __all__ = [
     "plot_samples",
     "predict",
     "resume",
+    "run_study",
     "save_weights",
+    "serve",
     "summarize",
     "train",
     "verify_model",

@@ -158,13 +158,14 @@ def _targets(dataset: Any, name: str) -> list[int]:
 def read_hugging_face(name: str) -> Collection:
     """A data set of the Hugging Face hub, or in a local folder of that layout."""
     try:
-        import datasets  # pyright: ignore[reportMissingImports]  # not one of our dependencies
+        import datasets
     except ImportError:
         raise UserError(f"{name} needs the package datasets: pip install datasets.") from None
     where = name.removeprefix(HUGGING_FACE)
     try:
         with waiting(f"loading {where}"):
-            parts: dict[str, Any] = dict(datasets.load_dataset(where))
+            loaded: Any = datasets.load_dataset(where)
+        parts: dict[str, Any] = {str(split): part for split, part in loaded.items()}
     except Exception as error:  # whatever the library, the network or a broken file provokes
         raise UserError(f"{name} cannot be loaded: {reason_of(error)}.") from error
     image, label = _features(name, next(iter(parts.values())).features, datasets)

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
+from resnetlab.compute.cores import on_fewer_where_faster
 from resnetlab.compute.execution import PLAIN, Execution
-from resnetlab.console import progress
+from resnetlab.console import print_to_stderr, progress
 from resnetlab.data.catalogue import is_own
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.prefetch import load_batches
@@ -105,7 +107,9 @@ def progress_batches(
     """``logit_batches`` of the whole data set, with progress on a terminal."""
     total = math.ceil(len(dataset) / inference_batch_size(backend.preprocessing.size))
     what = f"evaluating on {dataset.name}, {dataset.split}"
-    return progress(logit_batches(backend, dataset, tta=tta), total, what)
+    batches = logit_batches(backend, dataset, tta=tta)
+    batches = on_fewer_where_faster(batches, torch.get_num_threads(), print_to_stderr)
+    return progress(batches, total, what)
 
 
 @torch_defaults()

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from resnetlab.compute.cores import on_fewer_where_faster
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import available_cores
-from resnetlab.console import progress
+from resnetlab.console import print_to_stderr, progress
 from resnetlab.data.find import find_images
 from resnetlab.data.images import ImageSource, read_image
 from resnetlab.data.prefetch import one_ahead
@@ -113,8 +114,10 @@ class Predictor:
     def _predict(
         self, images: Iterable[ImageSource], topk: int, batch_size: int | None
     ) -> Generator[Prediction, None, None]:
-        for batch in self.read_batches(images, batch_size):
-            yield from self._predict_batch(batch, topk)
+        batches = self.read_batches(images, batch_size)
+        done = (list(self._predict_batch(batch, topk)) for batch in batches)
+        for predictions in on_fewer_where_faster(done, torch.get_num_threads(), print_to_stderr):
+            yield from predictions
 
     def read_batches(
         self, images: Iterable[ImageSource], batch_size: int | None = None
