@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from resnetlab import console
 from resnetlab.cli.shared import (
+    Backend,
     Classes,
     DataDir,
     DatasetName,
@@ -37,6 +38,7 @@ def evaluate(
     mean: Mean = None,
     std: Std = None,
     classes: Classes = None,
+    backend: Backend = None,
     execution: ExactExecution = "channels_last",
     tta: Annotated[
         Literal["none", "flip", "flip-shift"],
@@ -72,6 +74,7 @@ def evaluate(
         dataset=dataset,
         data_dir=data_dir,
         split_file=split_file,
+        backend=backend,
         execution=execution,
         tta=tta,
     )

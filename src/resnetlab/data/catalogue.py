@@ -21,6 +21,8 @@ from resnetlab.data.folder import read_folder
 from resnetlab.data.libraries import (
     HUGGING_FACE,
     TORCHVISION,
+    collected,
+    pixel_reader,
     read_hugging_face,
     read_torchvision,
 )
@@ -158,7 +160,9 @@ def open_dataset(
 def read_collection(
     name: str | Path, *, data_dir: str | Path | None = None, report: Report = print_to_stderr
 ) -> Collection:
-    """The user's own images, with the splits that they come with."""
+    """The user's own images, with the splits that they come with; those of a known set as well."""
+    if not is_own(name):
+        return _as_collection(str(name), _entry(str(name)), data_dir, report)
     text = str(name)
     folder = user_path(data_dir) if data_dir is not None else None
     if text.startswith(TORCHVISION):
@@ -182,6 +186,23 @@ def read_collection(
     raise UserError(
         f"`dataset` {path} is neither a folder nor a table ({', '.join(TABLE_SUFFIXES)}) nor a tar "
         "shard."
+    )
+
+
+def _as_collection(
+    name: str, entry: Entry, data_dir: str | Path | None, report: Report
+) -> Collection:
+    """A set of the catalogue as if its images were files."""
+    folder = user_path(data_dir) if data_dir is not None else None
+    parts = {
+        split: sources.load_split(entry.source, split, data_dir=folder, report=report)
+        for split in entry.source.splits
+    }
+    return collected(
+        name,
+        {split: pixel_reader(images) for split, (images, _) in parts.items()},
+        {split: labels.tolist() for split, (_, labels) in parts.items()},
+        entry.classes,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from resnetlab.console import progress, waiting
 from resnetlab.data.collection import SPLIT_NAMES, UNDIVIDED, Collection, sorted_classes
@@ -88,9 +89,9 @@ def read_torchvision(name: str, data_dir: Path | None) -> Collection:
     if "trainval" in parts:
         parts.pop("train", None)
         parts.pop("val", None)
-    return _collected(
+    return collected(
         name,
-        {split: _png_reader(part) for split, part in parts.items()},
+        {split: _image_reader(part) for split, part in parts.items()},
         {split: _targets(part, f"{name}, {split}") for split, part in parts.items()},
         getattr(next(iter(parts.values())), "classes", None),
     )
@@ -101,7 +102,8 @@ def _makes_images(kind: Any) -> bool:
     if not inspect.isclass(kind):
         return False
     names = inspect.signature(kind).parameters
-    return "root" in names and ("train" in names or "split" in names) and "frames" not in str(names)
+    known = "train" in names or "split" in names or "download" in names
+    return "root" in names and known and "frames" not in str(names)
 
 
 def _torchvision_splits(make: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -109,8 +111,10 @@ def _torchvision_splits(make: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     fixed = {"split": "balanced"} if "train" in names and "split" in names else {}  # EMNIST
     if "train" in names:
         yield from (("train", {"train": True} | fixed), ("test", {"train": False} | fixed))
-    else:
+    elif "split" in names:
         yield from ((split, {"split": split}) for split in _SPLITS)
+    else:
+        yield "all", {}
 
 
 def _opened(make: Any, root: Path, options: dict[str, Any]) -> Any:
@@ -125,15 +129,20 @@ def _opened(make: Any, root: Path, options: dict[str, Any]) -> Any:
             return make(str(root), **options, download=True)
 
 
-def _png_reader(dataset: Any) -> Callable[[int], bytes]:
-    def read(number: int) -> bytes:
-        file = io.BytesIO()
-        image, _ = dataset[number]
-        # PPM is written and read ten times as fast as PNG, but knows grey and RGB alone.
-        image.save(file, "PPM" if image.mode in ("L", "RGB") else "PNG")
-        return file.getvalue()
+def _image_reader(dataset: Any) -> Callable[[int], bytes]:
+    return lambda number: _encoded(dataset[number][0])
 
-    return read
+
+def pixel_reader(images: np.ndarray) -> Callable[[int], bytes]:
+    """Of uint8 (n, h, w) or (n, h, w, 3)."""
+    return lambda number: _encoded(Image.fromarray(images[number]))
+
+
+def _encoded(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    # PPM is written and read ten times as fast as PNG, but knows grey and RGB alone.
+    image.save(file, "PPM" if image.mode in ("L", "RGB") else "PNG")
+    return file.getvalue()
 
 
 def _targets(dataset: Any, name: str) -> list[int]:
@@ -183,7 +192,7 @@ def read_hugging_face(name: str) -> Collection:
 
         return read
 
-    return _collected(
+    return collected(
         name,
         {split: reader(part) for split, part in raw.items()},
         {split: list(part[label]) for split, part in raw.items()},
@@ -205,7 +214,7 @@ def _features(name: str, features: Any, datasets: Any) -> tuple[str, str]:
     raise UserError(f"{name} has no column of classes; it has {', '.join(features)}.")
 
 
-def _collected(
+def collected(
     name: str,
     readers: dict[str, Callable[[int], bytes]],
     labels: dict[str, list[int]],
@@ -218,15 +227,13 @@ def _collected(
         tuple(named[number] for number in known) if classes else sorted_classes([*named.values()])
     )
     numbers = {label: names.index(text) for label, text in named.items()}
-    short = name.partition(":")[2]
+    short = name.partition(":")[2] or name
     counts = [len(part) for part in labels.values()]
     places = np.stack(
         [np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(n) for n in counts])],
         axis=1,
     )
-    codes = [
-        SPLIT_NAMES.get(split.lower().removesuffix("val") or "val", UNDIVIDED) for split in labels
-    ]
+    codes = [SPLIT_NAMES.get("train" if x == "trainval" else x.lower(), UNDIVIDED) for x in labels]
     return Collection(
         name=Path(short).name,
         place=name,

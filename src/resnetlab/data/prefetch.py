@@ -63,14 +63,17 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def load_batches(
-    dataset: Dataset, indices: Iterable[Tensor]
+    dataset: Dataset,
+    indices: Iterable[Tensor],
+    views: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
 ) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
-    """Indices with ``dataset.batch`` of them, loaded one batch ahead where that takes time."""
+    """Indices with ``dataset.batch`` or ``views`` of them, one batch ahead if that takes time."""
+    get = views or dataset.batch
 
     def load(chosen: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        return chosen, dataset.batch(chosen)
+        return chosen, get(chosen)
 
-    if dataset.in_memory:
+    if dataset.in_memory and views is None:
         yield from map(load, indices)
     else:
         for (loaded,) in one_ahead(load, ([chosen] for chosen in indices)):

@@ -24,6 +24,8 @@ from resnetlab.evaluation.classes import in_order_of
 from resnetlab.evaluation.metrics import Scores
 from resnetlab.evaluation.source import open_for
 from resnetlab.inference.backends import Backend, TorchBackend
+from resnetlab.inference.choice import BackendName, open_backend
+from resnetlab.inference.exported import Exported
 from resnetlab.inference.network import load_network
 from resnetlab.inference.prepare import inference_batch_size, inference_execution
 from resnetlab.inference.tta import TTA, logits_with_tta
@@ -157,7 +159,7 @@ def evaluate_model(
 
 
 def dataset_of(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Exported,
     split: Literal["val", "test"] = "test",
     *,
     dataset: str | None = None,
@@ -187,31 +189,36 @@ def dataset_of(
             "take `split` test."
         )
     data = divided.part(split, checkpoint.classes)
-    channels, has = checkpoint.architecture.in_channels, data.preprocessing.channels
+    channels, has = checkpoint.preprocessing.channels, data.preprocessing.channels
     if has != channels and not is_own(name):
         raise UserError(f"the network takes {channels}-channel images and {data.name} has {has}.")
     preprocessing = checkpoint.preprocessing
-    if (
-        "preprocessing" in checkpoint.guessed and has == channels
-    ):  # then the data set's own is the better guess
+    if "preprocessing" in checkpoint.guessed and has == channels:  # the data's is a better guess
         preprocessing = replace(data.preprocessing, size=preprocessing.size)
     return data.prepared(preprocessing)
 
 
-def backend_for(checkpoint: Checkpoint, dataset: Dataset, execution: Execution | str) -> Backend:
+def backend_for(
+    network: Checkpoint | Exported,
+    dataset: Dataset,
+    execution: Execution | str,
+    backend: BackendName | None = None,
+) -> Backend:
     """The network, ready for the images and the classes of ``dataset_of``."""
-    known = replace(checkpoint, preprocessing=dataset.preprocessing)
-    return in_order_of(dataset, TorchBackend.load(known, execution))
+    if isinstance(network, Checkpoint):
+        network = replace(network, preprocessing=dataset.preprocessing)
+    return in_order_of(dataset, open_backend(network, backend, execution))
 
 
 @torch_defaults()
 def evaluate(
-    run: str | Path | Checkpoint,
+    run: str | Path | Checkpoint | Exported,
     *,
     split: Literal["val", "test"] = "test",
     dataset: str | None = None,
     data_dir: str | Path | None = None,
     split_file: str | Path | None = None,
+    backend: BackendName | None = None,
     execution: Execution | str = REPRODUCIBLE,
     tta: TTA = "none",
     model: str | Architecture | None = None,
@@ -223,11 +230,13 @@ def evaluate(
     """Evaluate the best network of a run folder, or of any file.
 
     Args:
-        run: A run folder, a Checkpoint, or another source of ``load_checkpoint``.
+        run: A run folder, a Checkpoint, another source of ``load_checkpoint``, or a file or bundle
+            of ``resnetlab export``.
         split: "test", or "val": the validation split of the network's training.
         dataset: A data set, as for ``load_dataset``; by default that of the network's training.
         data_dir: Folder that already holds the data set.
         split_file: Which of your own images is for what, where it is not the run's split.csv.
+        backend: What computes it, see ``Predictor``.
         execution: How to compute; in fp32 by default, see ``REPRODUCIBLE``.
         tta: Test-time augmentation, see ``inference.tta.TTA``.
         model, model_overrides, mean, std, classes: What a foreign file does not tell; see
@@ -249,4 +258,4 @@ def evaluate(
         classes=classes,
     )
     data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir, split_file=split_file)
-    return evaluate_backend(backend_for(checkpoint, data, execution), data, tta=tta)
+    return evaluate_backend(backend_for(checkpoint, data, execution, backend), data, tta=tta)

@@ -13,11 +13,12 @@ from resnetlab.data.collection import PARTS, Collection
 from resnetlab.data.manifest import divided_by, shares_images
 from resnetlab.errors import UserError
 from resnetlab.files import user_path
+from resnetlab.inference.exported import Exported
 from resnetlab.weights.checkpoint import Checkpoint
 
 
 def open_for(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Exported,
     name: str,
     *,
     data_dir: str | Path | None = None,
@@ -44,7 +45,7 @@ def open_for(
     whole = read_collection(name, data_dir=data_dir, report=print_to_stderr)
     if split_file:
         return divided_by(whole, user_path(split_file))
-    kept = checkpoint.split_file
+    kept = checkpoint.split_file if isinstance(checkpoint, Checkpoint) else None
     same = is_same(name, checkpoint.dataset)
     if kept and (same or shares_images(whole, kept)):
         return divided_by(whole, kept)

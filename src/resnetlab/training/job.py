@@ -10,7 +10,7 @@ from resnetlab.compute import distributed
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import default_threads
-from resnetlab.console import print_to_stderr, with_flags
+from resnetlab.console import Report, print_to_stderr, with_flags
 from resnetlab.data.catalogue import is_path
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
@@ -75,7 +75,7 @@ def train(
         if weights and recipe.mean is None and "preprocessing" not in weights.guessed:
             trained = weights.preprocessing
             recipe = replace(recipe, mean=trained.mean, std=trained.std)
-        plan = make_plan(recipe, *load_data(recipe))
+        plan = make_plan(recipe, *load_data(recipe, _report(world)))
         check_plan(plan, world)
         if world.is_main:
             for line in describe_plan(plan, weights, world.size):
@@ -129,7 +129,7 @@ def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> 
         recipe = _with_absolute_paths(recipe)
         if not accept_changes:
             world.from_main(check_images, recipe, folder)
-        plan = make_plan(recipe, *load_data(with_kept_split(recipe, folder)))
+        plan = make_plan(recipe, *load_data(with_kept_split(recipe, folder), _report(world)))
         check_plan(plan, world)
         if saved is not None:
             world.from_main(check_epochs, plan, saved, folder)
@@ -153,11 +153,18 @@ def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> 
             return _train(plan, folder, world, weights, saved)
 
 
+def _report(world: World) -> Report:
+    """What one of several processes is told, each other leaves unsaid."""
+    return print_to_stderr if world.is_main else lambda line: None
+
+
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """The run folder may be read from anywhere."""
     paths = {"data_dir": recipe.data_dir, "split_file": recipe.split_file}
     if is_path(recipe.dataset):
         paths["dataset"] = recipe.dataset
+    if recipe.cache not in ("memory", "none"):
+        paths["cache"] = recipe.cache
     absolute = {name: str(user_path(path).absolute()) for name, path in paths.items() if path}
     return replace(recipe, **absolute)
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
-import json
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
@@ -22,13 +17,13 @@ from resnetlab.compute.machine import (
     compiler,
     default_threads,
     has_fast_bf16,
-    processor,
 )
+from resnetlab.compute.memory import memory_key, read_memory
 from resnetlab.errors import UserError
 from resnetlab.files import cache_home, write_json
 from resnetlab.training.plan import Plan
 from resnetlab.training.state import State
-from resnetlab.training.step import make_batch, train_step
+from resnetlab.training.step import augment, train_step
 
 BUDGET = 30
 """Seconds after which no further number type or layout is tried."""
@@ -60,7 +55,7 @@ def choose_execution(
     threads = default_threads() if alone else available_cores() // local_processes or 1
     batch_size = recipe.batch_size // processes
     memory = cache_home() / "executions.json"
-    known = _remembered(memory)
+    known = read_memory(memory)
     rates = known.setdefault(_key(plan, threads, batch_size), {})
     remembered = set(rates)
     possible: list[Execution] = []
@@ -123,12 +118,13 @@ def _measure(plan: Plan, batch_size: int) -> float:
     state.accelerate(plan.execution)
     state.model.train()
     indices = torch.arange(min(batch_size, len(plan.data)))
+    batch = plan.augmentation.load(plan.data, indices, epoch=0)  # whose time no execution changes
     times = []
     # The first step may compile for half a minute; that says nothing about the others.
     while len(times) < 8 and (len(times) < 3 or sum(times[1:]) < BUDGET / 6):
         began = time.perf_counter()
-        batch = make_batch(plan, indices, epoch=0, step=len(times))
-        train_step(plan, state, state.model, *batch)
+        inputs, targets = augment(plan, indices, *batch, epoch=0, step=len(times))
+        train_step(plan, state, state.model, inputs, targets)
         times.append(time.perf_counter() - began)
     measured = sorted(times[2:])
     return len(indices) / measured[len(measured) // 2]
@@ -136,19 +132,6 @@ def _measure(plan: Plan, batch_size: int) -> float:
 
 def _key(plan: Plan, threads: int, batch_size: int) -> str:
     """What the answer depends on, as a short name."""
-    versions = [torch.__version__, version("resnetlab")]
-    # Of one model's name, virtual machines may have different instructions.
-    machine = [platform.machine(), processor(), processor("flags"), threads, *versions]
     recipe = plan.recipe
     work = [plan.architecture.to_dict(), batch_size, recipe.accumulate, recipe.image_size]
-    text = json.dumps([*machine, *work, recipe.optimizer])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _remembered(path: Path) -> dict[str, dict[str, float]]:
-    """What is remembered; nothing where the file is missing or damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return memory_key(threads, *work, recipe.optimizer)
