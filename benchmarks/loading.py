@@ -157,7 +157,7 @@ def _plan(folder: str, batch_size: int, cache: str, **changes: Any) -> Plan:
         image_size=SIZE,
         mean=MEAN,
         std=STD,
-        random_resized_crop=SMALLEST,
+        resized_crop=SMALLEST,
         batch_size=batch_size,
         cache=cache,
         **{"execution": "channels_last", "epochs": 100, **changes},

@@ -51,7 +51,7 @@ def main() -> None:
             resource.setrlimit(resource.RLIMIT_DATA, (options.limit * 2**20,) * 2)
         cache = str(Path(folder) / "cache")
         with watched() as seen:
-            common = {"execution": "plain", "random_resized_crop": 0.35, "cache": cache, **SMALL}
+            common = {"execution": "plain", "resized_crop": 0.35, "cache": cache, **SMALL}
             train("smoke", dataset=dataset, out=Path(folder) / "run", **common, **changes)
         print("| seconds | resident memory, MiB |\n| ---: | ---: |")
         for place in torch.linspace(0, len(seen) - 1, ROWS).long().tolist():

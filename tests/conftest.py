@@ -22,7 +22,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from resnetlab import cli
-from resnetlab.plots import confusion, curves, images, style
+from resnetlab.plots import confusion, curves, heatmaps, images, inside, style
 from resnetlab.runs import Run
 from resnetlab.training.job import Training, train
 
@@ -111,7 +111,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         figures.append(figure)
         return write_figure(figure, out)
 
-    for module in (curves, confusion, images):
+    for module in (curves, confusion, images, heatmaps, inside):
         monkeypatch.setattr(module, "write_figure", write)
     return figures
 

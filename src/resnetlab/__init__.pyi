@@ -12,7 +12,10 @@ from .compute.execution import Execution
 from .data.cache import clean_pixels
 from .data.catalogue import fetch, list_datasets, load_dataset
 from .data.dataset import Dataset, dataset_statistics
+from .evaluation.calibration import choose_threshold, fit_temperature
+from .evaluation.comparing import RunComparison, compare_runs
 from .evaluation.evaluate import Evaluation, evaluate, evaluate_model
+from .evaluation.robustness import Robustness, evaluate_corruptions
 from .inference.predictor import Prediction, Predictor, predict
 from .models.adaptation import adapt
 from .models.architecture import ARCHITECTURES, Architecture, get_architecture, list_models
@@ -22,7 +25,9 @@ from .models.summary import describe_models, summarize
 from .models.verification import Proof, verify_model, verify_models
 from .plots.confusion import plot_confusion
 from .plots.curves import plot_curves
+from .plots.heatmaps import explain
 from .plots.images import plot_predictions, plot_samples, visualize
+from .plots.inside import inspect
 from .preprocessing import Preprocessing
 from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
@@ -56,7 +61,9 @@ __all__ = [
     "Proof",
     "Recipe",
     "ResNet",
+    "Robustness",
     "Run",
+    "RunComparison",
     "StudyResult",
     "Training",
     "__version__",
@@ -65,17 +72,23 @@ __all__ = [
     "benchmark_files",
     "benchmark_inference",
     "benchmark_training",
+    "choose_threshold",
     "clean_pixels",
     "compare_models",
+    "compare_runs",
     "create_model",
     "dataset_statistics",
     "describe_models",
     "evaluate",
+    "evaluate_corruptions",
     "evaluate_model",
+    "explain",
     "export_state_dict",
     "fetch",
+    "fit_temperature",
     "get_architecture",
     "get_recipe",
+    "inspect",
     "list_datasets",
     "list_models",
     "load_checkpoint",

@@ -2,9 +2,10 @@
 
 recipe.json; metrics.jsonl, one line an epoch; TensorBoard events; last.pt, the full state to go on
 from, and previous.pt, the one before it; best.pt, the network to use (see ``Checkpoint``);
-test.json; curves.png; of a user's own images split.csv, which image was for what, and skipped.tsv,
-those that could not be read. Plain dicts and tensors only, so that everything loads with
-``weights_only=True``. recipe.json and the states carry a digest, so that no changed byte passes.
+test.json; evaluation.json, all that was found of best.pt; curves.png; of a user's own images
+split.csv, which image was for what, and skipped.tsv, those that could not be read. Plain dicts and
+tensors only, so that everything loads with ``weights_only=True``. recipe.json and the states carry
+a digest, so that no changed byte passes.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Run:
         self.result_file = self.path / "test.json"
         self.split_file = self.path / SPLIT
         self.skipped_file = self.path / "skipped.tsv"
+        self.evaluation_file = self.path / "evaluation.json"
         self._metrics_file = self.path / "metrics.jsonl"
         self._recipe_file = self.path / "recipe.json"
         self._lock_file = self.path / ".lock"
@@ -264,9 +266,37 @@ class Run:
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_json(self.result_file, dict(result))
 
+    @property
+    def evaluations(self) -> dict[str, Any]:
+        """What ``write_evaluation`` wrote, by its key; empty before the first one."""
+        path = self.evaluation_file
+        if not path.exists():
+            return {}
+        try:
+            values = json.loads(self._read(path))
+            if values.pop("format") > FORMAT:
+                raise UserError(f"{path} is of a later version of resnetlab; update this one.")
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            if isinstance(error, UserError):
+                raise
+            again = shlex.join(["resnetlab", "evaluate", str(self.path)])
+            raise UserError(
+                f"{path} is damaged ({error}); remove it, and evaluate again: {again}"
+            ) from error
+        return values
+
+    def write_evaluation(self, key: str, values: Mapping[str, Any]) -> None:
+        """Keep what was found of best.pt, beside what was found before under other keys.
+
+        The key is the split, with the test-time augmentation or "corruptions" after a comma.
+        """
+        known = self.evaluations
+        write_json(self.evaluation_file, {"format": FORMAT} | known | {key: dict(values)})
+
     def reopen(self) -> None:
-        """Take back that the run is finished."""
+        """Take back that the run is finished, and what was found of its network."""
         self.result_file.unlink(missing_ok=True)
+        self.evaluation_file.unlink(missing_ok=True)
 
     @property
     def skipped_paths(self) -> set[str]:

@@ -18,7 +18,7 @@ PREPROCESSING = Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), size=16
 NOTHING = Augmentation(preprocessing=PREPROCESSING, num_classes=3, seed=5)
 BILINEAR = v2.InterpolationMode.BILINEAR
 CHOICES = {
-    "random_resized_crop": (0.3, v2.RandomResizedCrop(16, scale=(0.3, 1))),
+    "resized_crop": (0.3, v2.RandomResizedCrop(16, scale=(0.3, 1))),
     "color_jitter": (0.4, v2.ColorJitter(0.4, 0.4, 0.4)),
     "auto_augment": ("rand", v2.RandAugment(interpolation=BILINEAR)),
     "random_erasing": (0.5, v2.RandomErasing(0.5, value=[128, 102, 76])),
@@ -46,7 +46,7 @@ def test_views_are_torchvisions_with_the_seed_of_epoch_and_sample(choice):
         name, value = "auto_augment", "trivial"
         transform = v2.TrivialAugmentWide(interpolation=BILINEAR)
     augmentation = replace(NOTHING, **{name: value})
-    data = dataset(side=40 if choice == "random_resized_crop" else 16)
+    data = dataset(side=40 if choice == "resized_crop" else 16)
     for epoch in range(4):
         images, labels = augmentation.load(data, torch.arange(12), epoch)
         for index in range(12):
@@ -72,7 +72,7 @@ EVERYTHING = replace(
     crop=st.sampled_from([0.0, 0.3]),
 )
 def test_a_view_depends_on_seed_epoch_and_sample_alone(order, epoch, threads, crop):
-    augmentation, data = replace(EVERYTHING, random_resized_crop=crop), dataset()
+    augmentation, data = replace(EVERYTHING, resized_crop=crop), dataset()
     indices = torch.tensor(order)
     whole, _ = augmentation.load(data, torch.arange(12), epoch)
     before, state = torch.get_num_threads(), torch.random.get_rng_state()

@@ -32,13 +32,13 @@ def photographs(tmp_path):
 
 @pytest.fixture
 def recipe(photographs):
-    changes = {"random_resized_crop": 0.3, "image_size": 16, "val_size": 9, "test_size": 6}
+    changes = {"resized_crop": 0.3, "image_size": 16, "val_size": 9, "test_size": 6}
     return get_recipe("smoke", dataset=str(photographs), **changes)
 
 
 def test_any_cache_and_a_resumed_run_give_the_same_bits(tiny, recipe, tmp_path, empty_cache):
     changes = {name: getattr(recipe, name) for name in ("dataset", "image_size", "val_size")}
-    changes |= {"test_size": 6, "data_dir": None, "batch_size": 8, "random_resized_crop": 0.3}
+    changes |= {"test_size": 6, "data_dir": None, "batch_size": 8, "resized_crop": 0.3}
     changes |= {"color_jitter": 0.4, "auto_augment": "rand", "random_erasing": 0.5, "mixup": 0.2}
     unbroken = tiny.contents(tiny.train("unbroken", cache="none", **changes).run)
     first = tiny.interrupted("broken", cache=str(tmp_path / "kept"), **changes)

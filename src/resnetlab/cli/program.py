@@ -19,6 +19,7 @@ import resnetlab
 from resnetlab.cli import (
     benchmark,
     compare,
+    compare_runs,
     data,
     evaluate,
     models,
@@ -90,16 +91,8 @@ for _app, *_members in (
     (_DATA, data.fetch, data.stats, data.show, data.check, data.clean),
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, evaluate.evaluate),
-    (
-        PROGRAM,
-        predict.predict,
-        serve.serve,
-        compare.compare,
-        plots.plot,
-        plots.visualize,
-        study.STUDY,
-        _BENCHMARK,
-    ),
+    (PROGRAM, predict.predict, serve.serve, compare.compare, compare_runs.compare_runs),
+    (PROGRAM, plots.plot, plots.visualize, plots.explain, plots.inspect, study.STUDY, _BENCHMARK),
 ):
     for _member in _members:
         _app.command(_member)

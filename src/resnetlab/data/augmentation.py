@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def margin_size(size: int) -> int:
-    """Pixels of the shorter side that ``random_resized_crop`` cuts from: half as many again.
+    """Pixels of the shorter side that ``resized_crop`` cuts from: half as many again.
 
     So a crop of at least 4/9 of a square image's area is not enlarged.
     """
@@ -48,7 +48,7 @@ class Augmentation:
     a batch at once, in ``__call__``: that is many times faster for images of 32 pixels.
     """
 
-    random_resized_crop: float = 0.0
+    resized_crop: float = 0.0
     """Smallest share of the image's area that a random crop of it shows; 0 for none."""
     crop_padding: int = 0
     """Pixels of padding on each side before a random crop of the old size; not after the other."""
@@ -79,7 +79,7 @@ class Augmentation:
     def by_sample(self) -> bool:
         """Whether images are varied one by one, as they are loaded."""
         operations = self.color_jitter, self.random_erasing, self.auto_augment != "none"
-        return bool(self.random_resized_crop or any(operations))
+        return bool(self.resized_crop or any(operations))
 
     def load(self, data: Dataset, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Images and labels of some samples for ``__call__``: uint8 (n, c, size, size), int64 (n,).
@@ -88,7 +88,7 @@ class Augmentation:
         """
         if not self.by_sample:
             return data.batch(indices)
-        if self.random_resized_crop:
+        if self.resized_crop:
             images = data.uncropped(indices, margin_size(self.preprocessing.size))
         else:
             images = [*data.batch(indices)[0]]
@@ -105,7 +105,7 @@ class Augmentation:
     def _view(self, image: Tensor, index: Tensor, epoch: int) -> Tensor:
         """An image, uint8 (c, h, w), as an epoch shows it, uint8 (c, size, size)."""
         generator = seeded_generator(self.seed, "sample", epoch, int(index))
-        if self.random_resized_crop:
+        if self.resized_crop:
             image = self._cropped(image, generator)
         elif self.crop_padding:
             (image,) = random_crop(image[None], self.crop_padding, generator, self.crop_mode)
@@ -131,8 +131,8 @@ class Augmentation:
         # Of a batch in channels_last order, which a part of it still is, so is the result.
         batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
         part = batch.narrow(2, box["top"], box["height"]).narrow(3, box["left"], box["width"])
-        mode = self._resized_crop.interpolation.value
-        return F.interpolate(part, self._resized_crop.size, mode=mode, antialias=True)[0]
+        size = [self.preprocessing.size] * 2
+        return F.interpolate(part, size, mode=self._interpolation, antialias=True)[0]
 
     @property
     def _mean_colour(self) -> list[int]:
@@ -142,12 +142,17 @@ class Augmentation:
     def _resized_crop(self) -> v2.RandomResizedCrop:
         from torchvision.transforms import v2  # a second to import, and not always needed
 
-        cubic = self.preprocessing.interpolation in ("bicubic", "lanczos")
         return v2.RandomResizedCrop(
             self.preprocessing.size,
-            scale=(self.random_resized_crop, 1.0),
-            interpolation=v2.InterpolationMode.BICUBIC if cubic else v2.InterpolationMode.BILINEAR,
+            scale=(self.resized_crop, 1.0),
+            interpolation=v2.InterpolationMode(self._interpolation),
         )
+
+    @property
+    def _interpolation(self) -> str:
+        """Of the kinds that a random crop knows, the one nearest to the preprocessing's."""
+        cubic = self.preprocessing.interpolation in ("bicubic", "lanczos")
+        return "bicubic" if cubic else "bilinear"
 
     @cached_property
     def _recolouring(self) -> list[Callable[[Tensor], Tensor]]:

@@ -179,7 +179,7 @@ class FileStore:
         except OSError:  # of a disk that fails
             return None
         if not known:
-            if zlib.crc32(pixels) != int(entry["crc"]):
+            if zlib.crc32(pixels.data) != int(entry["crc"]):
                 return None
             self._checked[index] = entry
         return pixels
@@ -188,7 +188,7 @@ class FileStore:
         if self._full.is_set() or pixels.nbytes > self._slot:
             return
         height, width, _ = pixels.shape
-        entry = np.array((height, width, zlib.crc32(pixels)), _ENTRY)
+        entry = np.array((height, width, zlib.crc32(pixels.data)), _ENTRY)
         try:
             self._write(self._pixels, pixels, index * self._slot)
             self._write(self._index, entry, index * _ENTRY.itemsize)

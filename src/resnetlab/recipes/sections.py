@@ -224,13 +224,13 @@ class Augmentation(Section):
 
     crop_padding: Annotated[int, NOT_NEGATIVE] = 4
     """pixels added on each side before a random crop of the original size; 0: no crop;
-    not used with random_resized_crop"""
+    not used with resized_crop"""
     crop_mode: Literal["zero", "reflect"] = "zero"
     """what those pixels are: zero, or a reflection of the image"""
     flip: Literal["none", "random", "alternating"] = "random"
     """random: mirror half of the images, drawn anew in each epoch;
     alternating: mirror each image in every second epoch (arXiv:2404.00498)"""
-    random_resized_crop: Annotated[float, SHARE] = 0.0
+    resized_crop: Annotated[float, SHARE] = 0.0
     """for photographs: crop a random part and resize it; the smallest share of the image's area
     that it may be, e.g. 0.35 (ImageNet's usual: 0.08); 0: none"""
     color_jitter: Annotated[float, SHARE] = 0.0

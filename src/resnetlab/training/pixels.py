@@ -71,7 +71,7 @@ def _bytes_needed(recipe: Recipe, train: Dataset, val: Dataset | None) -> int:
     """Of the views that a training has of its images, each in the form in which it is kept."""
     size, channels = train.preprocessing.size, train.preprocessing.channels
     arranged, each = size * size * channels, float(size * size * channels)
-    if recipe.random_resized_crop:
+    if recipe.resized_crop:
         spread = torch.linspace(0, len(train) - 1, min(PROBED, len(train))).long()
         probed = train.uncropped(spread, margin_size(size))
         each = sum(image.numel() for image in probed) / len(probed)
