@@ -35,6 +35,7 @@ from .runs import Run
 from .serving.server import serve
 from .study.experiment import StudyResult, run_study
 from .training.job import Training, resume, train
+from .training.overview import RunStatus, list_runs
 from .version import __version__
 from .weights.checkpoint import Checkpoint, load_checkpoint, load_weights
 from .weights.save import export_state_dict, save_weights
@@ -64,6 +65,7 @@ __all__ = [
     "Robustness",
     "Run",
     "RunComparison",
+    "RunStatus",
     "StudyResult",
     "Training",
     "__version__",
@@ -91,6 +93,7 @@ __all__ = [
     "inspect",
     "list_datasets",
     "list_models",
+    "list_runs",
     "load_checkpoint",
     "load_dataset",
     "load_target",

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from resnetlab.data.cache import Cache
 from resnetlab.data.catalogue import CATALOGUE
 from resnetlab.data.sources import read_split
 
@@ -53,3 +55,15 @@ def test_a_check_says_what_to_do(resnetlab, photos, tmp_path, assert_png):
     values = json.loads(resnetlab("data", "check", photos, "--json").out)
     assert values["misleads"] is True
     assert values["findings"][0]["images"] == ["bird/bad.png"]
+
+
+def test_clean_says_what_it_has_removed_and_from_where(resnetlab, tmp_path, empty_cache):
+    for folder in (empty_cache, tmp_path):
+        store = Cache("abc", folder / "pixels").store({"channels": 3}, n=1, slot=3_000_000)
+        store.put(0, np.zeros((1000, 1000, 3), np.uint8))
+    answer = resnetlab("data", "clean")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out == f"removed 3 MB of decoded images from {empty_cache / 'pixels'}\n"
+    assert not (empty_cache / "pixels").exists()
+    answer = resnetlab("data", "clean", "--cache", tmp_path)
+    assert answer.out == f"removed 3 MB of decoded images from {tmp_path / 'pixels'}\n"

@@ -25,6 +25,7 @@ from resnetlab.cli import (
     models,
     plots,
     predict,
+    runs,
     serve,
     study,
     train,
@@ -90,9 +91,10 @@ _BENCHMARK = App(
 for _app, *_members in (
     (_DATA, data.fetch, data.stats, data.show, data.check, data.clean),
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
-    (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, evaluate.evaluate),
-    (PROGRAM, predict.predict, serve.serve, compare.compare, compare_runs.compare_runs),
-    (PROGRAM, plots.plot, plots.visualize, plots.explain, plots.inspect, study.STUDY, _BENCHMARK),
+    (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, runs.runs),
+    (PROGRAM, evaluate.evaluate, predict.predict, serve.serve, compare.compare),
+    (PROGRAM, compare_runs.compare_runs, plots.plot, plots.visualize, plots.explain),
+    (PROGRAM, plots.inspect, study.STUDY, _BENCHMARK),
 ):
     for _member in _members:
         _app.command(_member)
@@ -114,7 +116,7 @@ def main() -> None:
     except CycloptsError as error:
         _fail(sentence(error), 2)
     except UserError as error:
-        _fail(_with_flags(str(error), words), 2)
+        _fail(_with_flags(str(error), words), 2, error.where, error.told_elsewhere)
     except KeyboardInterrupt as error:
         _fail(str(error) or "stopped.", 130)
     except OSError as error:
@@ -167,10 +169,13 @@ def _with_flags(sentence: str, words: list[str]) -> str:
     return re.sub(r"`(\w+)`", lambda match: flags.get(match[1], match[0]), sentence)
 
 
-def _fail(sentence: str, code: int) -> NoReturn:
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+def _fail(
+    sentence: str, code: int, where: str = "", told_elsewhere: bool | None = None
+) -> NoReturn:
+    if told_elsewhere is None and os.environ.get("LOCAL_RANK", "0") != "0":
         if code == 130:
             sys.exit(code)
         time.sleep(10)  # torchrun's processes fail alike: the first one says it and ends the others
-    print_to_stderr(f"resnetlab: {sentence}")
+    if not told_elsewhere:
+        print_to_stderr(f"resnetlab, {where}: {sentence}" if where else f"resnetlab: {sentence}")
     sys.exit(code)

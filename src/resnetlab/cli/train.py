@@ -20,7 +20,7 @@ from resnetlab.recipes.table import ABOUT, RECIPES
 if TYPE_CHECKING:
     from resnetlab.training.job import Training
 
-_COMMON = ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out")
+_COMMON = ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out", "resume_if_exists")
 """Options that stand first in the help; the others follow by the sections of the recipe."""
 
 _CHANGEABLE = ("epochs", "lr", "norm_lr", "muon_lr", "warmup_share", "clip_norm", "accumulate")
@@ -64,7 +64,9 @@ def _train(recipe: str) -> Callable[..., None]:
 
         _report(train(recipe, **changes))
 
-    _set_options(command, _OPTIONS, {"out": None, **vars(RECIPES[recipe])})
+    _set_options(
+        command, _OPTIONS, {"out": None, "resume_if_exists": False, **vars(RECIPES[recipe])}
+    )
     return command
 
 
@@ -90,7 +92,11 @@ def _set_options(
 def _options() -> dict[str, Any]:
     """Option -> its type, annotated with its help and its group."""
     out = Parameter(help="run folder; default: runs/NAME")
-    options = {"out": Annotated[Path | None, out]}
+    again = Parameter(help="go on with the run in --out if there is one", negative="")
+    options: dict[str, Any] = {
+        "out": Annotated[Path | None, out],
+        "resume_if_exists": Annotated[bool, again],
+    }
     hints = get_type_hints(Recipe)
     for order, section in enumerate(reversed(Recipe.__mro__), 1):
         if dataclasses.is_dataclass(section):
