@@ -31,6 +31,7 @@ from .plots.inside import inspect
 from .preprocessing import Preprocessing
 from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
+from .report.page import write_report
 from .runs import Run
 from .serving.server import serve
 from .study.experiment import StudyResult, run_study
@@ -112,4 +113,5 @@ __all__ = [
     "verify_model",
     "verify_models",
     "visualize",
+    "write_report",
 ]

@@ -10,6 +10,8 @@ no changed byte passes.
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import math
 import os
@@ -52,6 +54,7 @@ class Run:
         self.evaluation_file = self.path / "evaluation.json"
         self.split_file = self.path / SPLIT
         self.skipped_file = self.path / "skipped.tsv"
+        self.report_file = self.path / "report.html"
         self._metrics_file = self.path / "metrics.jsonl"
         self._recipe_file = self.path / "recipe.json"
         self._progress_file = self.path / "progress.json"
@@ -59,6 +62,32 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what it trained, how far it is, and its curves."""
+        if not self.exists:
+            return f"<p>{html.escape(str(self.path))} is not a run folder yet.</p>"
+        recipe, metrics = self.recipe, self.metrics if self._metrics_file.exists() else []
+        rows = {"recipe": recipe.name, "network": recipe.model, "data": recipe.dataset}
+        rows |= {"epochs": f"{len(metrics)} of {recipe.epochs:g}", "seed": str(recipe.seed)}
+        if metrics and metrics[best_epoch(metrics)].get("val_top1") is not None:
+            rows["validation accuracy"] = f"{metrics[best_epoch(metrics)]['val_top1']:.2f} %"
+        if result := self.result:
+            rows["test accuracy"] = f"{result['top1']:.2f} %" if "top1" in result else "no test set"
+        if self.report_file.exists():
+            rows["report"] = str(self.report_file)
+        cells = "".join(
+            f"<tr><th scope='row' style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        picture = ""
+        if self.curves_file.exists():
+            data = base64.b64encode(self.curves_file.read_bytes()).decode("ascii")
+            words = "Loss, accuracy and learning rate over the epochs"
+            picture = f"<img alt='{words}' width='900' src='data:image/png;base64,{data}'>"
+        title = html.escape(str(self.path))
+        return f"<table><caption>{title}</caption><tbody>{cells}</tbody></table>{picture}"
 
     @classmethod
     def check_new(cls, out: str | Path | None) -> None:

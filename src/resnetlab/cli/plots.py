@@ -37,7 +37,7 @@ def plot(
 
     if len(runs) > 1:
         out = out or Path("curves.png")
-    console.print_line(plot_curves(runs if len(runs) > 1 else runs[0], out))
+    console.print_line(plot_curves(runs, out))
 
 
 def visualize(

@@ -25,6 +25,7 @@ from resnetlab.cli import (
     models,
     plots,
     predict,
+    report,
     runs,
     serve,
     study,
@@ -94,7 +95,7 @@ for _app, *_members in (
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, runs.runs),
     (PROGRAM, evaluate.evaluate, predict.predict, serve.serve, compare.compare),
     (PROGRAM, compare_runs.compare_runs, plots.plot, plots.visualize, plots.explain),
-    (PROGRAM, plots.inspect, study.STUDY, _BENCHMARK),
+    (PROGRAM, plots.inspect, report.report, study.STUDY, _BENCHMARK),
 ):
     for _member in _members:
         _app.command(_member)
