@@ -15,10 +15,10 @@ from .data.dataset import Dataset, dataset_statistics
 from .evaluation.calibration import choose_threshold, fit_temperature
 from .evaluation.comparing import RunComparison, compare_runs
 from .evaluation.evaluate import Evaluation, evaluate, evaluate_model
+from .evaluation.robustness import Robustness, evaluate_corruptions
 from .export.hub import push
 from .export.job import Export, export
 from .inference.job import Outcome, predict_to_file
-from .evaluation.robustness import Robustness, evaluate_corruptions
 from .inference.predictor import Prediction, Predictor, predict
 from .models.adaptation import adapt
 from .models.architecture import ARCHITECTURES, Architecture, get_architecture, list_models
@@ -34,6 +34,7 @@ from .plots.inside import inspect
 from .preprocessing import Preprocessing
 from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
+from .report.page import write_report
 from .runs import Run
 from .serving.server import serve
 from .study.experiment import StudyResult, run_study
@@ -45,6 +46,7 @@ from .weights.save import export_state_dict, save_weights
 
 __all__ = [
     "ARCHITECTURES",
+    "RECIPES",
     "Architecture",
     "BasicBlock",
     "Bottleneck",
@@ -64,7 +66,6 @@ __all__ = [
     "Predictor",
     "Preprocessing",
     "Proof",
-    "RECIPES",
     "Recipe",
     "ResNet",
     "Robustness",
@@ -120,4 +121,5 @@ __all__ = [
     "verify_model",
     "verify_models",
     "visualize",
+    "write_report",
 ]

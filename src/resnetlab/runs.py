@@ -2,13 +2,16 @@
 
 recipe.json; metrics.jsonl, one line an epoch; TensorBoard events; last.pt and previous.pt, the
 states to go on from (see ``States``); best.pt, the network to use (see ``Checkpoint``); test.json;
-evaluation.json, all that was found of best.pt; curves.png. Plain dicts and tensors only, so that
-everything loads with ``weights_only=True``. recipe.json and the states carry a digest, so that no
-changed byte passes.
+evaluation.json, all that was found of best.pt; curves.png; of a user's own images split.csv, which
+image was for what, and skipped.tsv, those that could not be read. Plain dicts and tensors only, so
+that everything loads with ``weights_only=True``. recipe.json and the states carry a digest, so that
+no changed byte passes.
 """
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import math
 import os
@@ -31,7 +34,7 @@ from resnetlab.recipes.record import Recipe
 from resnetlab.states import States, read_state
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 from resnetlab.weights.digest import digest
-from resnetlab.weights.locate import BEST
+from resnetlab.weights.locate import BEST, SPLIT
 
 FORMAT = 1
 """Of the folder, stated in recipe.json. Folders without a number are 1."""
@@ -49,6 +52,9 @@ class Run:
         self.predictions_file = self.path / "predictions.png"
         self.result_file = self.path / "test.json"
         self.evaluation_file = self.path / "evaluation.json"
+        self.split_file = self.path / SPLIT
+        self.skipped_file = self.path / "skipped.tsv"
+        self.report_file = self.path / "report.html"
         self._metrics_file = self.path / "metrics.jsonl"
         self._recipe_file = self.path / "recipe.json"
         self._progress_file = self.path / "progress.json"
@@ -56,6 +62,32 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what it trained, how far it is, and its curves."""
+        if not self.exists:
+            return f"<p>{html.escape(str(self.path))} is not a run folder yet.</p>"
+        recipe, metrics = self.recipe, self.metrics if self._metrics_file.exists() else []
+        rows = {"recipe": recipe.name, "network": recipe.model, "data": recipe.dataset}
+        rows |= {"epochs": f"{len(metrics)} of {recipe.epochs:g}", "seed": str(recipe.seed)}
+        if metrics and metrics[best_epoch(metrics)].get("val_top1") is not None:
+            rows["validation accuracy"] = f"{metrics[best_epoch(metrics)]['val_top1']:.2f} %"
+        if result := self.result:
+            rows["test accuracy"] = f"{result['top1']:.2f} %" if "top1" in result else "no test set"
+        if self.report_file.exists():
+            rows["report"] = str(self.report_file)
+        cells = "".join(
+            f"<tr><th scope='row' style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        picture = ""
+        if self.curves_file.exists():
+            data = base64.b64encode(self.curves_file.read_bytes()).decode("ascii")
+            words = "Loss, accuracy and learning rate over the epochs"
+            picture = f"<img alt='{words}' width='900' src='data:image/png;base64,{data}'>"
+        title = html.escape(str(self.path))
+        return f"<table><caption>{title}</caption><tbody>{cells}</tbody></table>{picture}"
 
     @classmethod
     def check_new(cls, out: str | Path | None) -> None:
@@ -239,6 +271,14 @@ class Run:
         """Take back that the run is finished, and what was found of its network."""
         self.result_file.unlink(missing_ok=True)
         self.evaluation_file.unlink(missing_ok=True)
+
+    @property
+    def skipped_paths(self) -> set[str]:
+        """Images that were left out of the training since they cannot be read."""
+        if not self.skipped_file.is_file():
+            return set()
+        _, *lines = self._read(self.skipped_file).splitlines()
+        return {line.partition("\t")[0] for line in lines}
 
     @property
     def is_being_trained(self) -> bool:

@@ -26,6 +26,7 @@ from resnetlab.cli import (
     models,
     plots,
     predict,
+    report,
     runs,
     serve,
     study,
@@ -90,13 +91,13 @@ _BENCHMARK = App(
     name="benchmark", help="Measure training, inference and data in images per second."
 )
 for _app, *_members in (
-    (_DATA, data.fetch, data.stats, data.show, data.clean),
+    (_DATA, data.fetch, data.stats, data.show, data.check, data.clean),
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, runs.runs),
     (PROGRAM, evaluate.evaluate, predict.predict, compare.compare),
     (PROGRAM, export.export, export.push, serve.serve),
     (PROGRAM, compare_runs.compare_runs, plots.plot, plots.visualize, plots.explain),
-    (PROGRAM, plots.inspect, study.STUDY, _BENCHMARK),
+    (PROGRAM, plots.inspect, report.report, study.STUDY, _BENCHMARK),
 ):
     for _member in _members:
         _app.command(_member)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from cyclopts import App, Group, Parameter
 
+from resnetlab import console
 from resnetlab.cli.shared import FIELDS, Run
+from resnetlab.errors import UserError
 from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import ABOUT, RECIPES
 
@@ -158,3 +160,14 @@ def _report(training: Training) -> None:
         ("tensorboard", "events for TensorBoard"),
     ):
         print(f"  {training.run / name}  {what}")
+    _write_report(training.run)
+
+
+def _write_report(run: Path) -> None:
+    """The training is done whatever becomes of its report."""
+    from resnetlab.report.page import write_report
+
+    try:
+        print(f"  {write_report(run)}  all of it on one page, for a browser")
+    except UserError as error:
+        console.print_to_stderr(f"resnetlab: no report: {error}")

@@ -202,7 +202,7 @@ def _training_images(
     checkpoint: Checkpoint, dataset: str | None, data_dir: str | Path | None
 ) -> Tensor:
     """uint8 (``CALIBRATION`` or fewer, channels, size, size), spread over the training images."""
-    recipe = checkpoint.recipe
+    recipe = {} if dataset else checkpoint.recipe
     own = recipe.get("data_dir")
     if not data_dir and not dataset and own and Path(own).is_dir():
         data_dir = own

@@ -9,11 +9,11 @@ from typing import Any
 import torch.nn.functional as F
 
 from resnetlab.evaluation.explanation import Explanation, load_and_explain
+from resnetlab.inference.exported import Exported
 from resnetlab.models.architecture import Architecture
 from resnetlab.plots.images import pixels_of
 from resnetlab.plots.picture import Picture
 from resnetlab.plots.style import Figure, check_format, new_figure, own_style, shorten, write_figure
-from resnetlab.inference.exported import Exported
 from resnetlab.weights.checkpoint import Checkpoint
 
 _MOST = 24
@@ -81,7 +81,7 @@ def explain(
         The file, which a notebook shows.
 
     Raises:
-        UserError: There is no such network, image, class or stage.
+        UserError: There is no such network, image, class or stage, or it is an exported file.
     """
     out = check_format(out)
     found, note = load_and_explain(

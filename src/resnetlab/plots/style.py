@@ -28,9 +28,11 @@ with matplotlib_importable():
     from matplotlib.figure import Figure
     from matplotlib.font_manager import fontManager
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
     from matplotlib.ticker import MaxNLocator
 
-__all__ = ["Axes", "Figure", "MaxNLocator", "PowerNorm"]
+__all__ = ["Axes", "Circle", "FancyArrowPatch", "FancyBboxPatch", "Figure"]
+__all__ += ["MaxNLocator", "PowerNorm"]
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000")
