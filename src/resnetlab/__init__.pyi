@@ -17,7 +17,7 @@ from .evaluation.comparing import RunComparison, compare_runs
 from .evaluation.evaluate import Evaluation, evaluate, evaluate_model
 from .evaluation.robustness import Robustness, evaluate_corruptions
 from .export.hub import push
-from .export.job import Export, export
+from .export.job import Export, export_network
 from .inference.job import Outcome, predict_to_file
 from .inference.predictor import Prediction, Predictor, predict
 from .models.adaptation import adapt
@@ -91,7 +91,7 @@ __all__ = [
     "evaluate_corruptions",
     "evaluate_model",
     "explain",
-    "export",
+    "export_network",
     "export_state_dict",
     "fetch",
     "fit_temperature",

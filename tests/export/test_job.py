@@ -15,7 +15,7 @@ from resnetlab.data.images import read_image
 from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.export import check, job, writers
 from resnetlab.export.int8 import require_worthwhile
-from resnetlab.export.job import export
+from resnetlab.export.job import export_network
 from resnetlab.inference.deployed import Deployed
 from resnetlab.inference.network import load_network
 from resnetlab.inference.predictor import Predictor
@@ -40,7 +40,7 @@ def data(samples):
 @pytest.mark.parametrize("format", ["onnx", "openvino", "torch", "safetensors"])
 def test_formats_are_checked_and_used_like_any_network(format, data, tmp_path):
     options = {} if format == "safetensors" else {"class_maps": True, "input": "float"}
-    done = export(NETWORK, format=format, out=tmp_path, **options, **data)
+    done = export_network(NETWORK, format=format, out=tmp_path, **options, **data)
     assert (done.check.n, done.check.differ, done.check.top1) == (100, 0, 89.0)
     assert done.check.reference_top1 == 89.0
     assert done.check.largest_difference < 1e-5
@@ -73,7 +73,7 @@ def test_formats_are_checked_and_used_like_any_network(format, data, tmp_path):
             atol=1e-4,
         )
         with pytest.raises(ValueError, match="is exported already"):
-            export(done.path, out=tmp_path, **data)
+            export_network(done.path, out=tmp_path, **data)
 
 
 @pytest.mark.parametrize("fault", ["normalisation", "temperature of logits", "frozen batch"])
@@ -100,13 +100,13 @@ def test_a_wrong_export_is_refused_and_leaves_no_file(fault, data, tmp_path, mon
         monkeypatch.setattr(writers, "to_onnx", frozen)
     said = "refuses 2 images at once" if fault == "frozen batch" else "logits differ from PyTorch's"
     with pytest.raises(ValueError, match=f"does not answer as the network.*{said}"):
-        export(NETWORK, out=tmp_path / "out", **data)
+        export_network(NETWORK, out=tmp_path / "out", **data)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_bundle_answers_without_torch(data, tmp_path):
     """In a fresh environment: onnxruntime, numpy and Pillow alone, and the same pixels as here."""
-    bundle = export(NETWORK, format="bundle", out=tmp_path / "bundle", **data).path
+    bundle = export_network(NETWORK, format="bundle", out=tmp_path / "bundle", **data).path
     (tmp_path / "hide").mkdir()
     for name in ("torch", "filelock"):
         (tmp_path / "hide" / f"{name}.py").write_text("raise ImportError('not in a bundle')")
@@ -134,7 +134,7 @@ def test_a_bundle_answers_without_torch(data, tmp_path):
     assert run(bundle / "predict.py", "--check").returncode == 1
     assert Predictor(bundle)(bundle / "golden" / "2.png").top
     with pytest.raises(ValueError, match="is not empty"):
-        export(NETWORK, format="bundle", out=bundle, **data)
+        export_network(NETWORK, format="bundle", out=bundle, **data)
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
@@ -142,7 +142,7 @@ def test_int8(format, data, tmp_path, monkeypatch):
     """Quantised on training images; whether it pays here is judged apart."""
     monkeypatch.setattr(job, "require_worthwhile", lambda *facts: None)
     monkeypatch.setattr(job, "CALIBRATION", 32)
-    done = export(NETWORK, format=format, int8=True, out=tmp_path, **data)
+    done = export_network(NETWORK, format=format, int8=True, out=tmp_path, **data)
     assert done.path.name.startswith("resnet20-cifar10-int8.")
     assert done.check.top1 > 80
     assert 0 < done.check.largest_difference < 0.5
@@ -165,10 +165,10 @@ def test_int8_that_does_not_pay_says_by_how_much():
 
 def test_images_without_labels(tmp_path, data):
     Image.new("RGB", (50, 40), "red").save(tmp_path / "red.png")
-    done = export(NETWORK, out=tmp_path / "out", images=[tmp_path / "red.png"])
+    done = export_network(NETWORK, out=tmp_path / "out", images=[tmp_path / "red.png"])
     assert (done.check.n, done.check.top1) == (1, None)
     with pytest.raises(ValueError, match="`int8` is judged by its accuracy"):
-        export(NETWORK, out=tmp_path, images=[tmp_path / "red.png"], int8=True)
+        export_network(NETWORK, out=tmp_path, images=[tmp_path / "red.png"], int8=True)
 
 
 @pytest.mark.parametrize(
@@ -182,4 +182,4 @@ def test_images_without_labels(tmp_path, data):
 )
 def test_wrong_words(options, said, tmp_path):
     with pytest.raises(ValueError, match=said):
-        export(NETWORK, out=tmp_path, **options)
+        export_network(NETWORK, out=tmp_path, **options)

@@ -70,9 +70,9 @@ def export(
 ) -> None:
     """Write a network for another runtime, after it has proven there to answer the same."""
     with console.waiting("loading PyTorch"):
-        from resnetlab.export.job import export
+        from resnetlab.export.job import export_network
 
-    done = export(
+    done = export_network(
         run,
         format=format,
         int8=int8,

@@ -17,9 +17,6 @@ from resnetlab.version import __version__
 from resnetlab.weights.checkpoint import Checkpoint
 from resnetlab.weights.hub import WEIGHTS
 
-ENDPOINT: str | None = None
-"""Of the hub; None: huggingface_hub's own, which $HF_ENDPOINT names."""
-
 
 def push(
     run: Checkpoint | str | Path,
@@ -134,7 +131,7 @@ def _upload(folder: Path, repository: str, private: bool, token: str | None) -> 
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    api = HfApi(endpoint=ENDPOINT, token=token)
+    api = HfApi(token=token)
     try:
         address = api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(

@@ -1,4 +1,4 @@
-"""``export``: a network as a file for another runtime, proven there before it gets its name."""
+"""A network as a file for another runtime, proven there before it gets its name."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Export:
 
 
 @torch_defaults()
-def export(
+def export_network(
     run: Checkpoint | str | Path,
     *,
     format: Format = "onnx",
