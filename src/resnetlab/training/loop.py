@@ -28,6 +28,7 @@ from resnetlab.training.plan import Plan
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.state import State
 from resnetlab.training.step import augment, train_step
+from resnetlab.training.tuning import begin_epoch, is_out_of_patience
 from resnetlab.weights.checkpoint import Checkpoint
 
 
@@ -39,12 +40,16 @@ def train_to_the_end(
     Raises UserError where the loss is no longer finite, and KeyboardInterrupt after Ctrl-C, when
     the state has been saved.
     """
-    network = DistributedDataParallel(state.model) if world.size > 1 else state.model
+    recipe, network = plan.recipe, state.model
+    if world.size > 1:
+        network = DistributedDataParallel(network, find_unused_parameters=recipe.freezes_layers)
     events = Events(run.tensorboard, state.step + 1, progress.say)
     with progress, stop_signal(progress.say) as stop:
-        while state.step < plan.total_steps:
+        if state.step == 0 and state.history:  # the classifier was fitted before the first step
+            world.from_main(_keep, plan, state, run, world, progress, events)
+        while state.step < plan.total_steps and not is_out_of_patience(recipe, state.history):
             epoch, first_step = divmod(state.step, plan.steps_per_epoch)
-            state.model.train()
+            begin_epoch(recipe, state.model, epoch)
             for step, (indices, batch) in enumerate(
                 _batches(plan, world, epoch, first_step), first_step
             ):
@@ -93,6 +98,7 @@ def _batches(
         rank=world.rank,
         world_size=world.size,
         start_step=first_step,
+        balance=plan.data.labels if plan.recipe.balanced == "sampling" else None,
     )
     return load_batches(plan.data, indices)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import PLAIN, Execution
@@ -21,6 +21,7 @@ from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.summary import on_meta
 from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import RECIPES
+from resnetlab.training.tuning import class_weights
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 from resnetlab.weights.usual import UNKNOWN
 
@@ -42,8 +43,11 @@ class Plan:
     augmentation: Augmentation
     execution: Execution
     """plain PyTorch as long as the recipe says "auto" """
+    class_weights: Tensor | None
+    """fp32 (classes,), what an error counts; None: all count alike"""
     steps_per_epoch: int
     total_steps: int
+    """0 where the classifier alone is fitted"""
     early_steps: int
     """steps, from the first, whose images are of ``recipe.early_size``"""
 
@@ -78,8 +82,9 @@ def make_plan(recipe: Recipe, data: Dataset, val: Dataset | None = None) -> Plan
             num_classes=len(data.classes),
         ),
         execution=PLAIN if recipe.execution == "auto" else Execution.parse(recipe.execution),
+        class_weights=class_weights(recipe, data.labels, len(data.classes)),
         steps_per_epoch=steps,
-        total_steps=max(1, round(recipe.epochs * steps)),
+        total_steps=0 if recipe.freeze == "backbone" else max(1, round(recipe.epochs * steps)),
         early_steps=early,
     )
 
@@ -93,6 +98,13 @@ def load_pretrained(recipe: Recipe) -> Checkpoint | None:
     return load_checkpoint(
         recipe.pretrained, model=architecture, head=False, allow_mismatch=matching
     )
+
+
+def has_same_classes(data: Dataset, weights: Checkpoint) -> bool:
+    """Whether a classifier means the classes of the data; names count where they are known."""
+    if len(data.classes) != weights.architecture.num_classes:
+        return False
+    return "classes" in weights.guessed or weights.classes == data.classes
 
 
 def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
@@ -188,7 +200,7 @@ def _describe_start(plan: Plan, weights: Checkpoint) -> Iterator[str]:
     theirs, ours, data = weights.architecture, plan.architecture, plan.data
     head = {"fc.weight", "fc.bias"}
     taken = weights.weights.keys() - weights.fresh
-    if ours.num_classes != theirs.num_classes:
+    if not has_same_classes(data, weights):
         taken -= head
     yield f"starting from {weights.origin}: {len(taken)} of {len(weights.weights)} tensors taken"
     if not head <= taken:

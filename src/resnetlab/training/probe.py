@@ -26,6 +26,7 @@ from resnetlab.compute.machine import (
 )
 from resnetlab.errors import UserError
 from resnetlab.files import cache_home, write_json
+from resnetlab.inference.prepare import inference_execution
 from resnetlab.training.plan import Plan
 from resnetlab.training.state import State
 from resnetlab.training.step import make_batch, train_step
@@ -53,6 +54,8 @@ def choose_execution(
     recipe = plan.recipe
     if recipe.execution != "auto":
         return plan.execution
+    if plan.total_steps == 0:  # nothing is trained but a classifier on features
+        return inference_execution()
     if torch.cuda.is_available():
         return Execution(device="cuda", precision="bf16", layout="channels_last", mode="compile")
     # torchrun gives each of several processes one thread; alone, torch or the user has chosen.
