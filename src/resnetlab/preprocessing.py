@@ -1,18 +1,32 @@
 """What happens to an image before a network sees it: one record, carried whole.
 
 Training, evaluation, prediction, export and serving all use it, so that a network sees the pixels
-that its accuracy was measured on. Without torch.
+that its accuracy was measured on. Without torch: an exported bundle holds this very file.
 """
 
 from __future__ import annotations
 
+import io
+import threading
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from PIL import Image, ImageOps
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
 
 from resnetlab.errors import UserError
 from resnetlab.records import Record
+
+ImageSource = str | Path | bytes | Image.Image
+
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's formats of photographs, as far as it has been built with them.
+
+No others are tried: EPS would start Ghostscript."""
+
+_opening = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,3 +108,65 @@ class Preprocessing(Record):
         colour = tuple(round(255 * mean) for mean in self.mean)
         fill = colour if image.mode == "RGB" else round(255 * self.mean[0])
         return ImageOps.expand(image, (*before, *after), fill)
+
+
+def decode(source: ImageSource, channels: int) -> Image.Image:
+    """The first frame of an image, upright, in 8-bit "L" (1 channel) or "RGB" (3).
+
+    EXIF rotation is applied, transparency is laid over white, 16-bit values are scaled to 8 bits,
+    and floats are read as 0..1 or 0..255. Raises whatever Pillow raises of a broken file.
+    """
+    return _to_mode(_loaded(source), "L" if channels == 1 else "RGB")
+
+
+def _loaded(source: ImageSource) -> Image.Image:
+    """The upright, fully loaded first frame."""
+    if isinstance(source, Image.Image):
+        with _opening:  # one that is read from its file only now, for whichever thread comes first
+            source.load()
+        return _upright(source)
+    Image.init()  # registers them
+    # Warning filters belong to the whole process: threads that decode take turns at them.
+    with _opening, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files ...
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # ... except this
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+    with image:
+        image.load()
+        return _upright(image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; as it is where that is damaged."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # of a PNG's, Pillow raises whatever the damage provokes
+        return image
+
+
+def _to_mode(image: Image.Image, mode: str) -> Image.Image:
+    """To 8-bit "L" or "RGB" without clipping or losing transparency."""
+    if image.mode == mode and not image.has_transparency_data:
+        return image
+    if image.mode.startswith("I"):  # I;16, I;16B: 16 bits; I: how Pillow decodes 16-bit PGM
+        values = np.asarray(image).astype(np.int64)
+        _require_range(values, 65535)
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    elif image.mode == "F":
+        values = np.asarray(image)
+        _require_range(values, 255)
+        scale = 255 if values.max() <= 1 else 1
+        image = Image.fromarray((values * scale).round().astype(np.uint8))
+    elif image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    elif image.mode == "LAB":
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB") or image
+    return image.convert(mode)
+
+
+def _require_range(values: np.ndarray, largest: int) -> None:
+    if not (values.min() >= 0 and values.max() <= largest):  # written so that NaN fails
+        raise ValueError(f"pixel values outside 0..{largest}; save it with 8 bits a channel")

@@ -13,7 +13,7 @@ import torch
 def fold_in(seed: int, *values: int | str) -> int:
     """A seed of 63 bits from a seed and anything that tells streams apart.
 
-    `fold_in(seed, "crop", epoch, step, rank)`; neighbouring values give unrelated seeds, which
+    `fold_in(seed, "crop", epoch, step)`; neighbouring values give unrelated seeds, which
     adding or multiplying them would not.
     """
     digest = hashlib.blake2b(repr((seed, *values)).encode(), digest_size=8).digest()

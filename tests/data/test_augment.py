@@ -148,7 +148,7 @@ def test_mix(mixup, cutmix):
 
 
 PLAN = replace(NOTHING, crop_padding=2, flip="random", cutout=3, mixup=0.2, cutmix=1.0)
-PLACE = {"epoch": 1, "step": 2, "rank": 3}
+PLACE = {"epoch": 1, "step": 2}
 
 
 def test_nothing_is_the_evaluation_path():
@@ -171,7 +171,7 @@ def test_a_smaller_size_is_pillows(channels):
     assert (counts - wanted).abs().max() <= 1
 
 
-def test_everything_follows_from_seed_epoch_step_and_rank():
+def test_everything_follows_from_seed_epoch_and_step():
     images, labels = random_images(), torch.arange(6)
     state = torch.get_rng_state()
     wanted = PLAN(images, labels, labels, **PLACE)
@@ -186,6 +186,19 @@ def test_everything_follows_from_seed_epoch_step_and_rank():
         assert not torch.equal(other[0], wanted[0])
     assert not torch.equal(replace(PLAN, seed=9)(images, labels, labels, **PLACE)[0], wanted[0])
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_draw_for_their_images_what_one_process_would(ranks):
+    images, labels = random_images(), torch.arange(6)
+    plan = replace(PLAN, mixup=0.0, cutmix=0.0)
+    whole, _ = plan(images, labels, labels, **PLACE)
+    n = 6 // ranks
+    parts = [
+        plan(images[n * rank :][:n], labels[:n], labels[:n], **PLACE, share=(rank, ranks))[0]
+        for rank in range(ranks)
+    ]
+    assert torch.equal(torch.cat(parts), whole)
 
 
 def test_cutout_of_the_whole_recipe_is_zero_after_normalisation():

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from resnetlab.data.images import FORMATS, IMAGE_SUFFIXES, arrange, normalize, read_image
-from resnetlab.preprocessing import Preprocessing
+from resnetlab.data.images import IMAGE_SUFFIXES, arrange, normalize, read_image
+from resnetlab.preprocessing import FORMATS, Preprocessing
 
 
 def plain(channels, size):

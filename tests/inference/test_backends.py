@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from resnetlab.compute.execution import Execution
+from resnetlab.data.images import normalize
 from resnetlab.inference.backends import TorchBackend
 from resnetlab.models.resnet import create_model
 from resnetlab.preprocessing import Preprocessing
@@ -38,6 +39,25 @@ def test_pixels_go_in_and_logits_come_out():
     assert (given.dtype, given.device.type) == (torch.float32, "cpu")
     torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-4)
     assert (backend.classes, backend.preprocessing) == (one.classes, PREPROCESSING)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("resnet20", {}), ("resnet20", {"activation": "pre"}), ("resnet18", {}), ("fast_resnet8", {})],
+)
+def test_class_maps_are_grad_cam_of_the_last_stage(name, fields):
+    """captum's, before it drops the negative values; where the head takes a maximum too."""
+    captum = pytest.importorskip("captum.attr")
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=10, **fields).eval()
+    backend = TorchBackend(model=model, classes=(), preprocessing=PREPROCESSING)
+    images, labels = pixels(), torch.tensor([3, 0, 7])
+    before_pooling = list(model.children())[-4]
+    wanted = captum.LayerGradCam(model, before_pooling).attribute(
+        normalize(images, PREPROCESSING), target=labels, relu_attributions=False
+    )
+    found = backend.class_maps(images, labels)
+    torch.testing.assert_close(found, wanted[:, 0] * wanted[0, 0].numel(), rtol=1e-4, atol=1e-4)
 
 
 def test_the_name_says_what_computes_and_how():

@@ -63,7 +63,7 @@ def training_steps(
             world_size=world.size,
         )
         for step, indices in enumerate(batches):
-            batch = make_batch(plan, indices, epoch=epoch, step=step, rank=world.rank)
+            batch = make_batch(plan, indices, epoch=epoch, step=step, share=world.share)
             state.sums += train_step(plan, state, network, *batch)
             wait_for(execution)
             yield len(indices)

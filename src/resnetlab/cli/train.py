@@ -24,7 +24,7 @@ _COMMON = ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out")
 """Options that stand first in the help; the others follow by the sections of the recipe."""
 
 _CHANGEABLE = ("epochs", "lr", "norm_lr", "muon_lr", "warmup_share", "clip_norm", "accumulate")
-_CHANGEABLE += ("execution", "data_dir")
+_CHANGEABLE += ("execution", "data_dir", "on_nan")
 """Options of ``resume``, which a run can be given on its way."""
 
 _OTHERS = {

@@ -36,6 +36,11 @@ class World:
     def is_main(self) -> bool:
         return self.rank == 0
 
+    @property
+    def share(self) -> tuple[int, int]:
+        """This rank, and of how many, where they share work."""
+        return self.rank, self.size
+
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in place."""
         if self.size > 1:

@@ -4,7 +4,8 @@ Pixels are handled as (n, h, w, c), where the row of an image is one run of byte
 a copy of h runs, and the result is already in channels_last order, which convolutions prefer.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,17 +20,24 @@ from resnetlab.seeding import fold_in, seeded_generator
 
 CropMode = Literal["zero", "reflect"]
 FlipMode = Literal["none", "random", "alternating"]
+Share = tuple[int, int]
+"""A rank, and how many share a batch: each draws for its part what one process would."""
 
 
 def random_crop(
-    images: Tensor, padding: int, generator: torch.Generator, mode: CropMode = "zero"
+    images: Tensor,
+    padding: int,
+    generator: torch.Generator,
+    mode: CropMode = "zero",
+    share: Share = (0, 1),
 ) -> Tensor:
     """A window of the old size out of each image padded on all sides, by black or by reflection."""
     n, c, h, w = images.shape
     if mode == "reflect" and padding >= min(h, w):
         raise UserError(f"reflecting {padding} pixels needs images larger than {h} x {w}")
     padded = _pad(_pixels_last(images), padding, mode)
-    y, x = torch.randint(2 * padding + 1, (2, n, 1), generator=generator).to(images.device)
+    draw = functools.partial(torch.randint, 2 * padding + 1, generator=generator)
+    y, x = _own(lambda n: draw((2, n, 1)), n, share, dim=1).to(images.device)
     # All runs of w * c bytes as a view; whole rows are then copied, ten times as fast as pixels.
     runs = padded.as_strided((padded.numel() - w * c + 1, w * c), (1, 1))
     top = torch.arange(n, device=images.device)[:, None] * padded.size(1) + y
@@ -38,9 +46,10 @@ def random_crop(
     return chosen.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
-def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+def random_flip(images: Tensor, generator: torch.Generator, share: Share = (0, 1)) -> Tensor:
     """Each image mirrored left to right with probability 1/2."""
-    return _flip(images, torch.rand(len(images), generator=generator) < 0.5)
+    coins = _own(lambda n: torch.rand(n, generator=generator), len(images), share)
+    return _flip(images, coins < 0.5)
 
 
 def alternating_flip(images: Tensor, indices: Tensor, epoch: int, seed: int) -> Tensor:
@@ -56,7 +65,11 @@ def alternating_flip(images: Tensor, indices: Tensor, epoch: int, seed: int) -> 
 
 
 def cutout(
-    images: Tensor, size: int, generator: torch.Generator, fill: Sequence[int] | int = 0
+    images: Tensor,
+    size: int,
+    generator: torch.Generator,
+    fill: Sequence[int] | int = 0,
+    share: Share = (0, 1),
 ) -> Tensor:
     """A square of `size` pixels painted `fill` (a value, or one per channel) in each image.
 
@@ -64,8 +77,9 @@ def cutout(
     """
     n, c, h, w = images.shape
     device = images.device
-    top = torch.randint(h, (n, 1), generator=generator).to(device) - size // 2
-    left = torch.randint(w, (n, 1), generator=generator).to(device) - size // 2
+    draw = functools.partial(torch.randint, generator=generator)
+    top = _own(lambda n: draw(h, (n, 1)), n, share).to(device) - size // 2
+    left = _own(lambda n: draw(w, (n, 1)), n, share).to(device) - size // 2
     y, x = torch.arange(h, device=device), torch.arange(w, device=device)
     rows_in, columns_in = (y >= top) & (y < top + size), (x >= left) & (x < left + size)
     inside = rows_in[:, :, None] & columns_in[:, None]
@@ -125,7 +139,7 @@ class Augmentation:
         *,
         epoch: int,
         step: int,
-        rank: int,
+        share: Share = (0, 1),
         size: int | None = None,
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
@@ -135,19 +149,19 @@ class Augmentation:
         images uint8 (n, c, h, w), labels int64 (n,), indices int64 (n,) of the samples in their
         data set. With `size` the images are resized to it, antialiased, before they are
         normalised. Labels come back as they are or, mixed, as float (n, num_classes). The result
-        depends on the record and the arguments alone: (seed, epoch, step, rank) fix all that is
-        random.
+        depends on the record and the arguments alone: (seed, epoch, step) fix all that is random,
+        whatever the number of ranks; of mixed images, each rank pairs its own.
         """
-        generator = seeded_generator(self.seed, "augment", epoch, step, rank)
+        generator = seeded_generator(self.seed, "augment", epoch, step, 0)
         if self.crop_padding:
-            images = random_crop(images, self.crop_padding, generator, self.crop_mode)
+            images = random_crop(images, self.crop_padding, generator, self.crop_mode, share)
         if self.flip == "random":
-            images = random_flip(images, generator)
+            images = random_flip(images, generator, share)
         elif self.flip == "alternating":
             images = alternating_flip(images, indices, epoch, self.seed)
         if self.cutout:
             colour = [round(255 * mean) for mean in self.preprocessing.mean]
-            images = cutout(images, self.cutout, generator, colour)
+            images = cutout(images, self.cutout, generator, colour, share)
         if size is not None:
             images = F.interpolate(images, size=[size] * 2, mode="bilinear", antialias=True)
         pixels = normalize(images, self.preprocessing, dtype, memory_format)
@@ -159,9 +173,15 @@ class Augmentation:
             mixup=self.mixup,
             cutmix=self.cutmix,
             num_classes=self.num_classes,
-            seed=fold_in(self.seed, "mix", epoch, step, rank),
+            seed=fold_in(self.seed, "mix", epoch, step, 0),
         )
         return pixels.contiguous(memory_format=memory_format), soft
+
+
+def _own(draw: Callable[[int], Tensor], n: int, share: Share, dim: int = 0) -> Tensor:
+    """Of what is drawn for the images of all ranks, ``n`` each, this rank's part."""
+    rank, ranks = share
+    return draw(n * ranks).narrow(dim, n * rank, n)
 
 
 def _pixels_last(images: Tensor) -> Tensor:

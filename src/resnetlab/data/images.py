@@ -4,31 +4,19 @@ Training and evaluation take stored pixels through `normalize`; prediction and s
 through `read_image` and then through the same `normalize`.
 """
 
-import io
 import os
 import re
 import stat
-import threading
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from resnetlab.errors import UserError, reason_of
 from resnetlab.files import is_address, shown_address, user_path
-from resnetlab.preprocessing import Preprocessing
-
-_opening = threading.Lock()
-
-ImageSource = str | Path | bytes | Image.Image
-
-FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's formats of photographs, as far as it has been built with them.
-
-No others are tried: EPS would start Ghostscript."""
+from resnetlab.preprocessing import ImageSource, Preprocessing, decode
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm"}
@@ -66,7 +54,7 @@ def read_image(source: ImageSource, preprocessing: Preprocessing) -> Tensor:
     if isinstance(source, str | Path):
         source = _checked_path(source)
     try:
-        image = preprocessing.arrange(_to_mode(_decode(source), "L" if channels == 1 else "RGB"))
+        image = preprocessing.arrange(decode(source, channels))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(
             f"cannot read {name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller"
@@ -123,59 +111,6 @@ def _unknown_format(source: ImageSource) -> str:
     if head.startswith(b"version https://git-lfs"):
         return "it is only Git LFS's pointer to the image; run git lfs pull"
     return "not an image, or of an unknown format"
-
-
-def _decode(source: ImageSource) -> Image.Image:
-    """The upright, fully loaded first frame."""
-    if isinstance(source, Image.Image):
-        with _opening:  # one that is read from its file only now, for whichever thread comes first
-            source.load()
-        return _upright(source)
-    Image.init()  # registers them
-    # Warning filters belong to the whole process: threads that decode take turns at them.
-    with _opening, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files ...
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # ... except this
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
-        image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
-    with image:
-        image.load()
-        return _upright(image)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF says; as it is where that is damaged."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # of a PNG's, Pillow raises whatever the damage provokes
-        return image
-
-
-def _to_mode(image: Image.Image, mode: str) -> Image.Image:
-    """To 8-bit "L" or "RGB" without clipping or losing transparency."""
-    if image.mode == mode and not image.has_transparency_data:
-        return image
-    if image.mode.startswith("I"):  # I;16, I;16B: 16 bits; I: how Pillow decodes 16-bit PGM
-        values = np.asarray(image).astype(np.int64)
-        _require_range(values, 65535)
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    elif image.mode == "F":
-        values = np.asarray(image)
-        _require_range(values, 255)
-        scale = 255 if values.max() <= 1 else 1
-        image = Image.fromarray((values * scale).round().astype(np.uint8))
-    elif image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    elif image.mode == "LAB":
-        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB") or image
-    return image.convert(mode)
-
-
-def _require_range(values: np.ndarray, largest: int) -> None:
-    if not (values.min() >= 0 and values.max() <= largest):  # written so that NaN fails
-        raise ValueError(f"pixel values outside 0..{largest}; save it with 8 bits a channel")
 
 
 def arrange(images: Tensor, preprocessing: Preprocessing) -> Tensor:

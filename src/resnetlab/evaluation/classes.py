@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from resnetlab.data.dataset import Dataset
@@ -35,9 +36,17 @@ class Reordered:
     def temperature(self) -> float:
         return self.backend.temperature
 
+    @property
+    def threshold(self) -> float | None:
+        return self.backend.threshold
+
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, channels, size, size) -> fp32 (n, classes) on the CPU."""
         return self.backend.logits(images)[:, list(self.order)]
+
+    def class_maps(self, images: Tensor, labels: Tensor) -> Tensor:
+        """See ``Backend.class_maps``."""
+        return self.backend.class_maps(images, torch.tensor(self.order)[labels])
 
 
 def in_order_of(dataset: Dataset, backend: Backend) -> Backend:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.data.images import normalize
 from resnetlab.environment import torch_defaults
+from resnetlab.errors import UserError
 from resnetlab.inference.prepare import inference_execution, ready_for_inference
+from resnetlab.models.resnet import ResNet
 from resnetlab.preprocessing import Preprocessing
 from resnetlab.weights.checkpoint import Checkpoint
 
@@ -39,8 +41,33 @@ class Backend(Protocol):
         """What logits are divided by before a softmax, so that its confidence is honest."""
         ...
 
+    @property
+    def threshold(self) -> float | None:
+        """Probability below which the answer is "none of these"; None: never."""
+        ...
+
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, channels, size, size) -> fp32 (n, classes) on the CPU."""
+        ...
+
+    def class_maps(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Where in each image the evidence for a class lies.
+
+        The class-activation map of the last stage (Zhou et al. 2016,
+        https://arxiv.org/abs/1512.04150): its features, weighted as the head weighs them for the
+        class. With a pooled linear head, Grad-CAM is this map with the negative values, which
+        speak against the class, set to zero.
+
+        Args:
+            images: uint8 (n, channels, size, size).
+            labels: A class for each image, int64 (n,).
+
+        Returns:
+            fp32 (n, h, w) on the CPU, h and w those of the last stage's features.
+
+        Raises:
+            UserError: This network, or its file, gives no maps.
+        """
         ...
 
 
@@ -52,6 +79,7 @@ class TorchBackend:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     temperature: float = 1.0
+    threshold: float | None = None
     execution: Execution = PLAIN
 
     @classmethod
@@ -69,6 +97,7 @@ class TorchBackend:
             classes=checkpoint.classes,
             preprocessing=checkpoint.preprocessing,
             temperature=checkpoint.temperature,
+            threshold=checkpoint.threshold,
             execution=chosen,
         )
 
@@ -79,7 +108,22 @@ class TorchBackend:
     @torch_defaults()
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, channels, size, size) -> fp32 (n, classes) on the CPU."""
-        layout = self.execution.memory_format
-        inputs = normalize(images, self.preprocessing, memory_format=layout)
         with torch.inference_mode(), self.execution.autocast():
-            return self.model(inputs.to(self.execution.device)).float().cpu()
+            return self.model(self._inputs(images)).float().cpu()
+
+    @torch_defaults()
+    def class_maps(self, images: Tensor, labels: Tensor) -> Tensor:
+        """See ``Backend.class_maps``."""
+        if not isinstance(self.model, ResNet):
+            raise UserError(
+                f"there are maps of a ResNet alone, not of a {type(self.model).__name__}."
+            )
+        with torch.inference_mode():
+            with self.execution.autocast():
+                features = self.model.forward_features(self._inputs(images)).float()
+            weights = self.model.get_parameter("fc.weight")[labels.to(features.device)].float()
+            return torch.einsum("nchw,nc->nhw", features, weights).cpu()
+
+    def _inputs(self, images: Tensor) -> Tensor:
+        layout = self.execution.memory_format
+        return normalize(images, self.preprocessing, memory_format=layout).to(self.execution.device)

@@ -41,11 +41,16 @@ class General(Section):
     execution: str = "auto"
     """auto: measure what is fastest here;
     plain: fp32;
-    or words such as bf16,channels_last,compile"""
+    or words such as bf16,channels_last"""
     tta: Literal["none", "flip", "flip-shift"] = "none"
     """test-time augmentation, for a second result on the test set;
     flip: average the predictions for an image and its mirror image;
     flip-shift: and for both shifted by a pixel"""
+    checkpoint_minutes: Annotated[float, NOT_NEGATIVE] = 5.0
+    """minutes between two checkpoints within an epoch; 0: only at the end of each epoch"""
+    on_nan: Literal["stop", "rollback"] = "stop"
+    """when the loss is no longer finite; stop: end there and say what helps;
+    rollback: back to the last checkpoint, with half the learning rate, at most three times"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +157,8 @@ class Optimizer(Section):
     """images in a step, over all processes and accumulated parts"""
     accumulate: Annotated[int, POSITIVE] = 1
     """parts that a batch is computed in, one after the other, to save memory"""
+    sync_batchnorm: Literal["off", "on"] = "off"
+    """on: of several processes, batch norm sees the images of all (execution eager)"""
     label_smoothing: Annotated[float, SHARE] = 0.0
     """share of the target that is spread evenly over all classes"""
     optimizer: Literal["sgd", "nesterov", "muon"] = "nesterov"

@@ -14,6 +14,7 @@ from resnetlab.console import print_to_stderr, with_flags
 from resnetlab.data.catalogue import has_split
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
+from resnetlab.evaluation.calibration import calibrated
 from resnetlab.evaluation.evaluate import Evaluation, evaluate
 from resnetlab.files import user_path
 from resnetlab.plots.curves import plot_curves
@@ -192,7 +193,7 @@ def _train(
         state.history.append(fit_head(plan, state, world))
         progress.show_head(state.history[0])
     train_to_the_end(plan, state, run, world, progress)
-    test, test_tta = _finish(plan.recipe, run, state, progress) if world.is_main else (None, None)
+    test, test_tta = _finish(plan, run, state, progress) if world.is_main else (None, None)
     return Training(run=run.path, history=state.history, test=test, test_tta=test_tta)
 
 
@@ -208,13 +209,19 @@ def _progress(plan: Plan, world: World) -> TrainingProgress:
 
 
 def _finish(
-    recipe: Recipe, run: Run, state: State, progress: TrainingProgress
+    plan: Plan, run: Run, state: State, progress: TrainingProgress
 ) -> tuple[Evaluation | None, Evaluation | None]:
-    """Draw the curves, evaluate the kept network on the test set and write its result."""
+    """Calibrate the kept network, evaluate it on the test set, draw the curves, write the result.
+
+    Temperature and threshold come from the validation split; without one they stay as they are.
+    """
+    recipe = plan.recipe
     test = test_tta = None
     result: dict[str, Any] = {}
     with remedies_of_the_test(run):
         run.write_metrics(state.history)  # which a full disk may have prevented
+        if plan.val is not None:
+            calibrated(run.best, plan.val).save(run.best_file)
         if has_split(recipe.dataset, "test"):
             progress.say(f"testing {run.best_file} on the test set of {recipe.dataset} ...")
             test = evaluate(run.path, data_dir=recipe.data_dir)

@@ -55,7 +55,7 @@ def train_to_the_end(
             ):
                 began = time.perf_counter()
                 inputs, targets = augment(
-                    plan, indices, *batch, epoch=epoch, step=step, rank=world.rank
+                    plan, indices, *batch, epoch=epoch, step=step, share=world.share
                 )
                 state.sums += train_step(plan, state, network, inputs, targets)
                 state.step += 1

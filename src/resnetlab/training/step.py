@@ -8,16 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resnetlab.data.augment import Share
 from resnetlab.training.plan import Plan
 from resnetlab.training.state import State
 
 
 def make_batch(
-    plan: Plan, indices: Tensor, *, epoch: int, step: int, rank: int = 0
+    plan: Plan, indices: Tensor, *, epoch: int, step: int, share: Share = (0, 1)
 ) -> tuple[Tensor, Tensor]:
     """The images of ``indices`` as the network gets them, and their labels; see ``augment``."""
     batch = plan.data.batch(indices)
-    return augment(plan, indices, *batch, epoch=epoch, step=step, rank=rank)
+    return augment(plan, indices, *batch, epoch=epoch, step=step, share=share)
 
 
 def augment(
@@ -28,12 +29,12 @@ def augment(
     *,
     epoch: int,
     step: int,
-    rank: int = 0,
+    share: Share = (0, 1),
 ) -> tuple[Tensor, Tensor]:
     """A batch that is loaded, augmented and normalised, and its labels.
 
     Float (n, c, h, w); int64 (n,), or float (n, classes) where images are mixed. Random, but fixed
-    by (recipe.seed, epoch, step, rank).
+    by (recipe.seed, epoch, step), for all ranks together; ``share`` is this rank and their number.
     """
     early = epoch * plan.steps_per_epoch + step < plan.early_steps
     return plan.augmentation(
@@ -42,7 +43,7 @@ def augment(
         indices,
         epoch=epoch,
         step=step,
-        rank=rank,
+        share=share,
         size=plan.recipe.early_size if early else None,
         memory_format=plan.execution.memory_format,
     )

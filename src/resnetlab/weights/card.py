@@ -15,6 +15,7 @@ FIELDS = (
     "classes",
     "preprocessing",
     "temperature",
+    "threshold",
     "dataset",
     "metrics",
     "recipe",

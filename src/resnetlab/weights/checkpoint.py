@@ -47,6 +47,8 @@ class Checkpoint:
     """tensors that the source does not give, and that are freshly initialised"""
     temperature: float = 1.0
     """by which logits are divided before the softmax, so that confidence is honest"""
+    threshold: float | None = None
+    """probability, after the temperature, below which the answer is "none of these"; None: never"""
     dataset: str | None = None
     """what it was trained on; None: unknown"""
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -154,6 +156,7 @@ def load_checkpoint(
         guessed=frozenset(guessed),
         fresh=frozenset(fresh),
         temperature=card.get("temperature", 1.0),
+        threshold=card.get("threshold"),
         dataset=card.get("dataset"),
         metrics=card.get("metrics") or {},
         recipe=card.get("recipe") or {},

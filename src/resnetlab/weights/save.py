@@ -59,8 +59,8 @@ def save_weights(
 ) -> Path:
     """Write ``path`` (.safetensors, or .pt/.pth) whole or not at all, and return it.
 
-    ``card``: any of classes, preprocessing, temperature, dataset, metrics, recipe; they and the
-    architecture go into the file, from which ``load_checkpoint`` takes them. A .pth with a
+    ``card``: any of classes, preprocessing, temperature, threshold, dataset, metrics, recipe; they
+    and the architecture go into the file, from which ``load_checkpoint`` takes them. A .pth with a
     ``layout`` is a bare state dict instead, as that library's users expect. Raises UserError for
     another field or ending, or where the file cannot be written.
     """

@@ -1,0 +1,98 @@
+"""Honest confidence: a temperature, and the confidence below which the answer is "none of these".
+
+Both are fitted to validation images, which the weights were not fitted to.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from resnetlab.data.dataset import Dataset
+from resnetlab.environment import torch_defaults
+from resnetlab.evaluation.evaluate import REPRODUCIBLE, logit_batches
+from resnetlab.inference.backends import TorchBackend
+from resnetlab.weights.checkpoint import Checkpoint
+
+COLDEST, HOTTEST = 0.05, 20.0
+"""Temperatures outside are no measurement: a split without a mistake would ask for 0."""
+REJECTED = 0.05
+"""Share of the right validation answers that the threshold may turn into "none of these"; 95 %
+kept is the usual working point for unknown images (Hendrycks and Gimpel 2017, arXiv:1610.02136)."""
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature that minimises the mean cross entropy (Guo et al. 2017, arXiv:1706.04599).
+
+    The loss is convex in the inverse temperature b, so its slope has one root. Newton's steps are
+    taken in log b, and a step that would leave the bracket around the root is halved instead.
+
+    Args:
+        logits: (n, classes), of images that the network was not trained on.
+        labels: int64 (n,).
+
+    Returns:
+        A temperature from ``COLDEST`` to ``HOTTEST``; 1.0 if there is nothing to fit: no image, or
+        logits that are all alike.
+    """
+    logits = logits.double()
+    centred = logits - logits.mean(1, keepdim=True) if len(logits) else logits
+    if not centred.numel() or not centred.any():
+        return 1.0
+    true = centred.gather(1, labels[:, None])[:, 0]
+    low, high = -math.log(HOTTEST), -math.log(COLDEST)  # of log b
+    x = 0.0
+    for _ in range(100):
+        b = math.exp(x)
+        shares = (b * centred).softmax(1)
+        mean = (shares * centred).sum(1)
+        slope = float((mean - true).mean())  # of the loss, in b
+        curvature = float((shares * (centred - mean[:, None]) ** 2).sum(1).mean())
+        low, high = (low, x) if slope > 0 else (x, high)
+        step = slope / (b * curvature) if curvature > 0 else math.inf
+        new = x - step if low < x - step < high else (low + high) / 2
+        if abs(new - x) < 1e-12:
+            break
+        x = new
+    return math.exp(-x)
+
+
+def choose_threshold(
+    logits: Tensor, labels: Tensor, *, temperature: float = 1.0, rejected: float = REJECTED
+) -> float | None:
+    """The confidence below which an answer should be "none of these".
+
+    It is the highest one that rejects at most the share ``rejected`` of the right answers, so what
+    it costs is known, whatever the number of classes; what it gains (wrong answers and unknown
+    images rejected) is for ``evaluate`` to report.
+
+    Args:
+        logits: (n, classes), of images that the network was not trained on.
+        labels: int64 (n,).
+        temperature: Divides the logits.
+        rejected: Share of the right answers that may fall below the threshold.
+
+    Returns:
+        A probability; None where there are too few right answers to tell (fewer than
+        1 / ``rejected``).
+    """
+    confidence, predicted = (logits.double() / temperature).softmax(1).max(1)
+    right = confidence[predicted == labels].sort().values
+    may_fall = math.floor(rejected * len(right) + 1e-9)
+    return float(right[may_fall]) if may_fall else None
+
+
+@torch_defaults()
+def calibrated(checkpoint: Checkpoint, val: Dataset) -> Checkpoint:
+    """The same network with temperature and threshold fitted to its validation split.
+
+    It is computed in fp32, so that the two do not depend on the machine.
+    """
+    batches = list(logit_batches(TorchBackend.load(checkpoint, REPRODUCIBLE), val))
+    logits, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    temperature = fit_temperature(logits, labels)
+    threshold = choose_threshold(logits, labels, temperature=temperature)
+    return replace(checkpoint, temperature=temperature, threshold=threshold)
