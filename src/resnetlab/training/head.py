@@ -30,6 +30,7 @@ from resnetlab.models.resnet import ResNet
 from resnetlab.training.interrupt import stop_signal
 from resnetlab.training.plan import Plan
 from resnetlab.training.state import State
+from resnetlab.training.step import make_batch
 from resnetlab.training.tuning import HEAD
 
 PENALTIES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4)
@@ -89,9 +90,8 @@ def features(
     for view in range(views):
         what = f"computing features of {dataset.name}, {dataset.split}"
         what += f", view {view + 1} of {views}" if views > 1 else ""
-        batches = load_batches(dataset, shares)
-        for step, (indices, (images, labels)) in enumerate(progress(batches, len(shares), what)):
-            inputs = _view(plan, indices, images, labels, view, step, world.rank)
+        loaded = _as_evaluated(dataset, shares) if view == 0 else _augmented(plan, shares, view)
+        for indices, inputs in progress(loaded, len(shares), what):
             inputs = inputs.to(execution.device, memory_format=execution.memory_format)
             with torch.inference_mode(), execution.autocast():
                 found[view, indices] = backbone(inputs).float().cpu()
@@ -102,13 +102,17 @@ def features(
     return world.sum(found).flatten(0, 1), dataset.labels.repeat(views)
 
 
-def _view(
-    plan: Plan, indices: Tensor, images: Tensor, labels: Tensor, view: int, step: int, rank: int
-) -> Tensor:
-    if view == 0:
-        return normalize(images, plan.data.preprocessing)
-    unmixed = replace(plan.augmentation, mixup=0.0, cutmix=0.0)
-    return unmixed(images, labels, indices, epoch=view - 1, step=step, rank=rank)[0]
+def _as_evaluated(dataset: Dataset, shares: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    for indices, (images, _) in load_batches(dataset, shares):
+        yield indices, normalize(images, dataset.preprocessing)
+
+
+def _augmented(plan: Plan, shares: list[Tensor], view: int) -> Iterator[tuple[Tensor, Tensor]]:
+    unmixed = replace(plan.augmentation, mixup=0.0, cutmix=0.0)  # whose labels are whole
+    plan = replace(plan, augmentation=unmixed, early_steps=0)
+    for indices in shares:
+        first = int(indices[0])  # tells the batches of all ranks apart
+        yield indices, make_batch(plan, indices, epoch=view - 1, step=first)[0]
 
 
 @dataclass(frozen=True)
