@@ -125,16 +125,20 @@ def _loaded(source: ImageSource) -> Image.Image:
         with _opening:  # one that is read from its file only now, for whichever thread comes first
             source.load()
         return _upright(source)
-    Image.init()  # registers them
+    with open_image(source) as image:
+        image.load()
+        return _upright(image)
+
+
+def open_image(source: str | Path | bytes) -> Image.Image:
+    """An image with its size and mode, not yet decoded; raises whatever Pillow does."""
+    Image.init()  # registers the formats
     # Warning filters belong to the whole process: threads that decode take turns at them.
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files ...
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # ... except this
         file = io.BytesIO(source) if isinstance(source, bytes) else source
-        image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
-    with image:
-        image.load()
-        return _upright(image)
+        return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def _upright(image: Image.Image) -> Image.Image:

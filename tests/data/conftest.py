@@ -100,6 +100,16 @@ def png_package(path, cut=None):
     return arrays
 
 
+def write_folder(folder, indices=range(300)):
+    """Images of the CIFAR-10 sample as PNG files, a folder for each class; returns ``folder``."""
+    arrays, classes = sample_arrays("cifar10-sample"), CATALOGUE["cifar10-sample"].classes
+    for index in indices:
+        place = folder / classes[arrays["train_labels"][index]]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(arrays["train_images"][index]).save(place / f"{index:04}.png")
+    return folder
+
+
 def add(archive, name, data):
     member = tarfile.TarInfo(name)
     member.size = len(data)
@@ -116,6 +126,7 @@ def make():
         write_idx=write_idx,
         write_cifar=write_cifar,
         png_package=png_package,
+        write_folder=write_folder,
     )
 
 

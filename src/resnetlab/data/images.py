@@ -38,19 +38,21 @@ _OTHER_FORMATS = {
 """How files of other formats begin, and what these are called."""
 
 
-def read_image(source: ImageSource, preprocessing: Preprocessing) -> Tensor:
+def read_image(
+    source: ImageSource, preprocessing: Preprocessing, *, name: str | None = None
+) -> Tensor:
     """Decode an image of any size and mode: uint8 (channels, size, size).
 
     It is resized and cut as ``preprocessing`` says. EXIF rotation is applied, transparency is laid
     over white, of an animation the first frame is taken, 16-bit values are scaled to 8 bits, and
     floats are read as 0..1 or 0..255.
 
-    Raises UserError that names the file if it cannot be read.
+    Raises UserError that names the file if it cannot be read; ``name`` is that of bytes.
     """
     channels, size = preprocessing.channels, preprocessing.size
     if channels not in (1, 3):
         raise UserError(f"images have 1 or 3 channels, but the network expects {channels}")
-    name = str(source) if isinstance(source, str | Path) else "the image"
+    name = name or (str(source) if isinstance(source, str | Path) else "the image")
     if isinstance(source, str | Path):
         source = _checked_path(source)
     try:

@@ -91,14 +91,14 @@ def evaluation_batches(
         yield torch.arange(start, min(start + batch_size, end))
 
 
-def stratified_indices(labels: Tensor, n: int) -> Tensor:
-    """The first n samples if the classes took turns: ascending indices, int64 (n,).
+def stratified_indices(labels: Tensor, number: int) -> Tensor:
+    """That many samples, of each class in proportion to its samples: ascending indices, int64 (n,).
 
-    Each class gives its earliest samples, n / classes of them as far as that divides and the
-    class has as many.
+    Each class gives its earliest; how many, is Webster's method (that of seats by votes), so that
+    equally large classes give equally many and a class with one sample keeps it.
     """
     by_class = torch.argsort(labels, stable=True)
     counts = torch.bincount(labels)
-    turn = torch.cat([torch.arange(int(count)) for count in counts])
-    turns = torch.empty_like(labels).index_copy_(0, by_class, turn)
-    return torch.argsort(turns, stable=True)[:n].sort().values
+    turn = torch.cat([(torch.arange(int(n)).double() + 0.5) / n for n in counts])
+    turns = torch.empty_like(labels, dtype=turn.dtype).index_copy_(0, by_class, turn)
+    return torch.argsort(turns, stable=True)[:number].sort().values

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.console import progress
-from resnetlab.data.catalogue import has_split, load_dataset
+from resnetlab.data.catalogue import open_dataset
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.prefetch import load_batches
 from resnetlab.data.sampling import evaluation_batches
@@ -20,7 +20,6 @@ from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
 from resnetlab.evaluation.classes import in_order_of
 from resnetlab.evaluation.metrics import Scores
-from resnetlab.files import user_path
 from resnetlab.inference.backends import Backend, TorchBackend
 from resnetlab.inference.network import load_network
 from resnetlab.inference.prepare import inference_batch_size, inference_execution
@@ -173,24 +172,25 @@ def dataset_of(
     recipe = checkpoint.recipe
     if split == "val" and "val_size" not in recipe:
         raise UserError("this network's validation split is unknown; take `split` test.")
-    if split == "test" and not has_split(name, "test"):
-        other = "take `split` val" if recipe.get("val_size") else "name another `dataset`"
-        raise UserError(f"{name} has no test split; {other}.")
     own = recipe.get("data_dir")
     if not data_dir and not dataset and own and Path(own).is_dir():
         data_dir = own
-    data = load_dataset(
+    divided = open_dataset(
         name,
-        split,
-        data_dir=user_path(data_dir) if data_dir else None,
-        val_size=recipe.get("val_size", 5000),
+        data_dir=data_dir,
+        val_size=recipe.get("val_size"),
+        test_size=recipe.get("test_size"),
         split_seed=recipe.get("split_seed", 0),
     )
-    if not len(data):
+    if split == "test" and not divided.has("test"):
+        other = "take `split` val" if divided.has("val") else "name another `dataset`"
+        raise UserError(f"{name} has no test split; {other}.")
+    if split == "val" and not divided.has("val"):
         raise UserError(
             f"{name} has no validation split: the network was trained on all images; "
             "take `split` test."
         )
+    data = divided.part(split, checkpoint.classes)
     channels, has = checkpoint.architecture.in_channels, data.preprocessing.channels
     if has != channels:
         raise UserError(f"the network takes {channels}-channel images and {data.name} has {has}.")

@@ -78,13 +78,17 @@ class Data(Section):
     """The images, and how they are split and normalised."""
 
     dataset: str = "cifar10"
-    """cifar10, fashion-mnist, cifar10-sample or fashion-mnist-sample"""
+    """a name such as cifar10 or fashion-mnist, or your own images: a folder with a folder for each
+    class, or with train, val and test of such folders"""
     data_dir: str | None = None
     """folder that already holds the data set, in torchvision's layout"""
-    val_size: Annotated[float, NOT_NEGATIVE] = 5000
-    """validation images, split off the training set to select best.pt;
+    val_size: Annotated[float | None, NOT_NEGATIVE] = None
+    """validation images, split off the training set to select best.pt where it comes without any;
     a number or, below 1, a share of it;
-    0: train on all images and keep the last weights"""
+    0: train on all images and keep the last weights;
+    default: 5,000, of fewer than 50,000 images a tenth"""
+    test_size: Annotated[float | None, NOT_NEGATIVE] = None
+    """test images, likewise split off a folder that comes without any splits"""
     split_seed: Annotated[int, NOT_NEGATIVE] = 0
     """seed of that split; of its own, so that runs of several seeds share the split"""
     train_size: Annotated[int | None, POSITIVE] = None
@@ -99,11 +103,13 @@ class Data(Section):
     """side in pixels that images are resized to; otherwise their own"""
 
     def check_together(self) -> None:
-        if self.val_size >= 1 and self.val_size % 1:
-            raise UserError(
-                f"`val_size` must be a whole number of images, or below 1 a share of them, not "
-                f"{self.val_size}."
-            )
+        for name in ("val_size", "test_size"):
+            size = getattr(self, name) or 0
+            if size >= 1 and size % 1:
+                raise UserError(
+                    f"`{name}` must be a whole number of images, or below 1 a share of them, not "
+                    f"{size}."
+                )
         if len(self.mean or ()) != len(self.std or ()):
             raise UserError("`mean` and `std` go together: give each a number for every channel.")
 

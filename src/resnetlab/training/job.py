@@ -11,7 +11,7 @@ from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import default_threads
 from resnetlab.console import print_to_stderr, with_flags
-from resnetlab.data.catalogue import has_split
+from resnetlab.data.catalogue import is_path
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
 from resnetlab.evaluation.calibration import calibrated
@@ -32,6 +32,7 @@ from resnetlab.training.plan import (
     load_data,
     load_pretrained,
     make_plan,
+    open_data,
 )
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.progress import TrainingProgress
@@ -69,7 +70,7 @@ def train(
     """
     if not isinstance(recipe, str | Recipe):
         raise UserError(f"`recipe` must be a recipe or the name of one, not {recipe!r}.")
-    recipe = _with_absolute_data_dir(get_recipe(recipe, **changes))
+    recipe = _with_absolute_paths(get_recipe(recipe, **changes))
     with torch_defaults(), distributed.start() as world:
         weights = load_pretrained(recipe)
         if weights and recipe.mean is None and "preprocessing" not in weights.guessed:
@@ -126,7 +127,7 @@ def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> 
             accept_changes=accept_changes,
             processes=world.size,
         )
-        recipe = _with_absolute_data_dir(recipe)
+        recipe = _with_absolute_paths(recipe)
         plan = make_plan(recipe, *load_data(recipe))
         check_plan(plan, world)
         if saved is not None:
@@ -151,11 +152,14 @@ def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> 
             return _train(plan, folder, world, weights, saved)
 
 
-def _with_absolute_data_dir(recipe: Recipe) -> Recipe:
+def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """The run folder may be read from anywhere."""
-    if recipe.data_dir is None:
-        return recipe
-    return replace(recipe, data_dir=str(user_path(recipe.data_dir).absolute()))
+    dataset, data_dir = recipe.dataset, recipe.data_dir
+    if is_path(dataset):
+        dataset = str(user_path(dataset).absolute())
+    if data_dir is not None:
+        data_dir = str(user_path(data_dir).absolute())
+    return replace(recipe, dataset=dataset, data_dir=data_dir)
 
 
 def _with_threads(plan: Plan, execution: Execution) -> Plan:
@@ -222,7 +226,7 @@ def _finish(
         run.write_metrics(state.history)  # which a full disk may have prevented
         if plan.val is not None:
             calibrated(run.best, plan.val).save(run.best_file)
-        if has_split(recipe.dataset, "test"):
+        if open_data(recipe).has("test"):
             progress.say(f"testing {run.best_file} on the test set of {recipe.dataset} ...")
             test = evaluate(run.path, data_dir=recipe.data_dir)
             result = test.to_dict()

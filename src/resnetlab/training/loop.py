@@ -182,7 +182,7 @@ def _keep(
             weights=model.state_dict(),
             classes=plan.data.classes,
             preprocessing=plan.data.preprocessing,
-            dataset=plan.data.name,
+            dataset=plan.recipe.dataset,
             metrics=line,
             recipe=plan.recipe.to_dict(),
         ).save(run.best_file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.data.augment import Augmentation
-from resnetlab.data.catalogue import load_dataset
-from resnetlab.data.dataset import Dataset, cut, first_drawn
+from resnetlab.data.catalogue import Divided, open_dataset
+from resnetlab.data.dataset import Dataset, first_drawn
 from resnetlab.data.sampling import epoch_batches, steps_per_epoch
 from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture, get_architecture
@@ -107,11 +106,24 @@ def has_same_classes(data: Dataset, weights: Checkpoint) -> bool:
     return "classes" in weights.guessed or weights.classes == data.classes
 
 
+def open_data(recipe: Recipe) -> Divided:
+    """The recipe's data set with its splits."""
+    return open_dataset(
+        recipe.dataset,
+        data_dir=recipe.data_dir,
+        val_size=recipe.val_size,
+        test_size=recipe.test_size,
+        split_seed=recipe.split_seed,
+    )
+
+
 def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     """The training images, and the validation images if the recipe has any."""
-    data_dir = Path(recipe.data_dir) if recipe.data_dir else None
-    whole = load_dataset(recipe.dataset, "train+val", data_dir=data_dir)
-    preprocessing = whole.preprocessing
+    divided = open_data(recipe)
+    if not divided.has("train"):
+        raise UserError(f"{recipe.dataset} has no training images; name another `dataset`.")
+    train = divided.part("train")
+    preprocessing = train.preprocessing
     if recipe.mean and recipe.std and len(recipe.mean) == preprocessing.channels:
         preprocessing = replace(preprocessing, mean=recipe.mean, std=recipe.std)
     elif recipe.mean and not recipe.pretrained:  # weights of other channels bring means of others
@@ -121,9 +133,8 @@ def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
         )
     if recipe.image_size:
         preprocessing = replace(preprocessing, size=recipe.image_size)
-    whole = whole.prepared(preprocessing)
-    train = cut(whole, "train", recipe.val_size, recipe.split_seed)
-    val = cut(whole, "val", recipe.val_size, recipe.split_seed) if recipe.val_size else None
+    val = divided.part("val").prepared(preprocessing) if divided.has("val") else None
+    train = train.prepared(preprocessing)
     return first_drawn(train, recipe.train_size, recipe.split_seed), val
 
 

@@ -1,0 +1,192 @@
+"""A data set whose images are decoded when they are asked for, wherever their files lie."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnetlab.data.images import read_image
+from resnetlab.errors import UserError, reason_of
+from resnetlab.preprocessing import Preprocessing, open_image
+
+PROBED = 16
+"""Images, spread over a data set, that are looked at to guess how all of them are."""
+
+LARGEST_OWN_SIZE = 256
+"""Side in pixels up to which square images of one size are taken as they are."""
+
+USUAL_SIZE = 224
+USUAL = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
+"""ImageNet's mean and standard deviation, by which photographs are normalised; of a grey image,
+those of its brightness."""
+
+
+class Samples(Protocol):
+    """The encoded images of a data set: files in a folder, members of tar shards, ..."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> bytes:
+        """An encoded image; UserError that names the file if it cannot be read."""
+        ...
+
+    def path_of(self, index: int) -> str:
+        """What a sample is called within its data set, with slashes: a/b.jpg, or a.tar/b.jpg."""
+        ...
+
+    def stamps(self) -> np.ndarray:
+        """Of each sample its bytes and the time of its last change in ns: int64 (n, 2)."""
+        ...
+
+    def chosen(self, indices: np.ndarray) -> Self:
+        """Some of them, in that order."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedDataset:
+    """All that a source holds, or what a split takes of it; see ``Dataset``."""
+
+    name: str
+    split: str
+    samples: Samples
+    labels: Tensor
+    """int64 (n,)"""
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def in_memory(self) -> bool:
+        return False
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and labels of some samples: uint8 (n, channels, size, size), int64 (n,).
+
+        Raises UserError that names the file of an image which cannot be read.
+        """
+        images = list(_threads().map(self._image, indices.tolist()))
+        stacked = torch.stack(images).contiguous(memory_format=torch.channels_last)
+        return stacked, self.labels[indices]
+
+    def _image(self, index: int) -> Tensor:
+        name = self.samples.path_of(index)
+        return read_image(self.samples.read(index), self.preprocessing, name=name)
+
+    def prepared(self, preprocessing: Preprocessing) -> EncodedDataset:
+        return replace(self, preprocessing=preprocessing)
+
+
+class Names:
+    """Many short texts in one array: a list of them would take some ten times the memory."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        encoded = [os.fsencode(text) for text in texts]
+        self._bytes = b"".join(encoded)
+        self._ends = np.cumsum([0, *map(len, encoded)])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int) -> str:
+        return os.fsdecode(self._bytes[self._ends[index] : self._ends[index + 1]])
+
+    def chosen(self, indices: np.ndarray) -> Names:
+        return Names(self[index] for index in indices)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Images that are files below one folder."""
+
+    root: Path
+    names: Names
+    """paths relative to ``root``, with slashes"""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> bytes:
+        path = self.root / self.names[index]
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {reason_of(error)}.") from error
+
+    def path_of(self, index: int) -> str:
+        return self.names[index]
+
+    def stamps(self) -> np.ndarray:
+        stamps = np.empty((len(self), 2), np.int64)
+        for index in range(len(self)):
+            path = self.root / self.names[index]
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise UserError(f"cannot read {path}: {reason_of(error)}.") from error
+            stamps[index] = status.st_size, status.st_mtime_ns
+        return stamps
+
+    def chosen(self, indices: np.ndarray) -> Files:
+        return Files(self.root, self.names.chosen(indices))
+
+
+def fingerprint(dataset: EncodedDataset) -> str:
+    """SHA-256 over each sample's path, size in bytes, time of change and class, in their order.
+
+    The images themselves are not read. It is another where a file was added, removed, renamed or
+    written anew.
+    """
+    digest = hashlib.sha256()
+    labels = dataset.labels.tolist()
+    for index, (size, changed) in enumerate(dataset.samples.stamps().tolist()):
+        label = dataset.classes[labels[index]]
+        line = (dataset.samples.path_of(index), str(size), str(changed), label)
+        digest.update(os.fsencode("\0".join(line) + "\n"))
+    return digest.hexdigest()
+
+
+def usual_preprocessing(samples: Samples) -> Preprocessing:
+    """How images are arranged and normalised where nobody has said so.
+
+    Square images of one size up to ``LARGEST_OWN_SIZE`` are taken as they are; of others the
+    shorter side becomes ``USUAL_SIZE`` pixels and a square is cut from the centre. Where all that
+    are looked at are grey, so is the network's input.
+    """
+    spread = np.linspace(0, len(samples) - 1, min(PROBED, len(samples))).astype(int)
+    sizes, modes = set(), set()
+    for index in spread.tolist():
+        try:
+            with open_image(samples.read(index)) as image:
+                sizes.add(image.size)
+                modes.add(image.mode)
+        except Exception:  # whatever a broken file provokes; whoever reads it will say so
+            continue
+    (width, height), *others = sizes or {(USUAL_SIZE, USUAL_SIZE)}
+    own = not others and width == height <= LARGEST_OWN_SIZE
+    grey = modes and modes <= {"1", "L", "I", "I;16", "I;16B", "F"}
+    mean, std = USUAL[1 if grey else 3]
+    return Preprocessing(mean=mean, std=std, size=width if own else USUAL_SIZE)
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), "decode")
+
+
+def some_of(names: Sequence[str], some: int = 3) -> str:
+    """Names for a sentence: the first few, and how many more there are."""
+    more = f" and {len(names) - some:,} more" if len(names) > some else ""
+    return ", ".join(map(str, names[:some])) + more
