@@ -26,7 +26,9 @@ from .preprocessing import Preprocessing
 from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
 from .runs import Run
+from .training.finetune import finetune
 from .training.job import Training, resume, train
+from .training.rates import RangeTest, lr_find
 from .version import __version__
 from .weights.checkpoint import Checkpoint, load_checkpoint, load_weights
 from .weights.save import export_state_dict, save_weights
@@ -51,6 +53,7 @@ __all__ = [
     "Predictor",
     "Preprocessing",
     "Proof",
+    "RangeTest",
     "Recipe",
     "ResNet",
     "Run",
@@ -69,6 +72,7 @@ __all__ = [
     "evaluate_model",
     "export_state_dict",
     "fetch",
+    "finetune",
     "get_architecture",
     "get_recipe",
     "list_datasets",
@@ -77,6 +81,7 @@ __all__ = [
     "load_dataset",
     "load_target",
     "load_weights",
+    "lr_find",
     "plot_confusion",
     "plot_curves",
     "plot_predictions",

@@ -120,6 +120,8 @@ def test_patience_counts_epochs_since_the_best():
     assert not is_out_of_patience(Recipe(patience=3), lines)
     assert is_out_of_patience(Recipe(patience=2), lines)
     assert not is_out_of_patience(Recipe(), lines)
+    assert not is_out_of_patience(Recipe(patience=2, epochs=8, unfreeze_share=0.25), lines)
+    assert is_out_of_patience(Recipe(patience=1, epochs=8, unfreeze_share=0.25), lines)
     assert not is_out_of_patience(Recipe(patience=1), [{"epoch": 9, "val_top1": None}])
     assert not is_out_of_patience(Recipe(patience=1), [])
 

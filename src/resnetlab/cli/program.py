@@ -16,7 +16,17 @@ from cyclopts import App, CoercionError, CycloptsError, Parameter, Token, conver
 from cyclopts.help import ColumnSpec, DefaultFormatter, DescriptionRenderer, HelpEntry, NameRenderer
 
 import resnetlab
-from resnetlab.cli import benchmark, compare, data, evaluate, models, plots, predict, train
+from resnetlab.cli import (
+    benchmark,
+    compare,
+    data,
+    evaluate,
+    finetune,
+    models,
+    plots,
+    predict,
+    train,
+)
 from resnetlab.cli.mistakes import sentence
 from resnetlab.console import print_to_stderr
 from resnetlab.errors import UserError
@@ -78,7 +88,8 @@ _BENCHMARK = App(
 for _app, *_members in (
     (_DATA, data.fetch, data.stats, data.show),
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
-    (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, evaluate.evaluate),
+    (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, finetune.finetune),
+    (PROGRAM, finetune.lr_find, evaluate.evaluate),
     (PROGRAM, predict.predict, compare.compare, plots.plot, plots.visualize, _BENCHMARK),
 ):
     for _member in _members:

@@ -81,7 +81,7 @@ def features(
     KeyboardInterrupt if ``stop`` is set meanwhile.
     """
     execution = replace(plan.execution, mode="eager")
-    backbone = ready_for_inference(model, execution).eval()
+    backbone = ready_for_inference(model.eval(), execution)
     backbone.fc = nn.Identity()
     width = model.architecture.stage_outputs[-1]
     found = torch.zeros(views, len(dataset), width)

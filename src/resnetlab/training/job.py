@@ -23,7 +23,6 @@ from resnetlab.recipes.table import get_recipe
 from resnetlab.records import check_fields
 from resnetlab.runs import Run
 from resnetlab.training.faults import remedies, remedies_of_the_test
-from resnetlab.training.head import fit_head
 from resnetlab.training.loop import train_to_the_end
 from resnetlab.training.plan import (
     Plan,
@@ -193,9 +192,6 @@ def _train(
         progress.say_where(state.step)
     if plan.execution.mode == "compile":
         progress.say("the first step compiles the network, which takes half a minute or more")
-    if plan.recipe.fits_head and not (state.step or state.history):
-        state.history.append(fit_head(plan, state, world))
-        progress.show_head(state.history[0])
     train_to_the_end(plan, state, run, world, progress)
     test, test_tta = _finish(plan, run, state, progress) if world.is_main else (None, None)
     return Training(run=run.path, history=state.history, test=test, test_tta=test_tta)

@@ -14,7 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 from resnetlab.compute.distributed import World
 from resnetlab.compute.machine import peak_memory_mb, processor
 from resnetlab.data.prefetch import load_batches
-from resnetlab.data.sampling import epoch_batches
 from resnetlab.evaluation.evaluate import logit_batches
 from resnetlab.evaluation.metrics import tally
 from resnetlab.files import WriteError
@@ -22,6 +21,7 @@ from resnetlab.inference.backends import TorchBackend
 from resnetlab.runs import Run, best_epoch
 from resnetlab.training.events import Events
 from resnetlab.training.faults import not_finite
+from resnetlab.training.head import fit_head
 from resnetlab.training.interrupt import stop_signal
 from resnetlab.training.optimizer import learning_rates
 from resnetlab.training.plan import Plan
@@ -44,9 +44,11 @@ def train_to_the_end(
     if world.size > 1:
         network = DistributedDataParallel(network, find_unused_parameters=recipe.freezes_layers)
     events = Events(run.tensorboard, state.step + 1, progress.say)
+    if recipe.fits_head and not (state.step or state.history):
+        state.history.append(fit_head(plan, state, world))
+        world.from_main(_keep, plan, state, run, world, progress, events)
+        progress.show_head(state.history[-1])
     with progress, stop_signal(progress.say) as stop:
-        if state.step == 0 and state.history:  # the classifier was fitted before the first step
-            world.from_main(_keep, plan, state, run, world, progress, events)
         while state.step < plan.total_steps and not is_out_of_patience(recipe, state.history):
             epoch, first_step = divmod(state.step, plan.steps_per_epoch)
             begin_epoch(recipe, state.model, epoch)
@@ -90,16 +92,7 @@ def _batches(
     plan: Plan, world: World, epoch: int, first_step: int
 ) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
     """This rank's batches of an epoch: indices, and their images and labels."""
-    indices = epoch_batches(
-        len(plan.data),
-        plan.recipe.batch_size,
-        seed=plan.recipe.seed,
-        epoch=epoch,
-        rank=world.rank,
-        world_size=world.size,
-        start_step=first_step,
-        balance=plan.data.labels if plan.recipe.balanced == "sampling" else None,
-    )
+    indices = plan.batches(epoch, rank=world.rank, world_size=world.size, start_step=first_step)
     return load_batches(plan.data, indices)
 
 

@@ -50,6 +50,21 @@ class Plan:
     early_steps: int
     """steps, from the first, whose images are of ``recipe.early_size``"""
 
+    def batches(
+        self, epoch: int, *, rank: int = 0, world_size: int = 1, start_step: int = 0
+    ) -> Iterator[Tensor]:
+        """The indices of a rank's batches of an epoch, from ``start_step`` on."""
+        return epoch_batches(
+            len(self.data),
+            self.recipe.batch_size,
+            seed=self.recipe.seed,
+            epoch=epoch,
+            rank=rank,
+            world_size=world_size,
+            start_step=start_step,
+            balance=self.data.labels if self.recipe.balanced == "sampling" else None,
+        )
+
     def with_execution(self, execution: Execution) -> Plan:
         """The same, computed so; the recipe says so too."""
         recipe = replace(self.recipe, execution=str(execution))
@@ -146,11 +161,7 @@ def check_plan(plan: Plan, world: World) -> None:
             f"`model_overrides` ask for num_classes {plan.architecture.num_classes} and "
             f"{data.name} has {classes} classes; leave num_classes out."
         )
-    share = next(
-        epoch_batches(
-            len(data), recipe.batch_size, seed=0, epoch=0, rank=world.rank, world_size=world.size
-        )
-    )
+    share = next(plan.batches(0, rank=world.rank, world_size=world.size))
     size = data.preprocessing.size
     if recipe.crop_mode == "reflect" and recipe.crop_padding >= size:
         raise UserError(

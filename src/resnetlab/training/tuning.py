@@ -40,7 +40,7 @@ def begin_epoch(recipe: Recipe, model: ResNet, epoch: int) -> None:
 
 def _frozen_stages(recipe: Recipe, model: ResNet, epoch: int) -> int:
     """How many stages, from the stem on, are frozen in an epoch."""
-    if epoch < round(recipe.unfreeze_share * recipe.epochs):
+    if epoch < _epochs_of_later_stages(recipe):
         return max(recipe.frozen_stages, len(model.stage_names) // 2)
     return recipe.frozen_stages
 
@@ -66,7 +66,17 @@ def class_weights(recipe: Recipe, labels: Tensor, classes: int) -> Tensor | None
 
 
 def is_out_of_patience(recipe: Recipe, history: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the last ``patience`` epochs have brought no better validation result."""
+    """Whether ``patience`` epochs have brought no better validation result.
+
+    Those in which earlier stages are still frozen do not count: what follows may yet gain.
+    """
     if not recipe.patience or not history or history[-1]["val_top1"] is None:
         return False
-    return history[-1]["epoch"] - history[best_epoch(history)]["epoch"] >= recipe.patience
+    best = history[best_epoch(history)]["epoch"]
+    since = max(best, _epochs_of_later_stages(recipe))
+    return history[-1]["epoch"] - since >= recipe.patience
+
+
+def _epochs_of_later_stages(recipe: Recipe) -> int:
+    """Epochs, from the first, in which only the later half of the stages is trained."""
+    return round(recipe.unfreeze_share * recipe.epochs)
