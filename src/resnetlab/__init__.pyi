@@ -26,6 +26,8 @@ from .preprocessing import Preprocessing
 from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
 from .runs import Run
+from .serving.server import serve
+from .study.experiment import StudyResult, run_study
 from .training.finetune import finetune
 from .training.job import Training, resume, train
 from .training.rates import RangeTest, lr_find
@@ -57,6 +59,7 @@ __all__ = [
     "Recipe",
     "ResNet",
     "Run",
+    "StudyResult",
     "Training",
     "__version__",
     "adapt",
@@ -88,7 +91,9 @@ __all__ = [
     "plot_samples",
     "predict",
     "resume",
+    "run_study",
     "save_weights",
+    "serve",
     "summarize",
     "train",
     "verify_model",

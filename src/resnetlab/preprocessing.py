@@ -89,6 +89,20 @@ class Preprocessing(Record):
         top = round((resized.height - self.size) / 2)
         return resized.crop((left, top, left + self.size, top + self.size))
 
+    def seen(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of what the network sees of an image, as shares of its sides.
+
+        Below 0 and above 1 where the image is padded.
+        """
+        ends = []
+        for side in self._resized(width, height):
+            before = round((max(side, self.size) - self.size) / 2)
+            if side < self.size:
+                before = -((self.size - side) // 2)
+            ends.append((before / side, (before + self.size) / side))
+        (left, right), (top, bottom) = ends
+        return left, top, right, bottom
+
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         """Width and height after the resize, with torchvision's and timm's rounding."""
         target = self.resize or self.size

@@ -103,7 +103,7 @@ def test_the_answer_is_remembered(machine, tmp_path):
 
 def test_another_version_is_measured_again(machine, monkeypatch):
     machine.choose()
-    monkeypatch.setattr(probe, "version", lambda package: "99")
+    monkeypatch.setattr("resnetlab.compute.memory.version", lambda package: "99")
     machine.choose()
     assert machine.measured
 

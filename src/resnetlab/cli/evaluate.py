@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from resnetlab import console
 from resnetlab.cli.shared import (
+    Backend,
     Classes,
     DataDir,
     DatasetName,
@@ -35,6 +36,7 @@ def evaluate(
     mean: Mean = None,
     std: Std = None,
     classes: Classes = None,
+    backend: Backend = None,
     execution: ExactExecution = "channels_last",
     tta: Annotated[
         Literal["none", "flip", "flip-shift"],
@@ -65,7 +67,13 @@ def evaluate(
         classes=classes,
     )
     result = evaluate(
-        checkpoint, split=split, dataset=dataset, data_dir=data_dir, execution=execution, tta=tta
+        checkpoint,
+        split=split,
+        dataset=dataset,
+        data_dir=data_dir,
+        backend=backend,
+        execution=execution,
+        tta=tta,
     )
     if confusion:
         from resnetlab.plots.confusion import plot_confusion

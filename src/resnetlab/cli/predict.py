@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from resnetlab import console
 from resnetlab.cli.predictions import Format, print_predictions
 from resnetlab.cli.shared import (
+    Backend,
     Classes,
     Execution,
     Mean,
@@ -35,6 +36,7 @@ def predict(
     mean: Mean = None,
     std: Std = None,
     classes: Classes = None,
+    backend: Backend = None,
     execution: Execution = "auto",
 ) -> None:
     """Classify image files, or all images in folders."""
@@ -50,7 +52,7 @@ def predict(
         std=std,
         classes=classes,
     )
-    predictor = Predictor(checkpoint, execution=execution)
+    predictor = Predictor(checkpoint, backend=backend, execution=execution)
     found = find_images(images)
     predictions = predictor.predict(found, topk=topk)
     if format == "table" or not sys.stdout.isatty():  # a bar would break JSON's lines

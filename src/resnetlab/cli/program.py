@@ -25,6 +25,8 @@ from resnetlab.cli import (
     models,
     plots,
     predict,
+    serve,
+    study,
     train,
 )
 from resnetlab.cli.mistakes import sentence
@@ -90,11 +92,20 @@ for _app, *_members in (
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, finetune.finetune),
     (PROGRAM, finetune.lr_find, evaluate.evaluate),
-    (PROGRAM, predict.predict, compare.compare, plots.plot, plots.visualize, _BENCHMARK),
+    (
+        PROGRAM,
+        predict.predict,
+        serve.serve,
+        compare.compare,
+        plots.plot,
+        plots.visualize,
+        study.STUDY,
+        _BENCHMARK,
+    ),
 ):
     for _member in _members:
         _app.command(_member)
-for _app in (PROGRAM, _DATA, _BENCHMARK, train.TRAIN):
+for _app in (PROGRAM, _DATA, _BENCHMARK, train.TRAIN, study.STUDY):
     for _place, _name in enumerate(_app):
         _app[_name].sort_key = _place  # the help would sort them by name
 
@@ -135,7 +146,7 @@ def _in_order(words: list[str]) -> list[str]:
     chain, (*_, app), rest = PROGRAM.parse_commands(words)
     if app.default_command is not None:
         return words
-    noun = "recipe" if app is train.TRAIN else "command"
+    noun = {"train": "recipe", "study": "study"}.get(app.name[0], "command")
     names = [name for name in app if not name.startswith("-")]
     at = next((i for i, word in enumerate(rest) if word in {*names, *ALIASES}), None)
     if at is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import CoercionError, Parameter, Token
 
 from resnetlab import console
 
 if TYPE_CHECKING:
+    from resnetlab.inference.exported import Exported
     from resnetlab.weights.checkpoint import Checkpoint
 
 
@@ -30,7 +31,11 @@ FIELDS = Parameter(
 
 Run = Annotated[Path, Parameter(help="a run folder")]
 Network = Annotated[
-    str, Parameter(help="a run folder, a weights file of any origin, or the name of a network")
+    str,
+    Parameter(
+        help="a run folder, a weights file of any origin, an exported file or bundle, or the name "
+        "of a network"
+    ),
 ]
 FOREIGN = Parameter(group="foreign weights")
 ModelName = Annotated[
@@ -72,6 +77,13 @@ Out = Annotated[Path | None, Parameter(help="file to draw to: .png, .svg or .pdf
 DataDir = Annotated[Path | None, Parameter(help="folder that already holds the data set")]
 Json = Annotated[bool, Parameter(help="print JSON")]
 ImageSize = Annotated[int | None, Parameter(help="pixels; default: the paper's")]
+Backend = Annotated[
+    Literal["auto", "torch", "onnx", "openvino"] | None,
+    Parameter(
+        help="what computes it; auto measures once what is fastest here; default: PyTorch, or the "
+        "runtime of an exported file"
+    ),
+]
 Execution = Annotated[
     str,
     Parameter(help="auto, plain, or words such as bf16,channels_last", metavar="WORDS"),
@@ -92,7 +104,7 @@ Overrides = Annotated[
 ]
 
 
-def load(run: str, **foreign: Any) -> Checkpoint:
+def load(run: str, **foreign: Any) -> Checkpoint | Exported:
     """The network of a command, with its options for foreign weights; says what was assumed."""
     with console.waiting("loading PyTorch"):
         from resnetlab.inference.network import load_network

@@ -47,7 +47,7 @@ def compiled(name: str) -> ctypes.CDLL:
     command = [program, *_FLAGS, str(source), "-Wl,--as-needed", *openmp]
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     # The flags are what -march=native reads.
-    sources = sorted(source.parent.glob(f"{name}*.[ch]*"))  # with its headers
+    sources = [source, *sorted(source.parent.glob("*.h"))]
     texts = [path.read_text(encoding="utf-8") for path in sources]
     key = [*texts, *command, version.stdout, processor("flags")]
     digest = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]

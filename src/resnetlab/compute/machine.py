@@ -10,8 +10,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import torch
-
 
 def keep_memory() -> None:
     """Tell glibc to keep freed memory; without glibc, do nothing.
@@ -30,6 +28,8 @@ def keep_memory() -> None:
 
 def has_fast_bf16() -> bool:
     """Whether the CPU multiplies bf16 in hardware (AVX-512 BF16 or AMX)."""
+    import torch
+
     if hasattr(torch.cpu, "get_capabilities"):
         known = torch.cpu.get_capabilities()
         return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
@@ -59,6 +59,8 @@ def default_threads() -> int:
     OMP_NUM_THREADS if it is set, else torch's choice, which knows no quota, up to
     ``available_cores``.
     """
+    import torch
+
     if os.environ.get("OMP_NUM_THREADS"):
         return torch.get_num_threads()
     return min(torch.get_num_threads(), available_cores())
@@ -111,6 +113,8 @@ def peak_memory_mb(device: str) -> float:
     0 on Windows, which has no ``resource``.
     """
     if device == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status")
     if status.exists():

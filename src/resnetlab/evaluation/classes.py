@@ -11,34 +11,19 @@ from torch import Tensor
 
 from resnetlab.data.dataset import Dataset
 from resnetlab.errors import UserError
-from resnetlab.inference.backends import Backend
-from resnetlab.preprocessing import Preprocessing
+from resnetlab.inference.backends import Backend, Delegating
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reordered:
+class Reordered(Delegating):
     """A backend whose classes stand in another order."""
 
-    backend: Backend
-    classes: tuple[str, ...]
     order: tuple[int, ...]
     """for each of ``classes`` its number in ``backend``"""
 
     @property
-    def name(self) -> str:
-        return self.backend.name
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return self.backend.preprocessing
-
-    @property
-    def temperature(self) -> float:
-        return self.backend.temperature
-
-    @property
-    def threshold(self) -> float | None:
-        return self.backend.threshold
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.backend.classes[i] for i in self.order)
 
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, channels, size, size) -> fp32 (n, classes) on the CPU."""
@@ -72,7 +57,7 @@ def in_order_of(dataset: Dataset, backend: Backend) -> Backend:
                 f"share the name {twice!r}; rename one."
             )
         order = tuple(map(outputs.index, labels))
-        return Reordered(backend=backend, classes=dataset.classes, order=order)
+        return Reordered(backend=backend, order=order)
     if _only_numbers(outputs) or _only_numbers(labels):
         return backend
     network_only = [name for name in backend.classes if _key(name) not in labels][:1]

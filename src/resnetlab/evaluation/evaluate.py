@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
+from resnetlab.compute.cores import on_fewer_where_faster
 from resnetlab.compute.execution import PLAIN, Execution
-from resnetlab.console import progress
+from resnetlab.console import print_to_stderr, progress
 from resnetlab.data.catalogue import open_dataset
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.prefetch import load_batches
@@ -21,6 +23,8 @@ from resnetlab.errors import UserError
 from resnetlab.evaluation.classes import in_order_of
 from resnetlab.evaluation.metrics import Scores
 from resnetlab.inference.backends import Backend, TorchBackend
+from resnetlab.inference.choice import BackendName, open_backend
+from resnetlab.inference.exported import Exported
 from resnetlab.inference.network import load_network
 from resnetlab.inference.prepare import inference_batch_size, inference_execution
 from resnetlab.inference.tta import TTA, logits_with_tta
@@ -104,7 +108,9 @@ def progress_batches(
     """``logit_batches`` of the whole data set, with progress on a terminal."""
     total = math.ceil(len(dataset) / inference_batch_size(backend.preprocessing.size))
     what = f"evaluating on {dataset.name}, {dataset.split}"
-    return progress(logit_batches(backend, dataset, tta=tta), total, what)
+    batches = logit_batches(backend, dataset, tta=tta)
+    batches = on_fewer_where_faster(batches, torch.get_num_threads(), print_to_stderr)
+    return progress(batches, total, what)
 
 
 @torch_defaults()
@@ -152,7 +158,7 @@ def evaluate_model(
 
 
 def dataset_of(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Exported,
     split: Literal["val", "test"] = "test",
     *,
     dataset: str | None = None,
@@ -191,7 +197,7 @@ def dataset_of(
             "take `split` test."
         )
     data = divided.part(split, checkpoint.classes)
-    channels, has = checkpoint.architecture.in_channels, data.preprocessing.channels
+    channels, has = checkpoint.preprocessing.channels, data.preprocessing.channels
     if has != channels:
         raise UserError(f"the network takes {channels}-channel images and {data.name} has {has}.")
     preprocessing = checkpoint.preprocessing
@@ -200,19 +206,26 @@ def dataset_of(
     return data.prepared(preprocessing)
 
 
-def backend_for(checkpoint: Checkpoint, dataset: Dataset, execution: Execution | str) -> Backend:
+def backend_for(
+    network: Checkpoint | Exported,
+    dataset: Dataset,
+    execution: Execution | str,
+    backend: BackendName | None = None,
+) -> Backend:
     """The network, ready for the images and the classes of ``dataset_of``."""
-    known = replace(checkpoint, preprocessing=dataset.preprocessing)
-    return in_order_of(dataset, TorchBackend.load(known, execution))
+    if isinstance(network, Checkpoint):
+        network = replace(network, preprocessing=dataset.preprocessing)
+    return in_order_of(dataset, open_backend(network, backend, execution))
 
 
 @torch_defaults()
 def evaluate(
-    run: str | Path | Checkpoint,
+    run: str | Path | Checkpoint | Exported,
     *,
     split: Literal["val", "test"] = "test",
     dataset: str | None = None,
     data_dir: str | Path | None = None,
+    backend: BackendName | None = None,
     execution: Execution | str = REPRODUCIBLE,
     tta: TTA = "none",
     model: str | Architecture | None = None,
@@ -224,10 +237,12 @@ def evaluate(
     """Evaluate the best network of a run folder, or of any file.
 
     Args:
-        run: A run folder, a Checkpoint, or another source of ``load_checkpoint``.
+        run: A run folder, a Checkpoint, another source of ``load_checkpoint``, or a file or bundle
+            of ``resnetlab export``.
         split: "test", or "val": the validation split of the network's training.
         dataset: Name of a data set; by default that of the network's training.
         data_dir: Folder that already holds the data set.
+        backend: What computes it, see ``Predictor``.
         execution: How to compute; in fp32 by default, see ``REPRODUCIBLE``.
         tta: Test-time augmentation, see ``inference.tta.TTA``.
         model, model_overrides, mean, std, classes: What a foreign file does not tell; see
@@ -249,4 +264,4 @@ def evaluate(
         classes=classes,
     )
     data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)
-    return evaluate_backend(backend_for(checkpoint, data, execution), data, tta=tta)
+    return evaluate_backend(backend_for(checkpoint, data, execution, backend), data, tta=tta)

@@ -127,3 +127,38 @@ class TorchBackend:
     def _inputs(self, images: Tensor) -> Tensor:
         layout = self.execution.memory_format
         return normalize(images, self.preprocessing, memory_format=layout).to(self.execution.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delegating:
+    """A backend that is another one but for what a subclass changes."""
+
+    backend: Backend
+
+    @property
+    def name(self) -> str:
+        return self.backend.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.backend.classes
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.backend.preprocessing
+
+    @property
+    def temperature(self) -> float:
+        return self.backend.temperature
+
+    @property
+    def threshold(self) -> float | None:
+        return self.backend.threshold
+
+    def logits(self, images: Tensor) -> Tensor:
+        """uint8 (n, channels, size, size) -> fp32 (n, classes) on the CPU."""
+        return self.backend.logits(images)
+
+    def class_maps(self, images: Tensor, labels: Tensor) -> Tensor:
+        """See ``Backend.class_maps``."""
+        return self.backend.class_maps(images, labels)

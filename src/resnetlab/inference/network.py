@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from resnetlab.errors import UserError, reason_of
 from resnetlab.files import reading, user_path
+from resnetlab.inference.exported import Exported, find_exported
 from resnetlab.models.architecture import Architecture
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
@@ -23,11 +24,12 @@ def load_network(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     classes: str | Path | Sequence[str] | None = None,
-) -> Loaded | Checkpoint:
+) -> Loaded | Checkpoint | Exported:
     """``load_checkpoint`` with the options of a command; what is loaded already stays as it is.
 
     Args:
-        network: A source of ``load_checkpoint``, or what is loaded already.
+        network: A source of ``load_checkpoint``; a file that ``resnetlab export`` wrote for ONNX
+            Runtime or OpenVINO, or a bundle; or what is loaded already.
         model: Architecture, or the name of one.
         model_overrides: Fields of the architecture that tensors cannot tell, e.g.
             ``{"stem": "cifar-pool"}``.
@@ -49,6 +51,12 @@ def load_network(
                 "load_checkpoint."
             )
         return network
+    if exported := find_exported(network):
+        if given:
+            raise UserError(
+                f"`{given[0]}` is for weights; {network} holds all that is needed to use it."
+            )
+        return exported
     mean, std = (None if values is None else tuple(map(float, values)) for values in (mean, std))
     if bool(mean) != bool(std):
         raise UserError("`mean` and `std` go together: give each a number for every channel.")

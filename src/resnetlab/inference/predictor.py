@@ -12,14 +12,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from resnetlab.compute.cores import on_fewer_where_faster
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import available_cores
-from resnetlab.console import progress
+from resnetlab.console import print_to_stderr, progress
 from resnetlab.data.find import find_images
 from resnetlab.data.images import ImageSource, read_image
 from resnetlab.data.prefetch import one_ahead
 from resnetlab.errors import UserError
-from resnetlab.inference.backends import Backend, TorchBackend
+from resnetlab.inference.backends import Backend
+from resnetlab.inference.choice import BackendName, open_backend
+from resnetlab.inference.exported import Exported
 from resnetlab.inference.network import load_network
 from resnetlab.inference.prepare import inference_batch_size
 from resnetlab.models.architecture import Architecture
@@ -48,20 +51,25 @@ class Predictor:
 
     Args:
         network: A path of a run folder or of a file of weights, or another source of
-            ``load_checkpoint``; a Checkpoint, which stays as it is; or a Backend.
-        execution: How PyTorch computes; unused with a Backend. "auto" takes bf16 where the CPU has
+            ``load_checkpoint``; a file or bundle of ``resnetlab export``; a Checkpoint, which stays
+            as it is; or a Backend.
+        backend: What computes it: "torch", "onnx" (ONNX Runtime), "openvino", or "auto", the
+            fastest here, measured once and remembered. By default weights are computed by PyTorch,
+            and an exported file by the runtime that it is for. See ``open_backend``.
+        execution: How it is computed; unused with a Backend. "auto" takes bf16 where the CPU has
             it, which changes probabilities a little.
         model, model_overrides, mean, std, classes: What a foreign file does not tell; see
             ``load_network``.
 
     Raises:
-        UserError: There is no network, or no such execution.
+        UserError: There is no network, no such backend or execution, or it is not installed.
     """
 
     def __init__(
         self,
-        network: Backend | Checkpoint | str | Path,
+        network: Backend | Checkpoint | Exported | str | Path,
         *,
+        backend: BackendName | None = None,
         execution: Execution | str = "auto",
         model: str | Architecture | None = None,
         model_overrides: Mapping[str, Any] | None = None,
@@ -77,8 +85,12 @@ class Predictor:
             std=std,
             classes=classes,
         )
-        if isinstance(network, Checkpoint):
-            network = TorchBackend.load(network, execution)
+        if isinstance(network, Checkpoint | Exported):
+            network = open_backend(network, backend, execution)
+        elif backend:
+            raise UserError(
+                "`backend` is for a network that is yet to be loaded, not for a Backend."
+            )
         self.backend: Backend = network
 
     def logits(self, images: Tensor) -> Tensor:
@@ -113,8 +125,10 @@ class Predictor:
     def _predict(
         self, images: Iterable[ImageSource], topk: int, batch_size: int | None
     ) -> Generator[Prediction, None, None]:
-        for batch in self.read_batches(images, batch_size):
-            yield from self._predict_batch(batch, topk)
+        batches = self.read_batches(images, batch_size)
+        done = (list(self._predict_batch(batch, topk)) for batch in batches)
+        for predictions in on_fewer_where_faster(done, torch.get_num_threads(), print_to_stderr):
+            yield from predictions
 
     def read_batches(
         self, images: Iterable[ImageSource], batch_size: int | None = None
@@ -181,11 +195,12 @@ def _groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def predict(
-    run: Backend | Checkpoint | str | Path,
+    run: Backend | Checkpoint | Exported | str | Path,
     images: ImageSource | Iterable[ImageSource],
     *,
     topk: int = 5,
     batch_size: int | None = None,
+    backend: BackendName | None = None,
     execution: Execution | str = "auto",
     model: str | Architecture | None = None,
     model_overrides: Mapping[str, Any] | None = None,
@@ -201,7 +216,7 @@ def predict(
             these. An unreadable one gives an entry with ``error``; the others are still predicted.
         topk: Classes an image.
         batch_size: Images at once; ``inference_batch_size`` unless given.
-        execution: See ``Predictor``.
+        backend, execution: See ``Predictor``.
         model, model_overrides, mean, std, classes: What a foreign file does not tell; see
             ``load_network``.
 
@@ -212,6 +227,7 @@ def predict(
     single = isinstance(images, str | Path | bytes | Image.Image)
     predictor = Predictor(
         run,
+        backend=backend,
         execution=execution,
         model=model,
         model_overrides=model_overrides,

@@ -23,6 +23,7 @@ from resnetlab.evaluation.evaluate import (
 )
 from resnetlab.files import is_address, user_path
 from resnetlab.inference.backends import Backend
+from resnetlab.inference.exported import Exported
 from resnetlab.inference.network import load_network
 from resnetlab.inference.prepare import inference_execution
 from resnetlab.models.architecture import Architecture
@@ -143,7 +144,7 @@ def plot_predictions(
 
 @torch_defaults()
 def visualize(
-    run: str | Path | Checkpoint,
+    run: str | Path | Checkpoint | Exported,
     *,
     n: int = 24,
     only: Only = "all",
@@ -209,7 +210,7 @@ def visualize(
     return plot_predictions(images, labels, logits, data.classes, out, title=title)
 
 
-def beside(run: str | Path | Checkpoint) -> Path:
+def beside(run: str | Path | Checkpoint | Exported) -> Path:
     """Where the predictions of a network are drawn unless a file is named."""
     folder = Path()
     if isinstance(run, str | Path) and not is_address(run):

@@ -30,7 +30,7 @@ with matplotlib_importable():
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MaxNLocator
 
-__all__ = ["Axes", "MaxNLocator", "PowerNorm"]
+__all__ = ["Axes", "Figure", "MaxNLocator", "PowerNorm"]
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Zen Hei")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from resnetlab.compute.cores import Cores
 from resnetlab.compute.distributed import World
 from resnetlab.compute.machine import peak_memory_mb, processor
 from resnetlab.data.prefetch import load_batches
@@ -48,7 +49,9 @@ def train_to_the_end(
         state.history.append(fit_head(plan, state, world))
         world.from_main(_keep, plan, state, run, world, progress, events)
         progress.show_head(state.history[-1])
-    with progress, stop_signal(progress.say) as stop:
+    # Ranks wait for each other, so that none can tell alone what is faster.
+    threads = (plan.execution.threads or 1) if world.size == 1 else 1
+    with progress, Cores(threads, progress.say) as cores, stop_signal(progress.say) as stop:
         while state.step < plan.total_steps and not is_out_of_patience(recipe, state.history):
             epoch, first_step = divmod(state.step, plan.steps_per_epoch)
             begin_epoch(recipe, state.model, epoch)
@@ -64,6 +67,7 @@ def train_to_the_end(
                 seconds = time.perf_counter() - began
                 state.seconds += seconds
                 progress.count_step(state.step, seconds)
+                cores.count(seconds, kind=inputs.shape)
                 # On a GPU, to look at the loss is to wait for it.
                 finite = True
                 if (due := progress.due()) or plan.execution.device == "cpu":

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
-import json
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
@@ -22,8 +17,8 @@ from resnetlab.compute.machine import (
     compiler,
     default_threads,
     has_fast_bf16,
-    processor,
 )
+from resnetlab.compute.memory import memory_key, read_memory
 from resnetlab.errors import UserError
 from resnetlab.files import cache_home, write_json
 from resnetlab.inference.prepare import inference_execution, ready_for_inference
@@ -63,7 +58,7 @@ def choose_execution(
     threads = default_threads() if alone else available_cores() // local_processes or 1
     batch_size = recipe.batch_size // processes
     memory = cache_home() / "executions.json"
-    known = _remembered(memory)
+    known = read_memory(memory)
     rates = known.setdefault(_key(plan, threads, batch_size), {})
     remembered = set(rates)
     possible: list[Execution] = []
@@ -173,19 +168,6 @@ def _fastest(work: Callable[[], None]) -> float:
 
 def _key(plan: Plan, threads: int, batch_size: int) -> str:
     """What the answer depends on, as a short name."""
-    versions = [torch.__version__, version("resnetlab")]
-    # Of one model's name, virtual machines may have different instructions.
-    machine = [platform.machine(), processor(), processor("flags"), threads, *versions]
     recipe = plan.recipe
     work = [plan.architecture.to_dict(), batch_size, recipe.accumulate, recipe.image_size]
-    text = json.dumps([*machine, *work, recipe.optimizer])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _remembered(path: Path) -> dict[str, dict[str, float]]:
-    """What is remembered; nothing where the file is missing or damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return memory_key(threads, *work, recipe.optimizer)

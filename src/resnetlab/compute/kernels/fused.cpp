@@ -2,14 +2,14 @@
 //
 // Activations lie in channels_last order: `rows` pixels of `channels` values. Sixty-four values are
 // handled at a time: several pixels of few channels, or a part of one pixel of many. The second
-// pass runs through each thread's rows from the end, where the first has left them in the cache.
+// pass runs through each thread's lines from the end, where the first has left them in the cache.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
-#include <omp.h>
+#include "shares.h"
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 #endif
@@ -17,6 +17,7 @@
 namespace {
 
 constexpr int64_t LANES = 16, GROUP = 4, BLOCK = LANES * GROUP, CHUNK = 64;
+constexpr int64_t PARTS = 8;  // that each thread's share is cut into
 typedef float Floats __attribute__((vector_size(64)));
 typedef uint32_t Words __attribute__((vector_size(64)));
 typedef double Doubles __attribute__((vector_size(128)));
@@ -50,12 +51,15 @@ inline void store(uint16_t* p, Floats v) {  // to the nearest, ties to even
 // `v` where `of` is positive or not a number, else 0: as PyTorch's ReLU, NaN stays.
 inline Floats positive(Floats of, Floats v) { return of <= 0 ? Floats{} : v; }
 
-// How (rows, channels) is cut: `height` lines of `width` values, a multiple of BLOCK.
+// How (rows, channels) is cut: `height` lines of `width` values, a multiple of BLOCK, in chunks of lines
+// and parts of chunks.
 struct Plan {
-    int64_t channels, width, height, chunks;
+    int64_t channels, width, height, chunks, parts;
     Plan(int64_t rows, int64_t channels)
         : channels(channels), width(std::max(channels, BLOCK)), height(rows * channels / width),
-          chunks((height + CHUNK - 1) / CHUNK) {}
+          chunks((height + CHUNK - 1) / CHUNK), parts(std::min(chunks, PARTS * omp_get_max_threads())) {}
+
+    int64_t first_chunk(int64_t part) const { return chunks * part / parts; }
 
     std::vector<float> spread(const float* per_channel) const {
         std::vector<float> lanes(width);
@@ -64,26 +68,17 @@ struct Plan {
     }
 };
 
-// Every thread has the same chunks in both passes; the second goes through them from the end, where
-// the first has left them in the cache.
-struct Share {
-    int64_t begin, end;
-    explicit Share(const Plan& plan)
-        : begin(plan.chunks * omp_get_thread_num() / omp_get_num_threads()),
-          end(plan.chunks * (omp_get_thread_num() + 1) / omp_get_num_threads()) {}
-};
-
 // `of(column)` gives a function that adds to two sums a lane, given where a block of 64 values of that
 // column begins; the sums of all blocks, for each channel: (2, channels).
 template <class Of>
 std::vector<double> two_sums(const Plan& plan, Of of) {
-    std::vector<std::vector<Doubles>> of_threads(omp_get_max_threads());
+    const int64_t size = 2 * plan.width / LANES;
+    std::vector<Doubles> of_parts(plan.parts * size);
+    Shares shares(plan.parts);
     #pragma omp parallel
-    {
-        std::vector<Doubles>& lanes = of_threads[omp_get_thread_num()];
-        lanes.resize(2 * plan.width / LANES);
-        const Share share(plan);
-        for (int64_t chunk = share.begin; chunk < share.end; ++chunk) {
+    shares.each([&](int64_t part) {
+        Doubles* const lanes = &of_parts[part * size];
+        for (int64_t chunk = plan.first_chunk(part); chunk < plan.first_chunk(part + 1); ++chunk) {
             const int64_t top = chunk * CHUNK, bottom = std::min(top + CHUNK, plan.height);
             for (int64_t column = 0; column < plan.width; column += BLOCK) {
                 Floats a[GROUP] = {}, b[GROUP] = {};
@@ -95,29 +90,30 @@ std::vector<double> two_sums(const Plan& plan, Of of) {
                 }
             }
         }
-    }
-    // In the threads' order, so that a resumed training repeats an unbroken one to the bit.
+    });
+    // In the parts' order, so that a resumed training repeats an unbroken one to the bit.
+    for (int64_t part = 1; part < plan.parts; ++part)
+        for (int64_t i = 0; i < size; ++i) of_parts[i] += of_parts[part * size + i];
     std::vector<double> sums(2 * plan.channels);
-    for (const auto& lanes : of_threads)
-        for (int64_t i = 0; i < (int64_t)lanes.size() * LANES; ++i)
-            sums[i / plan.width * plan.channels + i % plan.channels] += lanes[i / LANES][i % LANES];
+    for (int64_t i = 0; i < size * LANES; ++i)
+        sums[i / plan.width * plan.channels + i % plan.channels] += of_parts[i / LANES][i % LANES];
     return sums;
 }
 
 // `of(column)` gives a function that is run where each block of that column begins.
 template <class Of>
 void each_block(const Plan& plan, Of of) {
+    Shares shares(plan.parts);
     #pragma omp parallel
-    {
-        const Share share(plan);
-        for (int64_t chunk = share.end - 1; chunk >= share.begin; --chunk) {
+    shares.each<true>([&](int64_t part) {
+        for (int64_t chunk = plan.first_chunk(part + 1) - 1; chunk >= plan.first_chunk(part); --chunk) {
             const int64_t top = chunk * CHUNK, bottom = std::min(top + CHUNK, plan.height);
             for (int64_t column = 0; column < plan.width; column += BLOCK) {
                 const auto run = of(column);
                 for (int64_t line = top; line < bottom; ++line) run(line * plan.width + column);
             }
         }
-    }
+    });
 }
 
 // A block's values of something that each channel has, kept in registers.

@@ -13,6 +13,7 @@
 // Activations lie in channels_last order, (images, height, width, channels) in bf16, filters as
 // (out, 3, 3, in) in fp32. All channels are multiples of 16. A word holds two bf16 values that
 // vdpbf16ps multiplies with two others and adds up.
+#include "shares.h"
 #include "winograd_tiles.h"
 
 namespace {
@@ -131,13 +132,13 @@ void winograd_forward(const uint16_t* x, const uint8_t* x_winners, const float* 
     const int64_t width = panel(out), blocks = (plane.tiles + TILES - 1) / TILES;
     const int64_t v_stride = TILES * in + LINE / 2, m_stride = TILES * width + LINE / 4;
     const Buffer<uint32_t> packed(POSITIONS * in * out / 2);
+    Shares shares(blocks);
     #pragma omp parallel
     {
         const Buffer<uint16_t> v(POSITIONS * v_stride);
         const Buffer<float> m(POSITIONS * m_stride);
         pack(weight, packed.data, turned ? in : out, turned ? out : in, turned);
-        #pragma omp for
-        for (int64_t block = 0; block < blocks; ++block) {
+        shares.each([&](int64_t block) {
             const int64_t first = block * TILES, count = std::min(TILES, plane.tiles - first);
             source.read<Input, INPUTS, 1>(
                 plane, first, count,
@@ -155,7 +156,7 @@ void winograd_forward(const uint16_t* x, const uint8_t* x_winners, const float* 
                     transform<Output, INPUTS, OUTPUTS>(products, m_stride / LANES, values);
                 });
             }
-        }
+        });
         _mm_sfence();  // what was streamed is there for the other threads, too
     }
 }
@@ -170,54 +171,61 @@ void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8
     const Source inputs{x, nullptr, NONE, n, in};
     const Source gradients{dy, winners, reduction(winners, stride), n, out};
     const int64_t threads = omp_get_max_threads(), size = POSITIONS * out * in;
-    // Up to OWN_SUMS each thread sums up its own tiles, and the sums are added at the end, which is cheaper
-    // than waiting for each other (measured with two threads). Beyond, all threads share one, and each
-    // computes a part of it.
-    const bool alone = out * in <= OWN_SUMS;
-    const int64_t width = panel(in), pairs = plane.tiles;
-    const int64_t chunk = std::max<int64_t>(PAIR_VALUES / (in + out), 64) * (alone ? 1 : threads);
+    const int64_t width = panel(in), panels = in / width, pairs = plane.tiles;
+    // Up to OWN_SUMS the pairs are shared in parts, and the parts' sums added at the end, which is cheaper
+    // than waiting for each other (measured with two threads). Beyond, there is one sum, of which each
+    // thread computes something.
+    const bool in_parts = out * in <= OWN_SUMS;
+    const int64_t of_thread = std::min<int64_t>(OWN_SUMS / (out * in), MOST_PARTS);
+    const int64_t parts = in_parts ? std::min(pairs, threads * of_thread) : 1;
+    const int64_t chunk = std::max<int64_t>(PAIR_VALUES / (in + out), 64) * (in_parts ? 1 : threads);
     const int64_t v_stride = POSITIONS * in + LINE / 4, m_stride = POSITIONS * out + LINE / 4;
-    const int64_t most_teams = alone ? threads : 1;
+    const Buffer<float> all_u(parts * size);
     // All sums of a tile lie together: written to 36 places far apart, they take up to twice as long.
     const auto words = [](uint32_t* to, int64_t of_tile, int64_t channels) {
         return [=](int64_t t, int64_t c, int64_t p, const Floats* sums) {
             store_words(to + t * of_tile + p * channels + c, sums[0], sums[1]);
         };
     };
-    const Buffer<uint32_t> all_v(most_teams * chunk * v_stride);
-    const Buffer<uint32_t> all_m(most_teams * chunk * m_stride);
-    const Buffer<float> all_u(most_teams * size);
+    const auto read = [&](int64_t first, int64_t count, uint32_t* v, uint32_t* m) {
+        inputs.read<Input, INPUTS, 2>(plane, first, count, words(v, v_stride, in));
+        gradients.read<OutputGradient, OUTPUTS, 2>(plane, first, count, words(m, m_stride, out));
+    };
+    // Of `count` pairs, the products of one position and panel.
+    const auto add_products = [&](int64_t job, int64_t count, const uint32_t* v, const uint32_t* m,
+                                  float* u, bool add) {
+        const int64_t p = job / panels, c = job % panels * width;
+        multiply<1, 1>({m + p * out, m_stride, v + p * in + c, v_stride, u + p * out * in + c, in, count,
+                        add, out}, out, width);
+    };
+    const Buffer<uint32_t> common_v(in_parts ? 0 : chunk * v_stride);
+    const Buffer<uint32_t> common_m(in_parts ? 0 : chunk * m_stride);
+    Shares shares(parts);
     #pragma omp parallel
     {
-        const int64_t me = omp_get_thread_num(), together = omp_get_num_threads();
-        const int64_t teams = alone ? together : 1, team = alone ? me : 0;
-        const int64_t members = alone ? 1 : together, member = alone ? 0 : me;
-        const int64_t begin = pairs * team / teams, end = pairs * (team + 1) / teams;
-        uint32_t *v = all_v + team * chunk * v_stride, *m = all_m + team * chunk * m_stride;
-        float* u = all_u + team * size;
-        if (begin == end && !member) std::fill_n(u, size, 0.0f);
-        for (int64_t first = begin; first < end; first += chunk) {
-            const int64_t count = std::min(chunk, end - first);
-            const int64_t mine = count * member / members;
-            const int64_t share = count * (member + 1) / members - mine;
-            inputs.read<Input, INPUTS, 2>(
-                plane, first + mine, share, words(v + mine * v_stride, v_stride, in));
-            gradients.read<OutputGradient, OUTPUTS, 2>(
-                plane, first + mine, share, words(m + mine * m_stride, m_stride, out));
-            if (!alone) {
-                #pragma omp barrier
-            }
-            const int64_t panels = in / width, jobs = POSITIONS * panels;
-            for (int64_t job = jobs * member / members; job < jobs * (member + 1) / members; ++job) {
-                const int64_t p = job / panels, c = job % panels * width;
-                multiply<1, 1>({m + p * out, m_stride, v + p * in + c, v_stride, u + p * out * in + c,
-                          in, count, first > begin, out}, out, width);
-            }
-            if (!alone) {
-                #pragma omp barrier
-            }
+        if (in_parts) {
+            const Buffer<uint32_t> v(chunk * v_stride), m(chunk * m_stride);
+            shares.each([&](int64_t part) {
+                const int64_t begin = pairs * part / parts, end = pairs * (part + 1) / parts;
+                for (int64_t first = begin; first < end; first += chunk) {
+                    const int64_t count = std::min(chunk, end - first);
+                    read(first, count, v.data, m.data);
+                    for (int64_t job = 0; job < POSITIONS * panels; ++job)
+                        add_products(job, count, v.data, m.data, all_u + part * size, first > begin);
+                }
+            });
+            #pragma omp barrier
         }
-        #pragma omp barrier
+        for (int64_t first = 0; !in_parts && first < pairs; first += chunk) {
+            const int64_t count = std::min(chunk, pairs - first);
+            #pragma omp for schedule(dynamic)
+            for (int64_t t = 0; t < count; t += TILES)
+                read(first + t, std::min(TILES, count - t), common_v + t * v_stride,
+                     common_m + t * m_stride);
+            #pragma omp for schedule(dynamic)
+            for (int64_t job = 0; job < POSITIONS * panels; ++job)
+                add_products(job, count, common_v.data, common_m.data, all_u.data, first > 0);
+        }
         #pragma omp for
         for (int64_t o = 0; o < out; ++o)
             for (int64_t c = 0; c < in; c += LANES) {
@@ -225,7 +233,7 @@ void winograd_weight_gradient(const uint16_t* x, const uint16_t* dy, const uint8
                 for (int64_t p = 0; p < POSITIONS; ++p) {
                     const float* of_position = all_u + (p * out + o) * in + c;
                     sums[p] = _mm512_loadu_ps(of_position);
-                    for (int64_t i = 1; i < teams; ++i)
+                    for (int64_t i = 1; i < parts; ++i)
                         sums[p] += _mm512_loadu_ps(of_position + i * size);
                 }
                 transform<FilterGradient, INPUTS, 3>(sums, 1, g);

@@ -22,7 +22,8 @@ constexpr int64_t LANES = 16, POSITIONS = 36, OUTPUTS = 4, INPUTS = 6;
 constexpr int64_t LINE = 64;
 constexpr int64_t TILES = 24;             // in a block, which one thread computes; 24 to 96 are as fast
 constexpr int64_t PAIR_VALUES = 1 << 14;  // of tile pairs times channels in a thread's chunk
-constexpr int64_t OWN_SUMS = 64 * 256;    // input times output channels that a thread sums alone
+constexpr int64_t OWN_SUMS = 64 * 256;    // input times output channels up to which each part has a sum
+constexpr int64_t MOST_PARTS = 4;         // with sums of their own, that a thread's share is cut into
 typedef __m512 Floats;
 typedef uint32_t Words __attribute__((vector_size(64)));
 
