@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import inference, training
+from benchmarks import inference, loading, training
 from benchmarks.profile_step import profile_step
 from benchmarks.turns import Contestant, Effort, compete, rows
 from resnetlab.benchmark import (
@@ -90,6 +90,17 @@ def full(folder: Path) -> Iterator[Section]:
         "Inference of resnet50 at 224 pixels, batch 16: whose network",
         inference.networks("resnet50", 16, 224),
         Effort(rounds=3, seconds=1.5),
+    )
+    for what, batch_size in (("12 megapixels", 8), ("400 pixels", 64)):
+        yield _compared(
+            f"Photographs of {what}, loaded as crops of 224 pixels",
+            loading.loaders(folder, what, batch_size),
+            Effort(rounds=3, seconds=15),  # of which a DataLoader has four batches ready
+        )
+    yield _compared(
+        "Photographs: what limits a step of resnet18 at 224 pixels, batch 32",
+        loading.steps(folder, 32),
+        Effort(rounds=3, seconds=10),
     )
     for model, batch_size, size in (
         *(("resnet50", 1, 224), ("resnet50", 16, 224)),

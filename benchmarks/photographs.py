@@ -2,8 +2,8 @@
 
 `python -m benchmarks.photographs FOLDER --per-class 20` writes FOLDER/CLASS/*.jpg, each of 12
 megapixels and 2.7 MB: an image of CIFAR-10 enlarged, with a sensor's noise; every third is taken
-upright and stored on its side, as telephones do. Without noise such a file would be a sixth as large, and decode
-faster than any photograph.
+upright and stored on its side, as telephones do. Without noise such a file would be a sixth as
+large, and decode faster than any photograph.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from .benchmark import (
 )
 from .comparison import Comparison, compare_models, load_target
 from .compute.execution import Execution
+from .data.cache import clean_pixels
 from .data.catalogue import fetch, list_datasets, load_dataset
 from .data.dataset import Dataset, dataset_statistics
 from .evaluation.evaluate import Evaluation, evaluate, evaluate_model
@@ -67,6 +68,7 @@ __all__ = [
     "benchmark_files",
     "benchmark_inference",
     "benchmark_training",
+    "clean_pixels",
     "compare_models",
     "create_model",
     "dataset_statistics",

@@ -8,7 +8,12 @@ import torch
 
 from resnetlab.compute import machine
 from resnetlab.compute.execution import PLAIN
-from resnetlab.compute.machine import available_cores, default_threads, has_fast_bf16
+from resnetlab.compute.machine import (
+    available_cores,
+    available_memory,
+    default_threads,
+    has_fast_bf16,
+)
 
 OF_CORES = 8
 
@@ -109,3 +114,36 @@ def test_fast_bf16_is_told_by_torch_or_by_linux(monkeypatch, name, fast, known):
         monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
         monkeypatch.setattr(machine, "processor", lambda what: f"fpu {name} sse2")
     assert has_fast_bf16() is fast
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, 8000),
+        (V2, 8000),
+        (V2 | {"sys/fs/cgroup/user.slice/job.scope/memory.max": "max\n"}, 8000),
+        (
+            V2
+            | {
+                "sys/fs/cgroup/user.slice/memory.max": "5120000\n",
+                "sys/fs/cgroup/user.slice/memory.current": "1024000\n",
+            },
+            4000,
+        ),
+        (
+            V1
+            | {
+                "sys/fs/cgroup/memory/docker/ab/memory.limit_in_bytes": "2048000\n",
+                "sys/fs/cgroup/memory/docker/ab/memory.usage_in_bytes": "1024000\n",
+            },
+            1000,
+        ),
+    ],
+)
+def test_free_memory_is_what_all_limits_leave(tmp_path, files, free):
+    memory = {"proc/meminfo": "MemTotal: 16000 kB\nMemAvailable: 8000 kB\n"}
+    assert available_memory(write(tmp_path, memory | files)) == 1024 * free
+
+
+def test_where_nothing_tells_memory_is_not_limited(tmp_path):
+    assert available_memory(tmp_path) > 2**60

@@ -9,13 +9,13 @@ from torch.nn.functional import pad
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from resnetlab.data.augment import (
-    Augmentation,
     alternating_flip,
     cutout,
     mix,
     random_crop,
     random_flip,
 )
+from resnetlab.data.augmentation import Augmentation
 from resnetlab.data.images import normalize
 from resnetlab.preprocessing import Preprocessing
 

@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from resnetlab.data.images import IMAGE_SUFFIXES, arrange, normalize, read_image
-from resnetlab.preprocessing import FORMATS, Preprocessing
+from resnetlab.data.images import (
+    IMAGE_SUFFIXES,
+    arrange,
+    normalize,
+    read_image,
+    read_uncropped,
+)
+from resnetlab.preprocessing import FORMATS, Preprocessing, decode
 
 
 def plain(channels, size):
@@ -372,3 +378,52 @@ def test_the_home_folder_is_found(tmp_path, monkeypatch):
     Image.new("L", (4, 4), 9).save("~b.png")
     assert read_image("~/a.png", plain(1, 4)).unique() == 7
     assert read_image("~b.png", plain(1, 4)).unique() == 9
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+@pytest.mark.parametrize(("orientation", "shape"), [(1, (96, 128)), (6, (128, 96)), (3, (96, 128))])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_whole_images_are_reduced_upright_to_nearly_the_pixels_of_a_resize(
+    format, orientation, shape, channels
+):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = Image.fromarray(gradient(40, 30)).resize((1024, 768), Image.Resampling.BICUBIC)
+    data = encoded(photo, format, exif=exif)
+    found = read_uncropped(data, 96, channels)
+    assert found.shape == (*shape, channels)
+    turn = {1: None, 6: Image.Transpose.ROTATE_270, 3: Image.Transpose.ROTATE_180}[orientation]
+    upright = photo.transpose(turn) if turn is not None else photo
+    exact = upright.resize(shape[::-1], Image.Resampling.BILINEAR)
+    exact = exact.convert("L" if channels == 1 else "RGB")
+    difference = found.squeeze(-1).int() - torch.from_numpy(np.array(exact)).int()
+    assert difference.abs().float().mean() < 2
+    assert difference.abs().max() < 25
+
+
+@given(width=st.integers(1, 60), height=st.integers(1, 60), size=st.integers(8, 40))
+def test_the_shorter_side_of_a_whole_image_is_at_most_so_long(width, height, size):
+    found = read_uncropped(encoded(Image.fromarray(gradient(width, height)), "PNG"), size, 3)
+    short, long = sorted(found.shape[:2])
+    assert short == min(size, width, height)
+    assert abs(long - short * max(width, height) / min(width, height)) <= 0.5
+    if min(width, height) <= size:
+        assert torch.equal(found, torch.from_numpy(gradient(width, height)))
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded"),
+    [(150, (200, 150)), (149, (200, 150)), (300, (400, 300)), (151, (400, 300))],
+)
+def test_a_large_jpeg_is_decoded_at_a_fraction_but_never_below_the_size(size, decoded):
+    photo = encoded(Image.fromarray(gradient(40, 30)).resize((1600, 1200)), "JPEG")
+    assert decode(photo, 3, reduce_to=size).size == decoded
+    assert decode(photo, 3).size == (1600, 1200)
+
+
+def test_what_cannot_be_decoded_whole_is_named():
+    with pytest.raises(ValueError, match=r"cannot read a/b\.jpg: .*not an image"):
+        read_uncropped(b"no image", 8, 3, name="a/b.jpg")
+    data = encoded(Image.fromarray(gradient(400, 300)), "JPEG")
+    with pytest.raises(ValueError, match=r"cannot read a/b\.jpg: .*truncated"):
+        read_uncropped(data[: len(data) // 2], 40, 3, name="a/b.jpg")

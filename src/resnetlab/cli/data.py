@@ -37,6 +37,22 @@ def stats(name: DatasetName, /, *, data_dir: DataDir = None, json: Json = False)
     print("std ", *(f"{value:.8f}" for value in std))
 
 
+def clean(
+    *,
+    cache: Annotated[
+        Path | None,
+        Parameter(
+            help="folder that was given to train as --cache; default: the cache of data sets"
+        ),
+    ] = None,
+) -> None:
+    """Remove the decoded images that trainings have kept; the images themselves stay."""
+    from resnetlab.data.cache import clean_pixels, pixel_folder
+
+    freed = clean_pixels(cache) / 1e6
+    console.print_line(f"removed {freed:,.0f} MB of decoded images from {pixel_folder(cache)}")
+
+
 def show(
     name: DatasetName,
     /,

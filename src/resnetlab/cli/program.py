@@ -88,7 +88,7 @@ _BENCHMARK = App(
     name="benchmark", help="Measure training, inference and data in images per second."
 )
 for _app, *_members in (
-    (_DATA, data.fetch, data.stats, data.show),
+    (_DATA, data.fetch, data.stats, data.show, data.clean),
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, finetune.finetune),
     (PROGRAM, finetune.lr_find, evaluate.evaluate),

@@ -24,12 +24,13 @@ _COMMON = ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out")
 """Options that stand first in the help; the others follow by the sections of the recipe."""
 
 _CHANGEABLE = ("epochs", "lr", "norm_lr", "muon_lr", "warmup_share", "clip_norm", "accumulate")
-_CHANGEABLE += ("execution", "data_dir", "on_nan")
+_CHANGEABLE += ("execution", "data_dir", "cache", "on_nan")
 """Options of ``resume``, which a run can be given on its way."""
 
 _OTHERS = {
     "model_overrides": FIELDS,
     "execution": Parameter(metavar="WORDS"),
+    "cache": Parameter(metavar="DIR|memory|none"),
     "pretrained": Parameter(metavar="WEIGHTS"),
     "model": Parameter(metavar="NAME"),
     "dataset": Parameter(metavar="NAME"),

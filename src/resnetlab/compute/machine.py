@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -68,6 +70,13 @@ def default_threads() -> int:
 
 def _cpu_quotas(root: Path) -> Iterator[float]:
     """CPUs that each control group allows in which this process is, from its own to the root."""
+    for folder in _control_groups(root, "cpu"):
+        if quota := _cpu_quota(folder):
+            yield quota
+
+
+def _control_groups(root: Path, controller: str) -> Iterator[Path]:
+    """Folders of the control groups in which this process is, from its own to the root."""
     try:
         groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -77,16 +86,14 @@ def _cpu_quotas(root: Path) -> Iterator[float]:
         _, controllers, name = group.split(":", 2)
         if not controllers:  # version 2
             hierarchies = [mount]
-        elif "cpu" in controllers.split(","):
-            hierarchies = [mount / "cpu", mount / controllers]
+        elif controller in controllers.split(","):
+            hierarchies = [mount / controller, mount / controllers]
         else:
             continue
         # In a container the names may be the host's, and only the root be there.
         path = PurePosixPath(name.lstrip("/"))
         for hierarchy in hierarchies:
-            for folder in (path, *path.parents):
-                if quota := _cpu_quota(hierarchy / folder):
-                    yield quota
+            yield from (hierarchy / folder for folder in (path, *path.parents))
 
 
 def _cpu_quota(folder: Path) -> float | None:
@@ -100,6 +107,25 @@ def _cpu_quota(folder: Path) -> float | None:
         return int(quota) / int(period) if int(quota) > 0 else None
     except (OSError, ValueError):  # of no limit, version 2 says "max"
         return None
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Bytes that this process may still take, without making others wait; on Linux.
+
+    What the system has, and no more than the limits of its control groups leave.
+    """
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+    except OSError:
+        return sys.maxsize
+    kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable"))
+    free = [1024 * int(kilobytes)]
+    for folder in _control_groups(root, "memory"):
+        for names in (("max", "current"), ("limit_in_bytes", "usage_in_bytes")):  # versions 2, 1
+            with contextlib.suppress(OSError, ValueError):  # of no limit, version 2 says "max"
+                limit, used = ((folder / f"memory.{name}").read_text() for name in names)
+                free.append(int(limit) - int(used))
+    return max(0, min(free))
 
 
 def compiler() -> str | None:

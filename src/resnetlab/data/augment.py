@@ -1,4 +1,4 @@
-"""Augmentation of whole batches: uint8 (n, c, h, w) in, the same out, random for each image.
+"""What ``Augmentation`` is made of: uint8 (n, c, h, w) in, the same out, random for each image.
 
 Pixels are handled as (n, h, w, c), where the row of an image is one run of bytes: a crop is then
 a copy of h runs, and the result is already in channels_last order, which convolutions prefer.
@@ -6,17 +6,13 @@ a copy of h runs, and the result is already in channels_last order, which convol
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from resnetlab.data.images import normalize
 from resnetlab.errors import UserError
-from resnetlab.preprocessing import Preprocessing
-from resnetlab.seeding import fold_in, seeded_generator
+from resnetlab.seeding import fold_in
 
 CropMode = Literal["zero", "reflect"]
 FlipMode = Literal["none", "random", "alternating"]
@@ -106,76 +102,6 @@ def mix(
         torch.default_generator.manual_seed(seed)
         kind = kinds[int(torch.randint(len(kinds), ()))]
         return kind(images, labels)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """What happens to a training batch, in the order of the fields. The defaults do nothing."""
-
-    crop_padding: int = 0
-    """Pixels of padding on each side before a random crop of the old size."""
-    crop_mode: CropMode = "zero"
-    """What the padding shows: black or the mirrored edge."""
-    flip: FlipMode = "none"
-    """Left-right mirroring: a coin for each image, or every other epoch."""
-    cutout: int = 0
-    """Side in pixels of a square painted in the mean colour."""
-    mixup: float = 0.0
-    """Alpha of mixup; 0 for off."""
-    cutmix: float = 0.0
-    """Alpha of CutMix; 0 for off."""
-    seed: int = 0
-    """Of all that is random."""
-    preprocessing: Preprocessing
-    """How the images are normalised in the end."""
-    num_classes: int = 0
-    """Of the soft labels of mixed images."""
-
-    def __call__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        indices: Tensor,
-        *,
-        epoch: int,
-        step: int,
-        share: Share = (0, 1),
-        size: int | None = None,
-        dtype: torch.dtype = torch.float32,
-        memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> tuple[Tensor, Tensor]:
-        """Augmented, normalised images and their labels.
-
-        images uint8 (n, c, h, w), labels int64 (n,), indices int64 (n,) of the samples in their
-        data set. With `size` the images are resized to it, antialiased, before they are
-        normalised. Labels come back as they are or, mixed, as float (n, num_classes). The result
-        depends on the record and the arguments alone: (seed, epoch, step) fix all that is random,
-        whatever the number of ranks; of mixed images, each rank pairs its own.
-        """
-        generator = seeded_generator(self.seed, "augment", epoch, step, 0)
-        if self.crop_padding:
-            images = random_crop(images, self.crop_padding, generator, self.crop_mode, share)
-        if self.flip == "random":
-            images = random_flip(images, generator, share)
-        elif self.flip == "alternating":
-            images = alternating_flip(images, indices, epoch, self.seed)
-        if self.cutout:
-            colour = [round(255 * mean) for mean in self.preprocessing.mean]
-            images = cutout(images, self.cutout, generator, colour, share)
-        if size is not None:
-            images = F.interpolate(images, size=[size] * 2, mode="bilinear", antialias=True)
-        pixels = normalize(images, self.preprocessing, dtype, memory_format)
-        if not (self.mixup or self.cutmix):
-            return pixels, labels
-        pixels, soft = mix(
-            pixels,
-            labels,
-            mixup=self.mixup,
-            cutmix=self.cutmix,
-            num_classes=self.num_classes,
-            seed=fold_in(self.seed, "mix", epoch, step, 0),
-        )
-        return pixels.contiguous(memory_format=memory_format), soft
 
 
 def _own(draw: Callable[[int], Tensor], n: int, share: Share, dim: int = 0) -> Tensor:

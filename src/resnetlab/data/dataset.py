@@ -55,6 +55,15 @@ class Dataset(Protocol):
         """Images and labels of some samples: uint8 (n, channels, size, size), int64 (n,)."""
         ...
 
+    def uncropped(self, indices: Tensor, size: int) -> list[Tensor]:
+        """Whole images of some samples: uint8 (channels, height, width), each as large as it is.
+
+        Large ones are reduced so that the shorter side has ``size`` pixels, fast rather than as a
+        network's preprocessing would: to be trained on, not to be judged by. Nobody may change
+        them.
+        """
+        ...
+
     def prepared(self, preprocessing: Preprocessing) -> Dataset:
         """The same samples, arranged and normalised otherwise."""
         ...
@@ -94,6 +103,9 @@ class Subset:
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         return self.whole.batch(self.indices[indices])
+
+    def uncropped(self, indices: Tensor, size: int) -> list[Tensor]:
+        return self.whole.uncropped(self.indices[indices], size)
 
     def prepared(self, preprocessing: Preprocessing) -> Subset:
         whole = self.whole.prepared(preprocessing)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from resnetlab.data.images import read_image
+from resnetlab.data.cache import Cache, Store
+from resnetlab.data.images import read_image, read_uncropped
+from resnetlab.data.prefetch import in_threads
 from resnetlab.errors import UserError, reason_of
 from resnetlab.preprocessing import Preprocessing, open_image
 
@@ -64,6 +64,8 @@ class EncodedDataset:
     """int64 (n,)"""
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    cache: Cache | None = None
+    """where decoded images are kept; None: nowhere"""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,18 +74,62 @@ class EncodedDataset:
     def in_memory(self) -> bool:
         return False
 
+    @property
+    def channels(self) -> int:
+        return self.preprocessing.channels
+
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images and labels of some samples: uint8 (n, channels, size, size), int64 (n,).
 
         Raises UserError that names the file of an image which cannot be read.
         """
-        images = list(_threads().map(self._image, indices.tolist()))
-        stacked = torch.stack(images).contiguous(memory_format=torch.channels_last)
-        return stacked, self.labels[indices]
+        how, size, channels = self.preprocessing, self.preprocessing.size, self.channels
+        view = {"view": "arranged", "size": size, "channels": channels, "resize": how.resize}
+        view |= {"crop": how.crop, "interpolation": how.interpolation}
+        view |= {"fill": how.mean} if how.crop == "letterbox" else {}
+        store = self._store(view, slot=size * size * channels)
+        images = torch.empty(len(indices), size, size, channels, dtype=torch.uint8)
 
-    def _image(self, index: int) -> Tensor:
-        name = self.samples.path_of(index)
-        return read_image(self.samples.read(index), self.preprocessing, name=name)
+        def add(place: int) -> None:
+            images[place] = self._kept(
+                store,
+                int(indices[place]),
+                lambda data, name: read_image(data, how, name=name).permute(1, 2, 0),
+            )
+
+        in_threads(add, range(len(indices)))
+        return images.permute(0, 3, 1, 2), self.labels[indices]
+
+    def uncropped(self, indices: Tensor, size: int) -> list[Tensor]:
+        """See ``Dataset``; raises UserError as ``batch`` does."""
+        channels = self.channels
+        view = {"view": "uncropped", "size": size, "channels": channels}
+        # Images of up to three times their height fit; longer ones are decoded each time.
+        store = self._store(view, slot=3 * size * size * channels)
+
+        def get(index: int) -> Tensor:
+            image = self._kept(
+                store, index, lambda data, name: read_uncropped(data, size, channels, name=name)
+            )
+            return image.permute(2, 0, 1)
+
+        return in_threads(get, indices.tolist())
+
+    def _store(self, view: dict[str, Any], slot: int) -> Store | None:
+        if self.cache is None:
+            return None
+        return self.cache.store(view, n=len(self.samples), slot=slot)
+
+    def _kept(
+        self, store: Store | None, index: int, decode: Callable[[bytes, str], Tensor]
+    ) -> Tensor:
+        """An image, uint8 (height, width, channels), from the cache or decoded now and kept."""
+        if store is not None and (pixels := store.get(index)) is not None:
+            return torch.from_numpy(pixels)
+        image = decode(self.samples.read(index), self.samples.path_of(index))
+        if store is not None:
+            store.put(index, image.contiguous().numpy())
+        return image
 
     def prepared(self, preprocessing: Preprocessing) -> EncodedDataset:
         return replace(self, preprocessing=preprocessing)
@@ -179,11 +225,6 @@ def usual_preprocessing(samples: Samples) -> Preprocessing:
     grey = modes and modes <= {"1", "L", "I", "I;16", "I;16B", "F"}
     mean, std = USUAL[1 if grey else 3]
     return Preprocessing(mean=mean, std=std, size=width if own else USUAL_SIZE)
-
-
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), "decode")
 
 
 def some_of(names: Sequence[str], some: int = 3) -> str:

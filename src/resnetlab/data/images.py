@@ -7,6 +7,7 @@ through `read_image` and then through the same `normalize`.
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,14 +50,47 @@ def read_image(
 
     Raises UserError that names the file if it cannot be read; ``name`` is that of bytes.
     """
-    channels, size = preprocessing.channels, preprocessing.size
+    channels = preprocessing.channels
     if channels not in (1, 3):
         raise UserError(f"images have 1 or 3 channels, but the network expects {channels}")
+    image = _read(source, name, lambda file: preprocessing.arrange(decode(file, channels)))
+    return _pixels(image).permute(2, 0, 1).contiguous()
+
+
+def read_uncropped(
+    source: ImageSource, size: int, channels: int, *, name: str | None = None
+) -> Tensor:
+    """Decode a whole image: uint8 (height, width, channels), its shorter side at most ``size``.
+
+    As ``read_image`` does, but fast: a JPEG file is decoded at a fraction of its size, and what is
+    still larger is resized. Raises UserError that names the file if it cannot be read.
+    """
+
+    def reduced(file: ImageSource) -> Image.Image:
+        image = decode(file, channels, reduce_to=size)
+        if min(image.size) <= size:
+            return image
+        scale = size / min(image.size)
+        sides = (round(side * scale) for side in image.size)
+        return image.resize((next(sides), next(sides)), Image.Resampling.BILINEAR)
+
+    return _pixels(_read(source, name, reduced))
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    """uint8 (height, width, channels)"""
+    return torch.from_numpy(np.array(image).reshape(image.height, image.width, -1))
+
+
+def _read(
+    source: ImageSource, name: str | None, work: Callable[[ImageSource], Image.Image]
+) -> Image.Image:
+    """What ``work`` makes of an image; UserError, with its name, for whatever that raises."""
     name = name or (str(source) if isinstance(source, str | Path) else "the image")
     if isinstance(source, str | Path):
         source = _checked_path(source)
     try:
-        image = preprocessing.arrange(decode(source, channels))
+        return work(source)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(
             f"cannot read {name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller"
@@ -65,8 +99,6 @@ def read_image(
         raise UserError(f"cannot read {name}: {_unknown_format(source)}") from error
     except Exception as error:  # decoders raise whatever a broken file provokes
         raise UserError(f"cannot read {name}: {reason_of(error)}") from error
-    pixels = np.array(image).reshape(size, size, channels)
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def _checked_path(source: str | Path) -> Path:

@@ -40,5 +40,9 @@ class MemoryDataset:
         images = arrange(pixels.permute(0, 3, 1, 2), self.preprocessing)
         return images, self.labels.index_select(0, indices)
 
+    def uncropped(self, indices: Tensor, size: int) -> list[Tensor]:
+        """Views of the images as they are stored, of whatever size."""
+        return [self.images[index] for index in indices.tolist()]
+
     def prepared(self, preprocessing: Preprocessing) -> MemoryDataset:
         return replace(self, preprocessing=preprocessing)

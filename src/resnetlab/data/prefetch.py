@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from resnetlab.data.dataset import Dataset
@@ -37,15 +39,41 @@ def one_ahead(
         pool.shutdown(cancel_futures=True)
 
 
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """``[function(item) for item in items]``, computed in as many threads as torch computes with.
+
+    They are not to use ``in_threads`` themselves, and pay where most of the work leaves Python's
+    lock alone, as decoding and what torch computes do.
+    """
+    number = min(torch.get_num_threads(), len(items))
+    if number < 2:
+        return list(map(function, items))
+    # Neighbours go to different threads; so few calls of the pool cost next to nothing.
+    parts = [items[start :: 4 * number] for start in range(4 * number)]
+    done = list(_pool(number).map(lambda part: list(map(function, part)), parts))
+    results: list[Any] = [None] * len(items)
+    for start, part in enumerate(done):
+        results[start :: 4 * number] = part
+    return results
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "resnetlab")
+
+
 def load_batches(
-    dataset: Dataset, indices: Iterable[Tensor]
+    dataset: Dataset,
+    indices: Iterable[Tensor],
+    views: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
 ) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
-    """Indices with ``dataset.batch`` of them, loaded one batch ahead where that takes time."""
+    """Indices with ``dataset.batch`` or ``views`` of them, one batch ahead if that takes time."""
+    get = views or dataset.batch
 
     def load(chosen: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        return chosen, dataset.batch(chosen)
+        return chosen, get(chosen)
 
-    if dataset.in_memory:
+    if dataset.in_memory and views is None:
         yield from map(load, indices)
     else:
         for (loaded,) in one_ahead(load, ([chosen] for chosen in indices)):

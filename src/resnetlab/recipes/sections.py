@@ -101,6 +101,9 @@ class Data(Section):
     """standard deviation of the pixels, a number for each channel; default: likewise"""
     image_size: Annotated[int | None, POSITIVE] = None
     """side in pixels that images are resized to; otherwise their own"""
+    cache: str | None = None
+    """where decoded images are kept: a folder, memory, or none (decode them in every epoch);
+    default: the cache of data sets, where there is room"""
 
     def check_together(self) -> None:
         for name in ("val_size", "test_size"):
@@ -208,12 +211,23 @@ class Augmentation(Section):
     """How training images are varied; ``data/augment.py`` does it."""
 
     crop_padding: Annotated[int, NOT_NEGATIVE] = 4
-    """pixels added on each side before a random crop of the original size; 0: no crop"""
+    """pixels added on each side before a random crop of the original size; 0: no crop;
+    not used with resized_crop"""
     crop_mode: Literal["zero", "reflect"] = "zero"
     """what those pixels are: zero, or a reflection of the image"""
     flip: Literal["none", "random", "alternating"] = "random"
     """random: mirror half of the images, drawn anew in each epoch;
     alternating: mirror each image in every second epoch (arXiv:2404.00498)"""
+    resized_crop: Annotated[float, SHARE] = 0.0
+    """for photographs: crop a random part and resize it; the smallest share of the image's area
+    that it may be, e.g. 0.35 (ImageNet's usual: 0.08); 0: none"""
+    color_jitter: Annotated[float, SHARE] = 0.0
+    """vary brightness, contrast and saturation by up to this share, e.g. 0.4; 0: none"""
+    auto_augment: Literal["none", "rand", "trivial"] = "none"
+    """rand: two random operations of medium strength (RandAugment, arXiv:1909.13719);
+    trivial: one of any strength (TrivialAugment, arXiv:2103.10158)"""
+    random_erasing: Annotated[float, SHARE] = 0.0
+    """probability that a random rectangle is blanked out (arXiv:1708.04896), e.g. 0.25; 0: none"""
     cutout: Annotated[int, NOT_NEGATIVE] = 0
     """side in pixels of a square that is blanked out; 0: none"""
     mixup: Annotated[float, NOT_NEGATIVE] = 0.0

@@ -10,7 +10,7 @@ from resnetlab.compute import distributed
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import default_threads
-from resnetlab.console import print_to_stderr, with_flags
+from resnetlab.console import Report, print_to_stderr, with_flags
 from resnetlab.data.catalogue import is_path
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
@@ -75,7 +75,7 @@ def train(
         if weights and recipe.mean is None and "preprocessing" not in weights.guessed:
             trained = weights.preprocessing
             recipe = replace(recipe, mean=trained.mean, std=trained.std)
-        plan = make_plan(recipe, *load_data(recipe))
+        plan = make_plan(recipe, *load_data(recipe, _report(world)))
         check_plan(plan, world)
         if world.is_main:
             for line in describe_plan(plan, weights, world.size):
@@ -127,7 +127,7 @@ def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> 
             processes=world.size,
         )
         recipe = _with_absolute_paths(recipe)
-        plan = make_plan(recipe, *load_data(recipe))
+        plan = make_plan(recipe, *load_data(recipe, _report(world)))
         check_plan(plan, world)
         if saved is not None:
             world.from_main(check_epochs, plan, saved, folder)
@@ -151,14 +151,21 @@ def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> 
             return _train(plan, folder, world, weights, saved)
 
 
+def _report(world: World) -> Report:
+    """What one of several processes is told, each other leaves unsaid."""
+    return print_to_stderr if world.is_main else lambda line: None
+
+
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """The run folder may be read from anywhere."""
-    dataset, data_dir = recipe.dataset, recipe.data_dir
+    dataset, data_dir, cache = recipe.dataset, recipe.data_dir, recipe.cache
     if is_path(dataset):
         dataset = str(user_path(dataset).absolute())
     if data_dir is not None:
         data_dir = str(user_path(data_dir).absolute())
-    return replace(recipe, dataset=dataset, data_dir=data_dir)
+    if cache not in (None, "memory", "none"):
+        cache = str(user_path(cache).absolute())
+    return replace(recipe, dataset=dataset, data_dir=data_dir, cache=cache)
 
 
 def _with_threads(plan: Plan, execution: Execution) -> Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -97,7 +98,9 @@ def _batches(
 ) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
     """This rank's batches of an epoch: indices, and their images and labels."""
     indices = plan.batches(epoch, rank=world.rank, world_size=world.size, start_step=first_step)
-    return load_batches(plan.data, indices)
+    augmentation = plan.augmentation
+    views = partial(augmentation.load, plan.data, epoch=epoch) if augmentation.by_sample else None
+    return load_batches(plan.data, indices, views)
 
 
 def _stop_if_needed(

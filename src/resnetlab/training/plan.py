@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import PLAIN, Execution
-from resnetlab.data.augment import Augmentation
+from resnetlab.console import Report, print_to_stderr
+from resnetlab.data.augmentation import Augmentation
 from resnetlab.data.catalogue import Divided, open_dataset
 from resnetlab.data.dataset import Dataset, first_drawn
 from resnetlab.data.sampling import epoch_batches, steps_per_epoch
@@ -20,6 +21,7 @@ from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.summary import on_meta
 from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import RECIPES
+from resnetlab.training.pixels import keep_pixels
 from resnetlab.training.tuning import class_weights
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 from resnetlab.weights.usual import UNKNOWN
@@ -85,10 +87,14 @@ def make_plan(recipe: Recipe, data: Dataset, val: Dataset | None = None) -> Plan
         data=data,
         val=val,
         augmentation=Augmentation(
+            resized_crop=recipe.resized_crop,
             crop_padding=recipe.crop_padding,
             crop_mode=recipe.crop_mode,
             flip=recipe.flip,
+            color_jitter=recipe.color_jitter,
+            auto_augment=recipe.auto_augment,
             cutout=recipe.cutout,
+            random_erasing=recipe.random_erasing,
             mixup=recipe.mixup,
             cutmix=recipe.cutmix,
             seed=recipe.seed,
@@ -132,8 +138,11 @@ def open_data(recipe: Recipe) -> Divided:
     )
 
 
-def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
-    """The training images, and the validation images if the recipe has any."""
+def load_data(recipe: Recipe, report: Report = print_to_stderr) -> tuple[Dataset, Dataset | None]:
+    """The training images, and the validation images if the recipe has any.
+
+    ``report`` is told where decoded images are kept.
+    """
     divided = open_data(recipe)
     if not divided.has("train"):
         raise UserError(f"{recipe.dataset} has no training images; name another `dataset`.")
@@ -150,7 +159,8 @@ def load_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
         preprocessing = replace(preprocessing, size=recipe.image_size)
     val = divided.part("val").prepared(preprocessing) if divided.has("val") else None
     train = train.prepared(preprocessing)
-    return first_drawn(train, recipe.train_size, recipe.split_seed), val
+    train = first_drawn(train, recipe.train_size, recipe.split_seed)
+    return keep_pixels(recipe, train, val, report)
 
 
 def check_plan(plan: Plan, world: World) -> None:

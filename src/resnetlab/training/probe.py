@@ -24,7 +24,7 @@ from resnetlab.files import cache_home, write_json
 from resnetlab.inference.prepare import inference_execution, ready_for_inference
 from resnetlab.training.plan import Plan
 from resnetlab.training.state import State
-from resnetlab.training.step import make_batch, train_step
+from resnetlab.training.step import augment, make_batch, train_step
 
 BUDGET = 30
 """Seconds after which no further number type or layout is tried."""
@@ -121,12 +121,13 @@ def _measure(plan: Plan, batch_size: int) -> float:
     state.accelerate(plan.execution)
     state.model.train()
     indices = torch.arange(min(batch_size, len(plan.data)))
+    batch = plan.augmentation.load(plan.data, indices, epoch=0)  # whose time no execution changes
     times = []
     # The first step may compile for half a minute; that says nothing about the others.
     while len(times) < 8 and (len(times) < 3 or sum(times[1:]) < BUDGET / 6):
         began = time.perf_counter()
-        batch = make_batch(plan, indices, epoch=0, step=len(times))
-        train_step(plan, state, state.model, *batch)
+        inputs, targets = augment(plan, indices, *batch, epoch=0, step=len(times))
+        train_step(plan, state, state.model, inputs, targets)
         times.append(time.perf_counter() - began)
     measured = sorted(times[2:])
     return len(indices) / measured[len(measured) // 2]

@@ -29,7 +29,7 @@ FIXED = (
 )
 """Fields of a recipe that a run which has begun cannot change."""
 
-NEUTRAL = ("name", "data_dir", "tta", "checkpoint_minutes", "on_nan")
+NEUTRAL = ("name", "data_dir", "cache", "tta", "checkpoint_minutes", "on_nan")
 """Fields on which no bit of the training depends."""
 
 Saved = Mapping[str, Any]

@@ -17,7 +17,7 @@ def make_batch(
     plan: Plan, indices: Tensor, *, epoch: int, step: int, share: Share = (0, 1)
 ) -> tuple[Tensor, Tensor]:
     """The images of ``indices`` as the network gets them, and their labels; see ``augment``."""
-    batch = plan.data.batch(indices)
+    batch = plan.augmentation.load(plan.data, indices, epoch)
     return augment(plan, indices, *batch, epoch=epoch, step=step, share=share)
 
 

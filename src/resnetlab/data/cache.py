@@ -1,0 +1,219 @@
+"""Decoded images, each decoded once: in files of one folder, or in memory.
+
+A file on the disk has a slot of fixed size for each image, so that threads and processes write
+without waiting for each other: whoever decodes an image writes the same bytes. It is read with
+pread, not mapped: mapped pages would count as memory of the process, and a full disk would kill it.
+What was never written takes no room (the file is sparse).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import threading
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import PIL
+from PIL import features
+
+from resnetlab.console import Report, print_to_stderr
+from resnetlab.errors import UserError, reason_of
+from resnetlab.files import cache_home, user_path, write_json
+
+FOLDER = "pixels"
+"""Of the caches, in the cache of data sets or in the folder that a user names."""
+_ABOUT, _PIXELS, _INDEX = "about.json", "pixels.bin", "index.bin"
+_FORMAT = 1
+_ENTRY = np.dtype([("height", "<u4"), ("width", "<u4"), ("crc", "<u4")])
+"""What index.bin says of each image; a height of 0: it has not been decoded yet."""
+
+
+class Store(Protocol):
+    """Where the pixels of the images of one data set are kept, uint8 (height, width, channels)."""
+
+    def get(self, index: int) -> np.ndarray | None:
+        """An image, which nobody may change; None if it is not there, or not as it was written."""
+        ...
+
+    def put(self, index: int, pixels: np.ndarray) -> None: ...
+
+
+class Cache:
+    """The decoded images of one source, in as many views as its data sets have.
+
+    Args:
+        source: What the images are known by; see ``fingerprint``.
+        folder: Where they are kept on the disk, in a folder of their own; None: in memory.
+        report: Is told once if the disk is full.
+    """
+
+    def __init__(self, source: str, folder: Path | None, report: Report = print_to_stderr) -> None:
+        self.folder = folder / source[:16] if folder is not None else None
+        self._source, self._report = source, report
+        self._stores: dict[str, Store] = {}
+        self._opening = threading.Lock()
+
+    def store(self, view: Mapping[str, Any], *, n: int, slot: int) -> Store:
+        """Where the images of one view are kept: ``n`` of them, of at most ``slot`` bytes each.
+
+        ``view`` is whatever else the pixels depend on, "channels" among it.
+        """
+        turbo = features.version_feature("libjpeg_turbo")
+        decoder = f"Pillow {PIL.__version__}, libjpeg-turbo {turbo}"
+        about = {"format": _FORMAT, "source": self._source, "decoder": decoder, **view}
+        key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+        with self._opening:
+            if key not in self._stores:
+                self._stores[key] = self._open(key, about, n, slot)
+            return self._stores[key]
+
+    def _open(self, key: str, about: Mapping[str, Any], n: int, slot: int) -> Store:
+        if self.folder is None:
+            return MemoryStore()
+        folder, channels = self.folder / key, about["channels"]
+        return FileStore(folder, about, n=n, slot=slot, channels=channels, report=self._report)
+
+    @property
+    def used(self) -> int:
+        """Bytes that are taken on the disk."""
+        return disk_usage(self.folder) if self.folder is not None else 0
+
+    def remove(self) -> None:
+        """Take back what has been kept."""
+        self._stores.clear()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def pixel_folder(named: str | Path | None) -> Path:
+    """The folder of all caches in the one that a user names; by default the cache of data sets."""
+    return (user_path(named).absolute() if named else cache_home()) / FOLDER
+
+
+def clean_pixels(cache: str | Path | None = None) -> int:
+    """Remove the decoded images that trainings have kept; the bytes that are free now.
+
+    ``cache`` is the folder that was given to ``train``; by default, the cache of data sets.
+    Nothing else is touched. A training that uses them goes on. Raises UserError for files that
+    cannot be removed.
+    """
+    folder, freed = pixel_folder(cache), 0
+    for about in sorted(folder.glob(f"*/*/{_ABOUT}")):
+        freed += disk_usage(about.parent)
+        try:
+            shutil.rmtree(about.parent)
+        except OSError as error:
+            raise UserError(f"cannot remove {about.parent}: {reason_of(error)}.") from error
+    for emptied in (*folder.glob("*"), folder):
+        with contextlib.suppress(OSError):  # of what holds other files, or is not there
+            emptied.rmdir()
+    return freed
+
+
+def disk_usage(folder: Path) -> int:
+    """Bytes that the files in a folder take on the disk: of sparse ones, what was written."""
+    return sum(512 * file.stat().st_blocks for file in folder.rglob("*") if file.is_file())
+
+
+class MemoryStore:
+    """In the memory of this process."""
+
+    def __init__(self) -> None:
+        self._images: dict[int, np.ndarray] = {}
+
+    def get(self, index: int) -> np.ndarray | None:
+        return self._images.get(index)
+
+    def put(self, index: int, pixels: np.ndarray) -> None:
+        self._images[index] = pixels
+
+
+class FileStore:
+    """In a folder.
+
+    Args:
+        folder: Made if it is not there.
+        about: What the pixels depend on; kept beside them, for people.
+        n: Images.
+        slot: Bytes of the largest image that is kept; larger ones are not.
+        channels: Of an image.
+        report: Is told once if the disk is full.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        about: Mapping[str, Any],
+        *,
+        n: int,
+        slot: int,
+        channels: int,
+        report: Report,
+    ) -> None:
+        write_json(folder / _ABOUT, dict(about))
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        self._pixels = os.open(folder / _PIXELS, flags, 0o666)
+        self._index = os.open(folder / _INDEX, flags, 0o666)
+        self._folder, self._slot, self._channels, self._report = folder, slot, channels, report
+        self._checked = np.zeros(n, _ENTRY)
+        self._full = threading.Event()
+
+    def get(self, index: int) -> np.ndarray | None:
+        known = bool(self._checked["height"][index])
+        entry = self._checked[index] if known else self._read_entry(index)
+        shape = (int(entry["height"]), int(entry["width"]), self._channels)
+        size = shape[0] * shape[1] * shape[2]
+        if not 0 < size <= self._slot:
+            return None
+        pixels = np.empty(shape, np.uint8)
+        try:
+            if os.preadv(self._pixels, [pixels.reshape(-1).data], index * self._slot) < size:
+                return None
+        except OSError:  # of a disk that fails
+            return None
+        if not known:
+            if zlib.crc32(pixels.data) != int(entry["crc"]):
+                return None
+            self._checked[index] = entry
+        return pixels
+
+    def put(self, index: int, pixels: np.ndarray) -> None:
+        if self._full.is_set() or pixels.nbytes > self._slot:
+            return
+        height, width, _ = pixels.shape
+        entry = np.array((height, width, zlib.crc32(pixels.data)), _ENTRY)
+        try:
+            self._write(self._pixels, pixels, index * self._slot)
+            self._write(self._index, entry, index * _ENTRY.itemsize)
+        except OSError as error:
+            if not self._full.is_set():
+                self._full.set()
+                self._report(
+                    f"cannot write to the cache of pixels in {self._folder} "
+                    f"({reason_of(error)}): images that are not in it are decoded in each epoch"
+                )
+            return
+        self._checked[index] = entry
+
+    def _read_entry(self, index: int) -> np.void:
+        raw = os.pread(self._index, _ENTRY.itemsize, index * _ENTRY.itemsize)
+        return np.frombuffer(raw.ljust(_ENTRY.itemsize, b"\0"), _ENTRY)[0]
+
+    @staticmethod
+    def _write(file: int, values: np.ndarray, offset: int) -> None:
+        left = values.reshape(-1).view(np.uint8)
+        while len(left):  # of a disk that is nearly full, only a part is taken
+            written = os.pwrite(file, left.data, offset)
+            left, offset = left[written:], offset + written
+
+    def __del__(self) -> None:
+        for name in ("_pixels", "_index"):
+            if (file := getattr(self, name, None)) is not None:
+                os.close(file)
