@@ -1,10 +1,10 @@
-"""What fine-tuning brings: `python -m benchmarks.finetuning`, some 15 minutes on one quiet thread.
+"""What fine-tuning brings: `python -m benchmarks.finetuning FOLDER`, half an hour on a thread.
 
 A ResNet-20 learns classes 0 to 4 of CIFAR-10; then 50, 200 and 1,000 images of the other five are
 learnt from scratch, by a fitted classifier alone, and by `resnetlab finetune`, three seeds each.
 From CIFAR-10 to Fashion-MNIST likewise, and the whole path from photographs of 12 megapixels. A
-seed draws the images too, and every training has as many epochs. Every run is a line of `finetuning.csv`, which `make figures`
-writes into the documents; a run that is there already is not repeated.
+seed draws the images too, and every training has as many epochs. Each run is a line of
+`finetuning.csv`; a run that is there already is not repeated.
 """
 
 from __future__ import annotations
@@ -109,8 +109,12 @@ def _runs(folder: Path, seeds: int) -> Iterator[tuple[str, int, str, int, Any]]:
                 def others(
                     images: int = images, seed: int = seed, changes: dict[str, Any] = changes
                 ) -> float:
-                    data = class_folders(folder / f"others-{images}-{seed}", range(5, 10), images, seed)
-                    return _top1(data, {"pretrained": _first_network(folder)} | changes, seed, folder)
+                    data = class_folders(
+                        folder / f"others-{images}-{seed}", range(5, 10), images, seed
+                    )
+                    return _top1(
+                        data, {"pretrained": _first_network(folder)} | changes, seed, folder
+                    )
 
                 yield "CIFAR-10, classes 5 to 9", images, method, seed, others
         for method, changes in METHODS.items():
@@ -187,9 +191,7 @@ def rows() -> list[list[str]]:
         counts = []
         for method in METHODS:
             found = [
-                r.top1
-                for r in results
-                if (r.task, r.images, r.method) == (task, images, method)
+                r.top1 for r in results if (r.task, r.images, r.method) == (task, images, method)
             ]
             counts.append(len(found))
             deviation = f" ± {np.std(found, ddof=1):.2f}" if len(found) > 1 else ""

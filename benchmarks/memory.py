@@ -1,7 +1,7 @@
 """Memory over time: `python -m benchmarks.memory files` and `python -m benchmarks.memory shards`.
 
 files: a small network is trained for three epochs on 100,000 PNG files, CIFAR-10's training images
-twice. shards: for two epochs on tar shards of photographs that are larger than the memory that the
+twice. shards: the same on tar shards of photographs that are larger than the memory that the
 process is allowed (RLIMIT_DATA, as of `ulimit -d`). Both with random crops, and with decoded images
 kept on the disk. A table of the resident memory during the training is printed in the end.
 """
@@ -38,20 +38,27 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="benchmarks.memory", description=__doc__)
     arguments.add_argument("kind", choices=("files", "shards"))
     arguments.add_argument("--images", type=int, default=100_000, help="files")
+    arguments.add_argument("--epochs", type=int, default=3)
     arguments.add_argument("--megabytes", type=int, default=2_000, help="of all shards")
-    arguments.add_argument("--limit", type=int, default=1_000, help="megabytes that shards may use")
+    arguments.add_argument("--limit", type=int, default=1_500, help="megabytes that shards may use")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.kind == "files":
             dataset = write_files(Path(folder) / "files", options.images)
-            changes: dict[str, Any] = {"image_size": 32, "epochs": 3, "batch_size": 128}
+            changes: dict[str, Any] = {"image_size": 32, "batch_size": 128}
         else:
             dataset = write_shards(Path(folder) / "shards", options.megabytes)
-            changes = {"image_size": 64, "epochs": 2, "batch_size": 32}
+            changes = {"image_size": 64, "batch_size": 32}
             resource.setrlimit(resource.RLIMIT_DATA, (options.limit * 2**20,) * 2)
         cache = str(Path(folder) / "cache")
         with watched() as seen:
-            common = {"execution": "plain", "resized_crop": 0.35, "cache": cache, **SMALL}
+            common = {
+                "epochs": options.epochs,
+                "execution": "plain",
+                "resized_crop": 0.35,
+                "cache": cache,
+                **SMALL,
+            }
             train("smoke", dataset=dataset, out=Path(folder) / "run", **common, **changes)
         print("| seconds | resident memory, MiB |\n| ---: | ---: |")
         for place in torch.linspace(0, len(seen) - 1, ROWS).long().tolist():

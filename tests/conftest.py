@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from resnetlab import cli
-from resnetlab.plots import confusion, curves, images, style
+from resnetlab.data import cache
+from resnetlab.plots import confusion, curves, heatmaps, images, inside, style
 from resnetlab.runs import Run
 from resnetlab.training.job import Training, train
 
@@ -57,6 +58,16 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The cache of data sets of a user who has none yet."""
     monkeypatch.setenv("RESNETLAB_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def pixels_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test leaves decoded images in the cache of whoever runs it."""
+    theirs, ours = cache.cache_home, tmp_path_factory.mktemp("decoded")
+    with pytest.MonkeyPatch.context() as patch:
+        named = "RESNETLAB_HOME"
+        patch.setattr(cache, "cache_home", lambda: theirs() if named in os.environ else ours)
+        yield
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         figures.append(figure)
         return write_figure(figure, out)
 
-    for module in (curves, confusion, images):
+    for module in (curves, confusion, images, heatmaps, inside):
         monkeypatch.setattr(module, "write_figure", write)
     return figures
 

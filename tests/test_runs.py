@@ -196,21 +196,21 @@ def test_no_flipped_bit_passes(tiny, name):
 def test_the_state_before_the_last_is_gone_on_from_where_the_last_is_damaged(tmp_path):
     run, said = Run(tmp_path), []
     for step in (1, 2, 3):
-        run.write_last({"step": step})
-    assert run.latest(said.append) == {"step": 3}
+        run.states.write({"step": step})
+    assert run.states.latest(said.append) == {"step": 3}
     assert said == []
-    run.last_file.write_bytes(run.last_file.read_bytes()[:-30])
-    assert run.latest(said.append) == {"step": 2}
+    run.states.last_file.write_bytes(run.states.last_file.read_bytes()[:-30])
+    assert run.states.latest(said.append) == {"step": 2}
     assert re.fullmatch(r".*last\.pt is damaged .*; going on from the state before it, p.*", *said)
-    run.write_last({"step": 4})  # the damaged file does not push the whole one out
-    run.last_file.unlink()
-    assert run.latest(said.append) == {"step": 2}
+    run.states.write({"step": 4})  # the damaged file does not push the whole one out
+    run.states.last_file.unlink()
+    assert run.states.latest(said.append) == {"step": 2}
     assert said[1].endswith("last.pt is not there: going on from the state before it, previous.pt")
-    run.last_file.write_bytes(b"")
-    run.previous_file.write_bytes(b"")
+    run.states.last_file.write_bytes(b"")
+    run.states.previous_file.write_bytes(b"")
     with pytest.raises(UserError, match=r"last\.pt is damaged .*, and so is previous.*remove both"):
-        run.latest(said.append)
-    assert Run(tmp_path / "none").latest(said.append) is None
+        run.states.latest(said.append)
+    assert Run(tmp_path / "none").states.latest(said.append) is None
 
 
 def test_a_recipe_that_was_changed_by_hand_is_noticed(smoke, tmp_path):
@@ -221,7 +221,7 @@ def test_a_recipe_that_was_changed_by_hand_is_noticed(smoke, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"lr": 0.5}))
     with pytest.raises(UserError, match=r"changed by hand.*resume '.*/a b' --accept-changes"):
         _ = run.recipe
-    assert run.edited_recipe.lr == 0.5
+    assert run.read_recipe()[0].lr == 0.5
 
 
 CREATE = """
@@ -331,7 +331,7 @@ def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr("resnetlab.files.tempfile.mkstemp", make)
     for path, write in (
-        (tmp_path / "last.pt", lambda _: Run(tmp_path).write_last({"x": torch.zeros(100_000)})),
+        (tmp_path / "last.pt", lambda _: Run(tmp_path).states.write({"x": torch.zeros(100_000)})),
         (tmp_path / "best.pt", checkpoint().save),
     ):
         with pytest.raises(ValueError, match=f"cannot write {path}.*free some space"):
@@ -360,7 +360,7 @@ def test_a_folder_of_the_first_version_is_read(smoke, tmp_path):
     """Before formats had numbers: no "format", and three fields for the preprocessing."""
     run = Run(shutil.copytree(smoke.run, tmp_path / "run"))
     now = run.best
-    for path in (run.best_file, run.last_file):
+    for path in (run.best_file, run.states.last_file):
         values = torch.load(path, weights_only=True)
         del values["format"]
         values.pop("digest", None)

@@ -12,7 +12,10 @@ from .compute.execution import Execution
 from .data.cache import clean_pixels
 from .data.catalogue import fetch, list_datasets, load_dataset
 from .data.dataset import Dataset, dataset_statistics
+from .evaluation.calibration import choose_threshold, fit_temperature
+from .evaluation.comparing import RunComparison, compare_runs
 from .evaluation.evaluate import Evaluation, evaluate, evaluate_model
+from .evaluation.robustness import Robustness, evaluate_corruptions
 from .inference.predictor import Prediction, Predictor, predict
 from .models.adaptation import adapt
 from .models.architecture import ARCHITECTURES, Architecture, get_architecture, list_models
@@ -22,15 +25,19 @@ from .models.summary import describe_models, summarize
 from .models.verification import Proof, verify_model, verify_models
 from .plots.confusion import plot_confusion
 from .plots.curves import plot_curves
+from .plots.heatmaps import explain
 from .plots.images import plot_predictions, plot_samples, visualize
+from .plots.inside import inspect
 from .preprocessing import Preprocessing
 from .recipes.record import Recipe
 from .recipes.table import RECIPES, get_recipe
+from .report.page import write_report
 from .runs import Run
 from .serving.server import serve
 from .study.experiment import StudyResult, run_study
 from .training.finetune import finetune
 from .training.job import Training, resume, train
+from .training.overview import RunStatus, list_runs
 from .training.rates import RangeTest, lr_find
 from .version import __version__
 from .weights.checkpoint import Checkpoint, load_checkpoint, load_weights
@@ -59,7 +66,10 @@ __all__ = [
     "RangeTest",
     "Recipe",
     "ResNet",
+    "Robustness",
     "Run",
+    "RunComparison",
+    "RunStatus",
     "StudyResult",
     "Training",
     "__version__",
@@ -68,20 +78,27 @@ __all__ = [
     "benchmark_files",
     "benchmark_inference",
     "benchmark_training",
+    "choose_threshold",
     "clean_pixels",
     "compare_models",
+    "compare_runs",
     "create_model",
     "dataset_statistics",
     "describe_models",
     "evaluate",
+    "evaluate_corruptions",
     "evaluate_model",
+    "explain",
     "export_state_dict",
     "fetch",
     "finetune",
+    "fit_temperature",
     "get_architecture",
     "get_recipe",
+    "inspect",
     "list_datasets",
     "list_models",
+    "list_runs",
     "load_checkpoint",
     "load_dataset",
     "load_target",
@@ -101,4 +118,5 @@ __all__ = [
     "verify_model",
     "verify_models",
     "visualize",
+    "write_report",
 ]

@@ -11,6 +11,11 @@ class UserError(ValueError):
     and shows its traceback.
     """
 
+    where = ""
+    """of several processes, the one that raised it and its machine"""
+    told_elsewhere: bool | None = None
+    """whether another process on this machine prints it; None: not known"""
+
 
 def reason_of(error: BaseException) -> str:
     """Why something failed, in one line: the system's words, or the first line of a library's."""

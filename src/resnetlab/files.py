@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -110,6 +112,19 @@ def locked(path: Path, busy: Callable[[], None]) -> Iterator[None]:
         lock.release()
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock file."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:  # nobody can hold what cannot be written
+        return False
+    lock.release()
+    return False
+
+
 def check_zip(path: Path) -> None:
     """Raise zipfile.BadZipFile if a byte has changed: torch writes checksums and reads none."""
     try:
@@ -119,6 +134,13 @@ def check_zip(path: Path) -> None:
         raise zipfile.BadZipFile(f"damaged directory: {error}") from error
     if damaged:
         raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+
+
+def not_whole(path: Path, error: Exception) -> OSError:
+    """What the writers of torch and safetensors mean by errors of their own."""
+    if shutil.disk_usage(path.parent).free < 1 << 16:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return OSError(None, f"not all of it could be written ({reason_of(error)})")
 
 
 class WriteError(UserError):

@@ -1,32 +1,28 @@
 """The run folder: what a training leaves behind, and what everything later starts from.
 
-recipe.json; metrics.jsonl, one line an epoch; TensorBoard events; last.pt, the full state to go on
-from, and previous.pt, the one before it; best.pt, the network to use (see ``Checkpoint``);
-test.json; curves.png. Plain dicts and tensors only, so that everything loads with
-``weights_only=True``. recipe.json and the states carry a digest, so that no changed byte passes.
+recipe.json; metrics.jsonl, one line an epoch; TensorBoard events; last.pt and previous.pt, the
+states to go on from (see ``States``); best.pt, the network to use (see ``Checkpoint``); test.json;
+evaluation.json, all that was found of best.pt; curves.png. Plain dicts and tensors only, so that
+everything loads with ``weights_only=True``. recipe.json and the states carry a digest, so that no
+changed byte passes.
 """
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import math
 import os
-import pickle
 import shlex
-import struct
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from resnetlab.console import Report
 from resnetlab.errors import UserError
 from resnetlab.files import (
-    atomic_write,
-    check_zip,
+    is_locked,
     locked,
     reading,
     remove_partial,
@@ -34,18 +30,13 @@ from resnetlab.files import (
     write_text,
 )
 from resnetlab.recipes.record import Recipe
+from resnetlab.states import States, read_state
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 from resnetlab.weights.digest import digest
 from resnetlab.weights.locate import BEST
 
 FORMAT = 1
-"""Of the folder; recipe.json states it, and last.pt for itself. Folders without a number are 1."""
-
-_DAMAGE = (
-    *(OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError),
-    *(struct.error, pickle.UnpicklingError, zipfile.BadZipFile),
-)
-"""What reading a damaged state can raise."""
+"""Of the folder, stated in recipe.json. Folders without a number are 1."""
 
 
 class Run:
@@ -54,20 +45,67 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = _path("run", path)
         self.best_file = self.path / BEST
-        self.last_file = self.path / "last.pt"
-        self.previous_file = self.path / "previous.pt"
+        self.states = States(self.path)
         self.tensorboard = self.path / "tensorboard"
         self.curves_file = self.path / "curves.png"
         self.predictions_file = self.path / "predictions.png"
         self.result_file = self.path / "test.json"
+        self.evaluation_file = self.path / "evaluation.json"
+        self.report_file = self.path / "report.html"
         self._metrics_file = self.path / "metrics.jsonl"
         self._recipe_file = self.path / "recipe.json"
+        self._progress_file = self.path / "progress.json"
         self._lock_file = self.path / ".lock"
-        self._is_new = False
-        self._last_is_damaged = False
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what it trained, how far it is, and its curves."""
+        if not self.exists:
+            return f"<p>{html.escape(str(self.path))} is not a run folder yet.</p>"
+        recipe, metrics = self.recipe, self.metrics if self._metrics_file.exists() else []
+        rows = {"recipe": recipe.name, "network": recipe.model, "data": recipe.dataset}
+        rows |= {"epochs": f"{len(metrics)} of {recipe.epochs:g}", "seed": str(recipe.seed)}
+        if metrics and metrics[best_epoch(metrics)].get("val_top1") is not None:
+            rows["validation accuracy"] = f"{metrics[best_epoch(metrics)]['val_top1']:.2f} %"
+        if result := self.result:
+            rows["test accuracy"] = f"{result['top1']:.2f} %" if "top1" in result else "no test set"
+        if self.report_file.exists():
+            rows["report"] = str(self.report_file)
+        cells = "".join(
+            f"<tr><th scope='row' style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        picture = ""
+        if self.curves_file.exists():
+            data = base64.b64encode(self.curves_file.read_bytes()).decode("ascii")
+            words = "Loss, accuracy and learning rate over the epochs"
+            picture = f"<img alt='{words}' width='900' src='data:image/png;base64,{data}'>"
+        title = html.escape(str(self.path))
+        return f"<table><caption>{title}</caption><tbody>{cells}</tbody></table>{picture}"
+
+    @classmethod
+    def check_new(cls, out: str | Path | None) -> None:
+        """UserError if a new run could not be made in ``out``."""
+        if out is None:
+            return
+        run = cls(_path("out", out))
+        if run.exists:
+            raise UserError(
+                f"`out` {out} already holds a run; name another folder, or go on with it: "
+                f"{run.resume_command()}"
+            )
+        if run.is_being_trained:
+            raise run._busy()
+        nearest = next(path for path in (run.path, *run.path.absolute().parents) if path.exists())
+        if nearest == run.path and not nearest.is_dir():
+            raise UserError(f"`out` {out} is a file; name a folder.")
+        writable = os.access(nearest, os.W_OK | os.X_OK)
+        if not (nearest.is_dir() and writable):
+            reason = "Permission denied" if nearest.is_dir() else "Not a directory"
+            raise UserError(f"cannot write to `out` {out}: {reason}; name another.")
 
     @classmethod
     def create(cls, name: str, out: str | Path | None = None) -> Run:
@@ -75,36 +113,24 @@ class Run:
 
         Raises UserError if ``out`` holds a run or cannot be written.
         """
-        if out is not None:
-            run = cls(_path("out", out))
-            if run.exists:
-                raise UserError(
-                    f"`out` {out} already holds a run; name another folder, or go on with it: "
-                    f"{run.resume_command()}"
-                )
-            run._make(exist_ok=True)
-            return run
         number = 1
         while True:
-            run = cls(Path("runs") / (name if number == 1 else f"{name}-{number}"))
+            cls.check_new(out)
+            run = cls(out or Path("runs") / (name if number == 1 else f"{name}-{number}"))
             try:
-                run._make(exist_ok=False)
+                run.path.mkdir(parents=True, exist_ok=out is not None)
                 return run
             except FileExistsError:  # another process may have made it just now
                 number += 1
+            except OSError as error:
+                raise UserError(
+                    f"cannot write to `out` {run.path}: {error.strerror}; name another."
+                ) from None
 
-    def _make(self, exist_ok: bool) -> None:
-        try:
-            self._is_new = not self.path.exists()
-            self.path.mkdir(parents=True, exist_ok=exist_ok)
-        except FileExistsError:
-            if not exist_ok:
-                raise
-            raise UserError(f"`out` {self.path} is a file; name a folder.") from None
-        except OSError as error:
-            raise UserError(
-                f"cannot write to `out` {self.path}: {error.strerror}; name another."
-            ) from None
+    def check_begun(self) -> None:
+        """UserError if no training has begun here."""
+        if not self.exists and not self.states.exist:
+            self._read(self._recipe_file)
 
     @property
     def exists(self) -> bool:
@@ -119,7 +145,7 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """How it is trained; UserError if the folder has no recipe, a damaged or a changed one."""
-        recipe, whose = self._read_recipe()
+        recipe, whose = self.read_recipe()
         if whose == "another's":
             raise UserError(
                 f"{self._recipe_file} is damaged or was changed by hand; put it back, or go on "
@@ -127,12 +153,8 @@ class Run:
             )
         return recipe
 
-    @property
-    def edited_recipe(self) -> Recipe:
-        """The same, also where recipe.json was changed by hand."""
-        return self._read_recipe()[0]
-
-    def _read_recipe(self) -> tuple[Recipe, Literal["ours", "another's"]]:
+    def read_recipe(self) -> tuple[Recipe, Literal["ours", "another's"]]:
+        """What recipe.json says, and whether we wrote it or somebody changed it by hand."""
         path, text = self._recipe_file, self._read(self._recipe_file)
         try:
             values = json.loads(text)
@@ -180,70 +202,8 @@ class Run:
 
     @property
     def last(self) -> dict[str, Any]:
-        """What ``write_last`` wrote; UserError if there is no such file or it is not whole."""
-        return self._read_state(self.last_file)
-
-    def latest(self, report: Report) -> dict[str, Any] | None:
-        """The state to go on from; None before the first one.
-
-        That is last.pt or, where it is damaged or a crash came between the two, previous.pt, which
-        is reported. Raises UserError where none is whole.
-        """
-        faults: list[_DamageError] = []
-        with reading(self.path):
-            files = [file for file in (self.last_file, self.previous_file) if file.exists()]
-        for file in files:
-            try:
-                values = self._read_state(file)
-            except _DamageError as error:
-                self._last_is_damaged = self._last_is_damaged or file == self.last_file
-                faults.append(error)
-                continue
-            if file == self.previous_file:
-                what = f"{faults[0].fault};" if faults else f"{self.last_file} is not there:"
-                report(f"{what} going on from the state before it, {file.name}")
-            return values
-        if len(faults) > 1:
-            raise UserError(
-                f"{faults[0].fault}, and so is {self.previous_file.name}; remove both, and "
-                "`resnetlab resume` starts the run anew."
-            )
-        if faults:
-            raise faults[0]
-        return None
-
-    def _read_state(self, path: Path) -> dict[str, Any]:
-        try:
-            check_zip(path)
-            with path.open("rb") as file:  # of a path, torch would go by the ending
-                values = torch.load(file, map_location="cpu", weights_only=True)
-            later = values.get("format", FORMAT) > FORMAT
-            stated = values.pop("digest", None)
-            if not later and stated not in (None, digest(values)):
-                raise ValueError("its SHA-256 is not the one that it states")
-            values.pop("format", None)
-        except FileNotFoundError:
-            raise UserError(f"there is no file {path}.") from None
-        except _DAMAGE as error:
-            raise _DamageError(path, error) from error
-        if later:
-            raise UserError(f"{path} is of a later version of resnetlab; update this one.")
-        return values
-
-    def write_last(self, values: Mapping[str, Any]) -> None:
-        """Write the state to go on from, plain values and tensors; the one before it is kept."""
-        values = {"format": FORMAT, **values}
-        with atomic_write(self.last_file) as temporary:
-            try:
-                torch.save(values | {"digest": digest(values)}, temporary)
-            except RuntimeError as error:
-                # torch's zip writer reports a full disk as a RuntimeError of its own.
-                raise OSError(
-                    None, "not all of it could be written, the disk may be full"
-                ) from error
-            if self.last_file.exists() and not self._last_is_damaged:
-                self.last_file.replace(self.previous_file)
-        self._last_is_damaged = False
+        """The state to go on from; UserError if there is no such file or it is not whole."""
+        return read_state(self.states.last_file)
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -258,12 +218,66 @@ class Run:
                 f"{path} is damaged ({error}); remove it, and test again: {self.resume_command()}"
             ) from error
 
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What a training has told of itself last; empty where it never did, or has finished."""
+        try:
+            return json.loads(self._progress_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def tell_progress(self, values: Mapping[str, Any]) -> None:
+        """For ``progress``; not flushed, and lost where it cannot be written."""
+        temporary = self._progress_file.with_name(".progress-partial-.json")
+        with suppress(OSError):
+            temporary.write_text(json.dumps(dict(values)), encoding="utf-8")
+            temporary.replace(self._progress_file)
+
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_json(self.result_file, dict(result))
+        self._progress_file.unlink(missing_ok=True)
+
+    @property
+    def evaluations(self) -> dict[str, Any]:
+        """What ``write_evaluation`` wrote, by its key; empty before the first one."""
+        path = self.evaluation_file
+        if not path.exists():
+            return {}
+        try:
+            values = json.loads(self._read(path))
+            if values.pop("format") > FORMAT:
+                raise UserError(f"{path} is of a later version of resnetlab; update this one.")
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            if isinstance(error, UserError):
+                raise
+            again = shlex.join(["resnetlab", "evaluate", str(self.path)])
+            raise UserError(
+                f"{path} is damaged ({error}); remove it, and evaluate again: {again}"
+            ) from error
+        return values
+
+    def write_evaluation(self, key: str, values: Mapping[str, Any]) -> None:
+        """Keep what was found of best.pt, beside what was found before under other keys.
+
+        The key is the split, with the test-time augmentation or "corruptions" after a comma.
+        """
+        known = self.evaluations
+        write_json(self.evaluation_file, {"format": FORMAT} | known | {key: dict(values)})
 
     def reopen(self) -> None:
-        """Take back that the run is finished."""
+        """Take back that the run is finished, and what was found of its network."""
         self.result_file.unlink(missing_ok=True)
+        self.evaluation_file.unlink(missing_ok=True)
+
+    @property
+    def is_being_trained(self) -> bool:
+        """By a process of this machine."""
+        return self._lock_file.exists() and is_locked(self._lock_file)
+
+    def _busy(self) -> UserError:
+        return UserError(
+            f"{self.path} is being trained by another process; wait for its end or stop it first."
+        )
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -273,28 +287,11 @@ class Run:
         """
 
         def busy() -> None:
-            raise UserError(
-                f"{self.path} is being trained by another process; wait for its end or stop it "
-                "first."
-            )
+            raise self._busy()
 
         with locked(self._lock_file, busy):
             remove_partial(self.path)
-            try:
-                yield
-            finally:
-                if self._is_new and list(self.path.iterdir()) == [self._lock_file]:
-                    self._lock_file.unlink()  # the training could not begin
-                    self.path.rmdir()
-
-
-class _DamageError(UserError):
-    """A state that is not as it was written."""
-
-    def __init__(self, path: Path, error: Exception) -> None:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        self.fault = f"{path} is damaged or was not written by resnetlab ({reason})"
-        super().__init__(f"{self.fault}; remove it, and `resnetlab resume` starts the run anew.")
+            yield
 
 
 def _path(parameter: str, value: object) -> Path:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from resnetlab.data.catalogue import load_dataset
 from resnetlab.models.resnet import create_model
+from resnetlab.runs import Run
 from resnetlab.weights.checkpoint import load_checkpoint
 
 
@@ -20,10 +21,12 @@ def test_evaluate(resnetlab, smoke):
     assert fast["loss"] != values["loss"]
     out = resnetlab("evaluate", smoke.run, "--split", "val").out
     best = max(line["val_top1"] for line in smoke.history)
-    assert out.startswith("cifar10-sample, val: 100 images\n")
-    assert f"top-1 {best:.2f} %" in out
-    assert re.search(r"automobile +[\d.]+ +[\d.]+ +[\d.]+ +10 ", out)
-    assert re.search(r"^calibration error [\d.]+ %$", out, re.M)
+    assert out.startswith("cifar10-sample, val: 100 images; intervals are of 95 %\n")
+    assert re.search(rf"^top-1 {best:.2f} % \([\d.]+ to [\d.]+\)$", out, re.M)
+    assert re.search(r"automobile +[\d.]+ +[\d.]+ to [\d.]+ +[\d.]+ +[\d.]+ +10 ", out)
+    after = r"; after the temperature [\d.]+: [\d.]+ %$"
+    assert re.search(rf"^calibration error [\d.]+ %{after}", out, re.M)
+    assert {"test", "val"} <= Run(smoke.run).evaluations.keys()
 
 
 def test_evaluate_draws_the_confusions(resnetlab, smoke, tmp_path, assert_png, assert_sentence):

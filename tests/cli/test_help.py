@@ -18,8 +18,8 @@ SOURCE = Path(package.__file__).parent
 
 COMMANDS = ["data", "models", "show", "train", "resume", "evaluate", "predict", "plot"]
 COMMANDS += ["visualize", *(f"train {name}" for name in RECIPES)]
-COMMANDS += ["data fetch", "data stats", "data show"]
-COMMANDS += ["study", "study degradation", "study seeds"]
+COMMANDS += ["data fetch", "data stats", "data show", "data clean"]
+COMMANDS += ["report", "study", "study degradation", "study seeds"]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -13,17 +13,18 @@ NO_OPTION = {
     "models --jsn": "did you mean '--json'?",
     "evaluate RUN --jsn": "did you mean '--json'?",
     "evaluate RUN --spilt=val": "did you mean '--split'?",
-    "evaluate RUN --out x": "there are: --split, --dataset, --data-dir, --execution, --tta, "
-    "--confusion, --json, and more in `resnetlab evaluate --help`.",
+    "evaluate RUN --out x": "there are: --split, --dataset, --data-dir, --backend, --execution, "
+    "--tta, --per-image, --corruptions, --corruption-images, --confusion, --figures, --json, and "
+    "more in `resnetlab evaluate --help`.",
     "predict RUN x.png --json": "did you mean '--format json'?",
     "predict RUN x.png --jsn": "did you mean '--format json'?",
     "predict RUN x.png --csv": "did you mean '--format csv'?",
     "predict RUN x.png --fromat=csv": "did you mean '--format'?",
     "predict RUN x.png --top-k 3": "did you mean '--topk'?",
-    "predict RUN x.png --tta flip": "there are: --topk, --format, --execution, and more in "
-    "`resnetlab predict --help`.",
-    "predict RUN x.png --out y": "there are: --topk, --format, --execution, and more in "
-    "`resnetlab predict --help`.",
+    "predict RUN x.png --tta flip": "there are: --topk, --format, --min-confidence, --backend, "
+    "--execution, and more in `resnetlab predict --help`.",
+    "predict RUN x.png --out y": "there are: --topk, --format, --min-confidence, --backend, "
+    "--execution, and more in `resnetlab predict --help`.",
     "resume RUN --epoch 3": "did you mean '--epochs'?",
     "resume RUN --seed 3": "there are: --epochs, --lr, --norm-lr, --muon-lr, --warmup-share, ",
     "plot RUN --format svg": "there are: --out.",

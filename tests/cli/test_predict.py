@@ -151,5 +151,5 @@ def test_outputs_that_are_not_finite_are_no_answer(resnetlab, smoke, tmp_path, m
     logits = Predictor.logits
     monkeypatch.setattr(Predictor, "logits", lambda self, x: logits(self, x) * float("nan"))
     answer = resnetlab("predict", smoke.run, tmp_path / "red.png", "--format", "csv")
-    assert (answer.code, answer.out) == (1, "image,rank,class,probability\n")
+    assert (answer.code, answer.out) == (1, "image,rank,class,probability,none_of_these\n")
     assert answer.err == f"the network's outputs for {tmp_path}/red.png are not finite\n"

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -44,6 +45,7 @@ def test_json_holds_everything_in_percent(printed):
     assert values[1] == {
         "image": "b.png",
         "predictions": [],
+        "none_of_these": False,
         "error": "cannot read b.png: not an image",
     }
     assert out == json.dumps(values, indent=2) + "\n"
@@ -52,14 +54,25 @@ def test_json_holds_everything_in_percent(printed):
 
 def test_csv_has_a_row_for_each_image_and_rank(printed):
     rows = list(csv.DictReader(io.StringIO(printed(RESULTS, "csv")[0])))
-    assert list(rows[0]) == ["image", "rank", "class", "probability"]
+    assert list(rows[0]) == ["image", "rank", "class", "probability", "none_of_these"]
     assert len(rows) == 6
     assert rows[1] == {
         "image": "folder/[red]cat, 1.png",
         "rank": "2",
         "class": "dog",
         "probability": "1.5",
+        "none_of_these": "0",
     }
+
+
+def test_what_is_too_unlikely_is_none_of_these(printed):
+    unsure = [replace(RESULTS[0], none_of_these=True), *RESULTS[1:]]
+    (value, *_) = json.loads(printed(unsure, "json")[0])
+    assert value["none_of_these"] is True
+    assert value["predictions"][0]["class"] == "cat"
+    assert next(csv.DictReader(io.StringIO(printed(unsure, "csv")[0])))["none_of_these"] == "1"
+    row = next(line for line in printed(unsure)[0].splitlines() if "1.png" in line)
+    assert re.search(r"none of these +[\d.]+ % +cat [\d.]+, dog 1\.5", row), row
 
 
 @pytest.mark.parametrize("format", ["table", "json", "csv"])

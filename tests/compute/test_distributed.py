@@ -70,7 +70,8 @@ with start() as world:
     seen = {
         "rank": world.rank, "size": world.size, "local_size": world.local_size,
         "sum": world.sum(torch.tensor([1.0, world.rank])).tolist(),
-        "any": [world.any(world.rank == 1), world.any(False)],
+        "largest": world.largest(5 - world.rank),
+        "gathered": world.gather(torch.tensor([1.0, world.rank])).tolist(),
         "from_main": world.from_main(lambda: f"rank {world.rank}"),
         "copied": box.item(),
     }
@@ -102,7 +103,8 @@ def test_one_process_is_a_world_of_its_own():
         assert world == World()
         assert world.is_main
         assert world.sum(torch.tensor([2.0])).tolist() == [2.0]
-        assert (world.any(True), world.any(False)) == (True, False)
+        assert world.largest(3) == 3
+        assert world.gather(torch.tensor([2.0])).tolist() == [[2.0]]
         assert world.from_main(max, 1, 2) == 2
         with pytest.raises(ValueError, match="int"):
             world.from_main(int, "x")
@@ -142,7 +144,8 @@ def test_two_processes_share_a_batch_and_agree(launch, start, samples, tmp_path)
                 "size": 2,
                 "local_size": 2,
                 "sum": [2.0, 1.0],
-                "any": [True, False],
+                "largest": 5,
+                "gathered": [[1.0, 0.0], [1.0, 1.0]],
                 "from_main": "rank 0",
                 "copied": 1.0,
                 "held": [True][rank:],  # by rank 0

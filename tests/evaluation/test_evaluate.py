@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 from dataclasses import replace
@@ -13,11 +14,14 @@ from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.images import normalize
 from resnetlab.data.memory import MemoryDataset
 from resnetlab.evaluation.evaluate import evaluate, evaluate_model, logit_batches
+from resnetlab.evaluation.metrics import wilson
 from resnetlab.inference.backends import TorchBackend
 from resnetlab.preprocessing import Preprocessing
+from resnetlab.runs import Run
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
-KEYS = {"top1", "top5", "loss", "calibration_error", "n", "per_class"}
+KEYS = {"top1", "top5", "loss", "calibration_error", "n", "per_class", "none_of_these"}
+KEYS |= {"top1_interval", "balanced_accuracy", "selective", "reliability", "temperature"}
 
 
 class Table(nn.Module):
@@ -70,7 +74,9 @@ def test_against_a_plain_computation(n, classes, seed):
         assert row == {
             "class": f"class {i}",
             "precision": pytest.approx(precision),
+            "precision_interval": wilson(hits, taken),
             "recall": pytest.approx(recall),
+            "recall_interval": wilson(hits, of_class),
             "f1": pytest.approx(f1),
             "n": of_class,
         }
@@ -109,6 +115,29 @@ def test_json_has_what_is_promised_and_is_json(smoke):
     assert json.loads(json.dumps(values)) == values
     assert sum(row["n"] for row in values["per_class"]) == values["n"] == 100
     assert sum(map(sum, values["confusion"])) == 100
+
+
+def test_the_result_is_kept_in_the_run(smoke):
+    kept = Run(smoke.run).evaluations
+    assert kept["test"] == smoke.test.to_dict()
+    assert kept["test"]["temperature"] == load_checkpoint(smoke.run).temperature != 1
+    result = evaluate(smoke.run, tta="flip")
+    assert Run(smoke.run).evaluations["test, flip"] == result.to_dict()
+    evaluate(smoke.run, dataset="cifar10-sample", tta="flip-shift")  # named: somebody's data set
+    assert "test, flip-shift" not in Run(smoke.run).evaluations
+
+
+def test_each_image_has_a_row(smoke, tmp_path):
+    result = evaluate(smoke.run, per_image=tmp_path / "rows.csv")
+    rows = list(csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()))
+    assert [row["image"] for row in rows] == [str(i) for i in range(100)]
+    assert 100 * sum(row["right"] == "1" for row in rows) / 100 == result.top1
+    assert sum(int(row["rank"]) <= 5 for row in rows) == result.top5
+    nll = -sum(math.log(float(row["true_probability"]) / 100) for row in rows) / 100
+    assert nll == pytest.approx(result.tempered_loss, rel=1e-3)
+    for row in rows:
+        assert (row["true"] == row["predicted"]) == (row["right"] == "1")
+        assert float(row["confidence"]) >= float(row["true_probability"])
 
 
 def test_validation_is_the_validation_split_of_the_training(smoke):

@@ -11,6 +11,7 @@ from resnetlab.compute.execution import Execution
 from resnetlab.data.catalogue import load_dataset
 from resnetlab.data.find import find_images
 from resnetlab.data.images import normalize
+from resnetlab.errors import UserError
 from resnetlab.inference.predictor import Predictor, predict
 from resnetlab.models.resnet import create_model
 from resnetlab.weights.checkpoint import Checkpoint
@@ -229,6 +230,7 @@ class Dark:
     classes = ("light", "dark")
     preprocessing = sample().preprocessing
     temperature = 1.0
+    threshold = None
 
     def logits(self, images):
         dark = 1 - images[:, 0, 0, 0] / 255
@@ -270,3 +272,23 @@ def test_confidence_is_that_of_the_checkpoints_temperature():
     wanted = 100 * (logits.double() / 2.5).softmax(1).max(1).values
     found = [top[0][1] for top in cool.name_top(cool.backend.logits(images))]
     assert found == pytest.approx(wanted.tolist())
+
+
+def test_an_unsure_answer_is_none_of_these():
+    grey = [Image.new("L", (8, 8), 250), Image.new("L", (8, 8), 0)]
+    unsure, sure = (answer.top[0][1] for answer in Predictor(Dark()).predict(grey))
+    assert 50 < unsure < 60
+    assert sure > 99
+
+    def found(backend, **options):
+        return [p.none_of_these for p in Predictor(backend, **options).predict(grey)]
+
+    assert found(Dark()) == [False, False]
+    assert found(Dark(), min_confidence=60) == [True, False]
+    own = Dark()
+    own.threshold = 0.6
+    assert found(own) == [True, False]
+    assert found(own, min_confidence=0) == [False, False]
+    assert found(own, min_confidence=100) == [True, True]
+    with pytest.raises(UserError, match="`min_confidence` must be from 0 to 100 %, not 101"):
+        Predictor(own, min_confidence=101)

@@ -44,7 +44,10 @@ def bursting(monkeypatch):
     return burst
 
 
-@pytest.mark.parametrize(("step", "where"), [(2, "1 (step 2"), (3, "1 (step 3"), (5, "2 (step 2")])
+@pytest.mark.parametrize(
+    ("step", "where"),
+    [(2, "2 (epoch 1, batch 2"), (3, "3 (epoch 1, batch 3"), (5, "5 (epoch 2, batch 2")],
+)
 def test_a_loss_that_is_not_finite_ends_at_its_step(
     tiny, tmp_path, bursting, resnetlab, step, where
 ):
@@ -56,7 +59,7 @@ def test_a_loss_that_is_not_finite_ends_at_its_step(
     if step <= 3:
         begin = "nothing was saved yet; start again"
     assert str(error.value).startswith(
-        f"the loss is not finite in epoch {where} of 3); {begin} with a lower `lr`: "
+        f"the loss is not finite in step {where} of 3); {begin} with a lower `lr`: "
     )
     assert ("`warmup_share`" in str(error.value)) == (step <= 3)
     command = command_in(str(error.value))
@@ -65,6 +68,38 @@ def test_a_loss_that_is_not_finite_ends_at_its_step(
     assert answer.code == 0, answer.err
     assert "lr 0.05 -> 0.005" in answer.err
     assert (Run(run).recipe.lr, Run(run).recipe.muon_lr) == (0.005, 0.005)
+
+
+def test_a_rollback_goes_on_from_the_checkpoint_with_half_the_rate(tiny, bursting, capsys):
+    bursting(5, times=2)
+    training = tiny.train(epochs=4, optimizer="muon", on_nan="rollback")
+    run = Run(training.run)
+    said = [line for line in capsys.readouterr().err.splitlines() if "; rollback " in line]
+    assert said == [
+        "the loss is not finite in step 5 (epoch 2, batch 2 of 3); rollback 1 of 3: going on after "
+        "step 3 with lr 0.025, muon_lr 0.025",
+        "the loss is not finite in step 5 (epoch 2, batch 2 of 3); rollback 2 of 3: going on after "
+        "step 3 with lr 0.0125, muon_lr 0.0125",
+    ]
+    assert (run.recipe.lr, run.recipe.muon_lr) == (0.0125, 0.0125)
+    assert [line["step"] for line in run.metrics] == [3, 6, 9, 12]
+    assert run.metrics[1]["lr"] < 0.0125 < run.metrics[0]["lr"]
+    assert [(each["at"], each["back_to"], each["lr"]) for each in run.last["rollbacks"]] == [
+        (5, 3, 0.025),
+        (5, 3, 0.0125),
+    ]
+
+
+def test_a_rollback_before_the_first_checkpoint_starts_anew_and_three_are_enough(
+    tiny, tmp_path, bursting
+):
+    bursting(2, times=4)
+    with pytest.raises(
+        UserError, match=r"in step 2 \(.*, after 3 rollbacks to half the rate; .* than 0\.00625"
+    ):
+        tiny.train(on_nan="rollback")
+    saved = Run(tmp_path / "run").last
+    assert (saved["step"], len(saved["rollbacks"])) == (0, 3)
 
 
 def test_weights_that_are_not_finite_are_not_kept(tiny, tmp_path, monkeypatch):
@@ -77,7 +112,9 @@ def test_weights_that_are_not_finite_are_not_kept(tiny, tmp_path, monkeypatch):
         return sums
 
     monkeypatch.setattr(loop, "train_step", step)
-    with pytest.raises(UserError, match=r"the weights are not finite in epoch 1 \(step 4 of 4\)"):
+    with pytest.raises(
+        UserError, match=r"the weights are not finite in step 4 \(epoch 1, batch 4 of 4\)"
+    ):
         tiny.train(val_size=0, epochs=1, warmup_epochs=0)
     assert not (tmp_path / "run" / "best.pt").exists()
 
@@ -258,8 +295,10 @@ def test_a_damaged_test_file_leaves_the_training_safe(tiny, tmp_path, samples, m
 
 
 def test_ctrl_c_while_it_measures_leaves_no_folder(tiny, tmp_path, monkeypatch):
+    """There is none yet: what kills the process at that moment leaves nothing, either."""
+
     def measure(*args, **options):
-        assert (tmp_path / "run").exists()
+        assert not (tmp_path / "run").exists()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(job, "choose_execution", measure)

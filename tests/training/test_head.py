@@ -135,7 +135,7 @@ def test_processes_share_the_features(tiny):
     for rank in range(2):
         world = World(rank=rank, size=2)
         object.__setattr__(world, "sum", lambda values: values)
-        object.__setattr__(world, "any", lambda flag: flag)
+        object.__setattr__(world, "largest", lambda flag: flag)
         parts.append(features(plan, model, plan.data, world, Event())[0])
     assert torch.allclose(parts[0] + parts[1], whole, atol=1e-5)
     assert labels.tolist() == plan.data.labels.tolist()

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from resnetlab.errors import UserError
 from resnetlab.recipes.table import get_recipe
@@ -24,7 +25,7 @@ def from_elsewhere(tiny):
     def make(execution, **saved):
         run = Run(tiny.interrupted("run"))
         values = run.last | {"recipe": run.recipe.to_dict() | {"execution": execution}} | saved
-        run.write_last(values)
+        run.states.write(values)
         run.write_recipe(get_recipe(run.recipe, execution=execution))
         return run
 
@@ -175,6 +176,43 @@ def test_epochs_that_are_over_are_refused(tiny, tmp_path):
             resume(tmp_path / "run", epochs=epochs)
     resume(tmp_path / "run", epochs=2)
     assert [line["step"] for line in Run(tmp_path / "run").metrics] == [3, 6]
+
+
+def test_an_epoch_that_is_trained_further_has_one_line(tiny, tmp_path):
+    run = tiny.train(epochs=4 / 3, warmup_epochs=0).run
+    (_, partial) = Run(run).metrics
+    assert partial["step"] == 4
+    resume(run, epochs=3)
+    assert [line["step"] for line in Run(run).metrics] == [3, 6, 9]
+    # all three steps of the second epoch count
+    right = Run(run).metrics[1]["train_top1"] * 192 / 100
+    assert right == pytest.approx(round(right))
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train_loss")] == [3, 6, 9]
+
+
+def test_the_same_command_goes_on_with_its_own_run(tiny, tmp_path, capsys, monkeypatch):
+    whole = tiny.train("whole")
+    tiny.interrupted("run", resume_if_exists=True)
+    again = tiny.train("run", resume_if_exists=True)
+    assert "run holds this run already: going on with it\n" in capsys.readouterr().err
+    assert tiny.contents(again.run) == tiny.contents(whole.run)
+    once_more = tiny.train("run", resume_if_exists=True, lr=0.5)
+    assert (once_more.test, once_more.history) == (None, again.history)
+    assert "run is finished; its result is in" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"run holds another run \(batch_size 64 -> 32\)"):
+        tiny.train("run", resume_if_exists=True, batch_size=32)
+
+
+def test_a_path_of_weights_is_kept_absolute(tiny, tmp_path, monkeypatch):
+    first = tiny.train("first")
+    monkeypatch.chdir(tmp_path)
+    run = tiny.interrupted("second", pretrained="first")
+    assert Run(run).recipe.pretrained == str(first.run)
+    monkeypatch.chdir("/")
+    (run / "last.pt").unlink()
+    assert resume(run).history[-1]["step"] == 6
 
 
 def edit(run, **changes):

@@ -77,7 +77,7 @@ def test_what_is_saved_comes_back(tmp_path, decay):
     state.schedule.step()
     state.step, state.seconds, state.history = 7, 1.5, [{"epoch": 1, "val_loss": None}]
     state.sums += torch.tensor([1.5, 2, 3])
-    Run(tmp_path).write_last(state.to_dict())
+    Run(tmp_path).states.write(state.to_dict())
     other = create(ema_decay=decay, seed=9)
     other.load(Run(tmp_path).last)
     assert torch.equal(weights(other.model), weights(state.model))

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from resnetlab.benchmark.machine import measure_limits, wait_for
 from resnetlab.benchmark.records import FileRate, NetworkRate
@@ -31,6 +30,7 @@ from resnetlab.inference.prepare import inference_batch_size
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.summary import default_image_size, summarize
 from resnetlab.recipes.record import Recipe
+from resnetlab.training.parallel import shared
 from resnetlab.training.plan import make_plan
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.state import State
@@ -51,7 +51,7 @@ def training_steps(
     if state is None:
         state = State.create(plan)
     state.accelerate(execution)
-    network = DistributedDataParallel(state.model) if world.size > 1 else state.model
+    network = shared(plan, state.model, world)
     state.model.train()
     for epoch in itertools.count():
         batches = epoch_batches(

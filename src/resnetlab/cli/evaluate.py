@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -22,6 +22,9 @@ from resnetlab.cli.shared import (
     Std,
     load,
 )
+
+if TYPE_CHECKING:
+    from resnetlab.evaluation.result import Evaluation
 
 
 def evaluate(
@@ -45,14 +48,31 @@ def evaluate(
             "shifted by a pixel too"
         ),
     ] = "none",
+    per_image: Annotated[
+        Path | None,
+        Parameter(help="write the prediction for each image to this CSV file", metavar="FILE"),
+    ] = None,
+    corruptions: Annotated[
+        bool, Parameter(help="evaluate on corrupted images too: noise, blur, weather, compression")
+    ] = False,
+    corruption_images: Annotated[
+        int, Parameter(help="images that are corrupted, each in 75 ways; 0: all")
+    ] = 1000,
     confusion: Annotated[
         Path | None, Parameter(help="draw which class is taken for which: .png, .svg or .pdf")
     ] = None,
+    figures: Annotated[
+        Path | None,
+        Parameter(help="folder for pictures of it all: classes, confusions, reliability"),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Evaluate a network: accuracy, loss, calibration, and a table of the classes."""
+    """Evaluate a network: accuracy with its interval, confidence, and a table of the classes.
+
+    In a run folder, the results are kept in evaluation.json.
+    """
     with console.waiting("loading PyTorch"):
-        from resnetlab.evaluation.evaluate import evaluate
+        from resnetlab.evaluation.evaluate import evaluate, keep
 
     if confusion:
         from resnetlab.plots.style import check_format
@@ -66,29 +86,89 @@ def evaluate(
         std=std,
         classes=classes,
     )
-    result = evaluate(
-        checkpoint,
-        split=split,
-        dataset=dataset,
-        data_dir=data_dir,
-        backend=backend,
-        execution=execution,
-        tta=tta,
-    )
-    if confusion:
-        from resnetlab.plots.confusion import plot_confusion
+    where: dict[str, Any] = {"split": split, "dataset": dataset, "data_dir": data_dir}
+    where |= {"backend": backend, "execution": execution}
+    result = evaluate(checkpoint, tta=tta, per_image=per_image, **where)
+    values, robustness = result.to_dict(), None
+    if corruptions:
+        from resnetlab.evaluation.robustness import evaluate_corruptions
 
-        title = f"{result.dataset}, {result.split}"
-        drawn = plot_confusion(result.confusion, result.classes, confusion, title=title)
-        console.print_to_stderr(str(drawn))
+        robustness = evaluate_corruptions(checkpoint, images=corruption_images, **where).to_dict()
+    if dataset is None:
+        keep(run, result.key, values)
+        if robustness:
+            keep(run, f"{split}, corruptions", robustness)
+    if confusion or figures:
+        _draw(values, robustness, confusion, figures)
     if json:
-        console.print_json(result.to_dict())
+        console.print_json(values | ({"corruptions": robustness} if robustness else {}))
         return
-    print(f"{result.dataset}, {result.split}: {result.n:,} images")
-    print(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   loss {result.loss:.4f}")
-    print(f"calibration error {result.calibration_error:.2f} %")
-    table = console.table("class", "precision %*", "recall %*", "F1 %*", "images*")
+    _print(result)
+    if robustness:
+        _print_corruptions(robustness)
+
+
+def _draw(
+    values: dict[str, Any],
+    robustness: dict[str, Any] | None,
+    confusion: Path | None,
+    folder: Path | None,
+) -> None:
+    """The pictures that are asked for; their paths go to stderr."""
+    from resnetlab.plots.evaluation import evaluation_figures
+    from resnetlab.plots.style import write_figure
+
+    drawn = evaluation_figures(values, robustness)
+    if confusion:
+        console.print_to_stderr(str(write_figure(drawn["confusion"], confusion)))
+    if folder:
+        for name, figure in drawn.items():
+            console.print_to_stderr(str(write_figure(figure, folder / f"{name}.png")))
+
+
+def _print(result: Evaluation) -> None:
+    print(f"{result.dataset}, {result.split}: {result.n:,} images; intervals are of 95 %")
+    for name, value, (low, high) in (
+        ("top-1", result.top1, result.top1_interval),
+        ("top-5", result.top5, result.top5_interval),
+        ("balanced accuracy", result.balanced_accuracy, result.balanced_accuracy_interval),
+    ):
+        print(f"{name} {value:.2f} % ({low:.2f} to {high:.2f})")
+    loss, error = f"loss {result.loss:.4f}", f"calibration error {result.calibration_error:.2f} %"
+    if result.temperature != 1:
+        after = f"; after the temperature {result.temperature:.3f}:"
+        loss += f"{after} {result.tempered_loss:.4f}"
+        error += f"{after} {result.tempered_calibration_error:.2f} %"
+    print(loss)
+    print(error)
+    surest = [point for point in result.selective if point["coverage"] in (90, 80, 50)]
+    parts = [f"{point['coverage']} %: {point['accuracy']:.2f} %" for point in surest]
+    print(f"accuracy of the surest {', '.join(parts)}")
+    if rejected := result.none_of_these:
+        print(
+            f'"none of these" below a confidence of {rejected["threshold"]:.1f} %: '
+            f"{rejected['rejected_right']:.1f} % of the right answers, "
+            f"{rejected['rejected_wrong']:.1f} % of the wrong ones; "
+            f"{rejected['accuracy_of_the_rest']:.2f} % of the rest are right"
+        )
+    table = console.table("class", "recall %*", "interval*", "precision %*", "F1 %*", "images*")
     for row in result.per_class():
-        scores = [f"{row[key]:.2f}" for key in ("precision", "recall", "f1")]
-        table.add_row(row["class"], *scores, f"{row['n']:,}")
+        low, high = row["recall_interval"]
+        interval = f"{low:.1f} to {high:.1f}" if row["n"] else ""
+        scores = [f"{row[key]:.2f}" for key in ("precision", "f1")]
+        table.add_row(row["class"], f"{row['recall']:.2f}", interval, *scores, f"{row['n']:,}")
+    console.print_table(table)
+
+
+def _print_corruptions(found: dict[str, Any]) -> None:
+    low, high = found["top1_interval"]
+    print(
+        f"corrupted: {found['n']:,} images, each in 75 ways: mean top-1 {found['top1']:.2f} % "
+        f"({low:.2f} to {high:.2f}); clean {found['clean']:.2f} %, a drop of {found['drop']:.2f}"
+    )
+    severities = [f"severity {severity} %*" for severity in found["severities"]]
+    table = console.table("corruption", "mean %*", "drop*", *severities)
+    for row in found["corruptions"]:
+        cells = [f"{value:.2f}" for value in (row["top1"], row["drop"], *row["by_severity"])]
+        table.add_row(row["name"], *cells)
     console.print_table(table)

@@ -12,6 +12,8 @@ from resnetlab import console
 from resnetlab.cli.train import OPTIONS, report, set_options
 from resnetlab.recipes.table import get_recipe
 
+_OWN = ("out", "resume_if_exists")
+"""Options of train that are no fields of a recipe."""
 _FIRST = Group("Options", sort_key=-1)
 _START = Parameter(
     help="initial weights: a run folder, a file, a torchvision weight, a hub name; none: from "
@@ -57,7 +59,7 @@ def lr_find(recipe: str, /, **options: Any) -> None:
 
 
 def _recipe_options(*without: str) -> dict[str, Any]:
-    return {name: hint for name, hint in OPTIONS.items() if name not in ("out", *without)}
+    return {name: hint for name, hint in OPTIONS.items() if name not in (*_OWN, *without)}
 
 
 _fields = _recipe_options("dataset", "pretrained")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -74,6 +75,10 @@ def show(
     in_channels: Annotated[int | None, Parameter(help="channels of the image; default: 3")] = None,
     num_classes: Annotated[int | None, Parameter(help="default: the paper's")] = None,
     override: Overrides = {},  # noqa: B006
+    diagram: Annotated[
+        Path | None,
+        Parameter(help="draw its blocks and shortcuts: .svg, .png or .pdf", metavar="FILE"),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Walk through a network: the output shape and the size of each of its parts."""
@@ -84,6 +89,13 @@ def show(
     changes = {key: value for key, value in given.items() if value is not None}
     architecture = get_architecture(name, **changes, **override)
     size = default_image_size(architecture) if image_size is None else image_size
+    if diagram is not None:
+        from resnetlab.plots.architecture import plot_architecture
+        from resnetlab.plots.style import check_format
+
+        check_format(diagram, "diagram")
+        drawn = plot_architecture(architecture, diagram, image_size=size, title=name)
+        console.print_to_stderr(str(drawn))
     layers = summarize(architecture, size)
     if json:
         console.print_json([asdict(layer) for layer in layers])

@@ -31,6 +31,14 @@ def predict(
     ],
     topk: Annotated[int, Parameter(help="classes to name for each image")] = 5,
     format: Annotated[Format, Parameter(help="how to print them")] = "table",
+    min_confidence: Annotated[
+        float | None,
+        Parameter(
+            help='%: below it the answer is "none of these"; default: the threshold that the '
+            "network's training chose, if it did; 0: never",
+            metavar="PERCENT",
+        ),
+    ] = None,
     model: ModelName = None,
     model_overrides: ModelOverrides = {},  # noqa: B006
     mean: Mean = None,
@@ -52,7 +60,9 @@ def predict(
         std=std,
         classes=classes,
     )
-    predictor = Predictor(checkpoint, backend=backend, execution=execution)
+    predictor = Predictor(
+        checkpoint, backend=backend, execution=execution, min_confidence=min_confidence
+    )
     found = find_images(images)
     predictions = predictor.predict(found, topk=topk)
     if format == "table" or not sys.stdout.isatty():  # a bar would break JSON's lines

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "json", "csv"]
 Printer = Generator["Callable[[Prediction], None]", None, None]
+NONE = "none of these"
 HEADINGS = ("image", "prediction", "confidence", "then (%)")
 _LEAST = 24
 """Columns of text that the last column of a table has on a narrow terminal."""
@@ -62,13 +63,14 @@ def print_predictions(
 
 @contextmanager
 def _json_printer() -> Printer:
-    """A list of {image, predictions: [{class, probability}], error}; probabilities in %."""
+    """A list of {image, predictions: [{class, probability}], none_of_these, error}; in %."""
     opened = False
 
     def show(prediction: Prediction) -> None:
         nonlocal opened
         top = [{"class": name, "probability": round(p, 4)} for name, p in prediction.top]
-        value = {"image": prediction.path, "predictions": top, "error": prediction.error}
+        value = {"image": prediction.path, "predictions": top}
+        value |= {"none_of_these": prediction.none_of_these, "error": prediction.error}
         _write(("," if opened else "[") + "\n" + textwrap.indent(json.dumps(value, indent=2), "  "))
         opened = True
 
@@ -80,7 +82,7 @@ def _json_printer() -> Printer:
 
 @contextmanager
 def _csv_printer() -> Printer:
-    """Tidy rows for pandas: image, rank (from 1), class, probability in %.
+    """Tidy rows for pandas: image, rank (from 1), class, probability in %, none_of_these (0 or 1).
 
     Unreadable images have no row, so that every column keeps its type.
     """
@@ -92,9 +94,10 @@ def _csv_printer() -> Printer:
 
     def show(prediction: Prediction) -> None:
         for rank, (name, p) in enumerate(prediction.top, 1):
-            show_row(_encodable(prediction.path), rank, name, round(p, 4))
+            none = int(prediction.none_of_these)
+            show_row(_encodable(prediction.path), rank, name, round(p, 4), none)
 
-    show_row("image", "rank", "class", "probability")
+    show_row("image", "rank", "class", "probability", "none_of_these")
     yield show
 
 
@@ -102,7 +105,7 @@ def _csv_printer() -> Printer:
 def _table_printer(names: Sequence[str], classes: Sequence[str], topk: int) -> Printer:
     """A row an image that could be read; on a terminal, long cells take several lines of it."""
     headings = HEADINGS if min(topk, len(classes)) > 1 else HEADINGS[:-1]
-    held = [map(visible, names), map(visible, classes), ["100.0 %"]]
+    held = [map(visible, names), [*map(visible, classes), NONE], ["100.0 %"]]
     widths = [
         max(map(cell_len, [heading, *texts]))
         for heading, texts in zip(HEADINGS, held, strict=False)
@@ -122,6 +125,8 @@ def _table_printer(names: Sequence[str], classes: Sequence[str], topk: int) -> P
             _write(header + "-" * max(map(cell_len, header.splitlines())) + "\n")
             started = True
         (first, confidence), *others = prediction.top
+        if prediction.none_of_these:
+            first, others = NONE, prediction.top
         then = ", ".join(f"{visible(name)} {p:.1f}" for name, p in others)
         cells = [
             re.split(r"(?<=/)", visible(prediction.path)),

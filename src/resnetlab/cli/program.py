@@ -19,12 +19,15 @@ import resnetlab
 from resnetlab.cli import (
     benchmark,
     compare,
+    compare_runs,
     data,
     evaluate,
     finetune,
     models,
     plots,
     predict,
+    report,
+    runs,
     serve,
     study,
     train,
@@ -90,18 +93,11 @@ _BENCHMARK = App(
 for _app, *_members in (
     (_DATA, data.fetch, data.stats, data.show, data.clean),
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
-    (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, finetune.finetune),
-    (PROGRAM, finetune.lr_find, evaluate.evaluate),
-    (
-        PROGRAM,
-        predict.predict,
-        serve.serve,
-        compare.compare,
-        plots.plot,
-        plots.visualize,
-        study.STUDY,
-        _BENCHMARK,
-    ),
+    (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, runs.runs),
+    (PROGRAM, finetune.finetune, finetune.lr_find),
+    (PROGRAM, evaluate.evaluate, predict.predict, serve.serve, compare.compare),
+    (PROGRAM, compare_runs.compare_runs, plots.plot, plots.visualize, plots.explain),
+    (PROGRAM, plots.inspect, report.report, study.STUDY, _BENCHMARK),
 ):
     for _member in _members:
         _app.command(_member)
@@ -123,7 +119,7 @@ def main() -> None:
     except CycloptsError as error:
         _fail(sentence(error), 2)
     except UserError as error:
-        _fail(_with_flags(str(error), words), 2)
+        _fail(_with_flags(str(error), words), 2, error.where, error.told_elsewhere)
     except KeyboardInterrupt as error:
         _fail(str(error) or "stopped.", 130)
     except OSError as error:
@@ -176,10 +172,13 @@ def _with_flags(sentence: str, words: list[str]) -> str:
     return re.sub(r"`(\w+)`", lambda match: flags.get(match[1], match[0]), sentence)
 
 
-def _fail(sentence: str, code: int) -> NoReturn:
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+def _fail(
+    sentence: str, code: int, where: str = "", told_elsewhere: bool | None = None
+) -> NoReturn:
+    if told_elsewhere is None and os.environ.get("LOCAL_RANK", "0") != "0":
         if code == 130:
             sys.exit(code)
         time.sleep(10)  # torchrun's processes fail alike: the first one says it and ends the others
-    print_to_stderr(f"resnetlab: {sentence}")
+    if not told_elsewhere:
+        print_to_stderr(f"resnetlab, {where}: {sentence}" if where else f"resnetlab: {sentence}")
     sys.exit(code)

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from cyclopts import App, Group, Parameter
 
+from resnetlab import console
 from resnetlab.cli.shared import FIELDS, Run
+from resnetlab.errors import UserError
 from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import ABOUT, RECIPES
 
 if TYPE_CHECKING:
     from resnetlab.training.job import Training
 
-_COMMON = ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out")
+_COMMON = ("epochs", "seed", "lr", "batch_size", "model", "dataset", "out", "resume_if_exists")
 """Options that stand first in the help; the others follow by the sections of the recipe."""
 
 _CHANGEABLE = ("epochs", "lr", "norm_lr", "muon_lr", "warmup_share", "clip_norm", "accumulate")
@@ -64,7 +66,7 @@ def _train(recipe: str) -> Callable[..., None]:
 
         report(train(recipe, **changes))
 
-    set_options(command, OPTIONS, {"out": None, **vars(RECIPES[recipe])})
+    set_options(command, OPTIONS, {"out": None, "resume_if_exists": False, **vars(RECIPES[recipe])})
     return command
 
 
@@ -90,7 +92,11 @@ def set_options(
 def _options() -> dict[str, Any]:
     """Option -> its type, annotated with its help and its group."""
     out = Parameter(help="run folder; default: runs/NAME")
-    options = {"out": Annotated[Path | None, out]}
+    again = Parameter(help="go on with the run in --out if there is one", negative="")
+    options: dict[str, Any] = {
+        "out": Annotated[Path | None, out],
+        "resume_if_exists": Annotated[bool, again],
+    }
     hints = get_type_hints(Recipe)
     for order, section in enumerate(reversed(Recipe.__mro__), 1):
         if dataclasses.is_dataclass(section):
@@ -152,3 +158,14 @@ def report(training: Training) -> None:
         ("tensorboard", "events for TensorBoard"),
     ):
         print(f"  {training.run / name}  {what}")
+    _write_report(training.run)
+
+
+def _write_report(run: Path) -> None:
+    """The training is done whatever becomes of its report."""
+    from resnetlab.report.page import write_report
+
+    try:
+        print(f"  {write_report(run)}  all of it on one page, for a browser")
+    except UserError as error:
+        console.print_to_stderr(f"resnetlab: no report: {error}")

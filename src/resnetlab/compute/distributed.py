@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from resnetlab.compute.liveness import Liveness, watched
 from resnetlab.compute.machine import available_cores
 from resnetlab.errors import UserError
 
@@ -31,6 +32,8 @@ class World:
     """processes on this machine"""
     held: ExitStack = field(default_factory=ExitStack, compare=False, repr=False)
     """contexts to leave when the world ends"""
+    liveness: Liveness | None = field(default=None, compare=False, repr=False)
+    """what ends this process if another is lost"""
 
     @property
     def is_main(self) -> bool:
@@ -47,9 +50,29 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def any(self, flag: bool) -> bool:
-        """Whether ``flag`` is true in any process."""
-        return (self.size > 1 and self.sum(torch.tensor(float(flag))).item() > 0) or flag
+    def largest(self, value: int) -> int:
+        """The largest ``value`` of all processes."""
+        if self.size == 1:
+            return value
+        box = torch.tensor(value)
+        dist.all_reduce(box, op=dist.ReduceOp.MAX)
+        return int(box)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """The tensors of all processes, stacked in the order of their ranks."""
+        if self.size == 1:
+            return values[None].clone()
+        found = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(found, values)
+        return torch.stack(found)
+
+    def gather_objects(self, value: T) -> list[T]:
+        """What each process has, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
 
     def from_main(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``function`` on rank 0 only; return its result on every rank.
@@ -65,6 +88,8 @@ class World:
         if self.size > 1:
             dist.broadcast_object_list(box, src=0)
         if box[1] is not None:
+            if self.liveness:
+                box[1].told_elsewhere = not self.is_main and self.liveness.beside(0)
             raise box[1]
         return cast(T, box[0])
 
@@ -102,17 +127,19 @@ def start() -> Iterator[World]:
     gpu = torch.cuda.is_available()
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
     try:
-        hosts: list[Any] = [None] * size
-        dist.all_gather_object(hosts, platform.node())
+        machines: list[Any] = [None] * size
+        dist.all_gather_object(machines, (platform.node(), os.environ.get("GROUP_RANK", "")))
+        hosts = [host for host, _ in machines]
         local_size = _number("LOCAL_WORLD_SIZE", 1, size, default=hosts.count(hosts[rank]))
         local_rank = _number("LOCAL_RANK", 0, default=hosts[:rank].count(hosts[rank]))
         if gpu:
             torch.cuda.set_device(local_rank)
         if not os.environ.get("OMP_NUM_THREADS"):  # which torchrun sets
             torch.set_num_threads(max(1, available_cores() // local_size))
-        world = World(rank=rank, size=size, local_size=local_size)
-        with world.held:
-            yield world
+        with watched(rank, machines) as liveness:
+            world = World(rank=rank, size=size, local_size=local_size, liveness=liveness)
+            with world.held:
+                yield world
     finally:
         # DDP holds the group in reference cycles, and its threads abort a process that exits.
         gc.collect()

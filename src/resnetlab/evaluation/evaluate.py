@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,8 +20,10 @@ from resnetlab.data.prefetch import load_batches
 from resnetlab.data.sampling import evaluation_batches
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
+from resnetlab.evaluation.answers import Answers
 from resnetlab.evaluation.classes import in_order_of
-from resnetlab.evaluation.metrics import Scores
+from resnetlab.evaluation.result import Evaluation
+from resnetlab.files import WriteError, is_address
 from resnetlab.inference.backends import Backend, TorchBackend
 from resnetlab.inference.choice import BackendName, open_backend
 from resnetlab.inference.exported import Exported
@@ -29,57 +31,13 @@ from resnetlab.inference.network import load_network
 from resnetlab.inference.prepare import inference_batch_size, inference_execution
 from resnetlab.inference.tta import TTA, logits_with_tta
 from resnetlab.models.architecture import Architecture
+from resnetlab.runs import Run
 from resnetlab.weights.checkpoint import Checkpoint
 
 REPRODUCIBLE = "channels_last"
 """How networks are evaluated by default: in fp32, so that a reported number does not depend on
 whether the machine has bf16, which changes 18 of resnet20-cifar10's 10,000 predictions and its
 accuracy from 90.36 to 90.35 %."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """A network's result on one split of a data set."""
-
-    dataset: str
-    split: str
-    top1: float
-    """%"""
-    top5: float
-    """%"""
-    loss: float
-    """mean cross entropy, nats"""
-    n: int
-    """images"""
-    calibration_error: float
-    """%: how far confidence and accuracy lie apart, on average over the images, which are grouped
-    by confidence in ``CALIBRATION_BINS`` bins (expected calibration error, Guo et al. 2017)"""
-    classes: tuple[str, ...]
-    precision: Tensor
-    """%, float64 (classes,), 0 where undefined; recall and f1 likewise"""
-    recall: Tensor
-    f1: Tensor
-    confusion: Tensor
-    """images of class i taken for class j, int64 (classes, classes)"""
-    tta: TTA = "none"
-    """test-time augmentation"""
-
-    def per_class(self) -> list[dict[str, Any]]:
-        """For each class its name, precision, recall and F1 in % (0 where undefined), and n."""
-        columns = {
-            "class": self.classes,
-            "precision": self.precision.tolist(),
-            "recall": self.recall.tolist(),
-            "f1": self.f1.tolist(),
-            "n": self.confusion.sum(1).tolist(),
-        }
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-    def to_dict(self) -> dict[str, Any]:
-        """What ``resnetlab evaluate --json`` prints."""
-        keys = ("dataset", "split", "tta", "top1", "top5", "loss", "calibration_error", "n")
-        values = {key: getattr(self, key) for key in keys}
-        return values | {"per_class": self.per_class(), "confusion": self.confusion.tolist()}
 
 
 def logit_batches(
@@ -120,20 +78,22 @@ def evaluate_backend(backend: Backend, dataset: Dataset, *, tta: TTA = "none") -
     The logits stand in the order of the data set's classes; see ``in_order_of``.
     """
     classes = len(dataset.classes)
-    scores = Scores(classes)
+    parts = []
     for logits, labels in progress_batches(backend, dataset, tta=tta):
         if logits.size(1) != classes:
             raise UserError(
                 f"the network has {logits.size(1)} outputs and {dataset.name} has {classes} "
                 "classes."
             )
-        scores.add(logits, labels)
+        parts.append(Answers.read(logits, labels, backend.temperature))
     return Evaluation(
         dataset=dataset.name,
         split=dataset.split,
         classes=dataset.classes,
+        answers=Answers.join(parts),
+        temperature=backend.temperature,
+        threshold=backend.threshold,
         tta=tta,
-        **scores.result(),
     )
 
 
@@ -233,8 +193,11 @@ def evaluate(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     classes: str | Path | Sequence[str] | None = None,
+    per_image: str | Path | None = None,
 ) -> Evaluation:
     """Evaluate the best network of a run folder, or of any file.
+
+    In a run folder the result is kept in evaluation.json, unless it is of another data set.
 
     Args:
         run: A run folder, a Checkpoint, another source of ``load_checkpoint``, or a file or bundle
@@ -247,10 +210,11 @@ def evaluate(
         tta: Test-time augmentation, see ``inference.tta.TTA``.
         model, model_overrides, mean, std, classes: What a foreign file does not tell; see
             ``load_network``.
+        per_image: CSV to write, a row an image; see ``Evaluation.write_per_image``.
 
     Raises:
-        UserError: A path, split, data set, word of the execution or tta that there is not, or a
-            data set of other images or classes.
+        UserError: A path, split, data set, word of the execution or tta that there is not, a
+            data set of other images or classes, or a file that cannot be written.
     """
     if tta not in get_args(TTA):
         raise UserError(f"`tta` must be none, flip or flip-shift, not {tta!r}.")
@@ -264,4 +228,23 @@ def evaluate(
         classes=classes,
     )
     data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)
-    return evaluate_backend(backend_for(checkpoint, data, execution, backend), data, tta=tta)
+    ready = backend_for(checkpoint, data, execution, backend)
+    found = evaluate_backend(ready, data, tta=tta)
+    if per_image:
+        found.write_per_image(data, per_image)
+    if dataset is None:
+        keep(run, found.key, found.to_dict())
+    return found
+
+
+def keep(run: str | Path | Checkpoint | Exported, key: str, values: Mapping[str, Any]) -> None:
+    """Write what was found to the run's evaluation.json, if it is a run folder that we may change.
+
+    A folder that cannot be written is reported; what was found is not lost with it.
+    """
+    if not isinstance(run, str | Path) or is_address(run) or not (folder := Run(run)).exists:
+        return
+    try:
+        folder.write_evaluation(key, values)
+    except WriteError as error:
+        print_to_stderr(f"{error.fault}; the result is not kept there")

@@ -1,20 +1,27 @@
-"""What is counted of a network's predictions."""
+"""What is counted of a network's answers, each number with what chance could have made of it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resnetlab.environment import matplotlib_importable
-
-if TYPE_CHECKING:
-    from torchmetrics import Metric
-
 CALIBRATION_BINS = 15
 """of equal width, as in Guo et al. 2017 (https://arxiv.org/abs/1706.04599)"""
+COVERAGES = (100, 95, 90, 80, 70, 60, 50)
+"""% of the images that a selective network answers"""
+RESAMPLES = 2000
+"""of a bootstrap: its 95 % interval is then sure to about a tenth of its width"""
+_Z = 1.959963984540054
+"""95 % of a normal distribution lie within so many standard deviations."""
+
+Interval = tuple[float, float]
+"""%: with 95 % confidence, the value on all such images lies within."""
 
 
 def tally(logits: Tensor, labels: Tensor) -> Tensor:
@@ -28,53 +35,117 @@ def tally(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([loss, right.double(), loss.new_tensor(len(labels))])
 
 
-class Scores:
-    """All that an evaluation reports, counted batch by batch.
+def wilson(right: int, n: int) -> Interval:
+    """95 % interval of a share of images (Wilson 1927); of none nothing is known."""
+    if not n:
+        return 0.0, 100.0
+    share, z2 = right / n, _Z**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z / (1 + z2 / n) * (share * (1 - share) / n + z2 / (4 * n * n)) ** 0.5
+    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
 
-    No logits are kept: of each image two floats, for the calibration error, are.
+
+def balanced_accuracy(right: Tensor, n: Tensor) -> float:
+    """Mean of the classes' accuracies in %; a class without images does not count.
+
+    right and n: int (classes,), images of each class.
     """
+    present = n > 0
+    return float(100 * (right[present] / n[present].double()).mean())
 
-    def __init__(self, classes: int) -> None:
-        with matplotlib_importable():  # which torchmetrics imports
-            from torchmetrics.classification import (
-                MulticlassCalibrationError,
-                MulticlassConfusionMatrix,
-                MulticlassF1Score,
-                MulticlassPrecision,
-                MulticlassRecall,
-                MulticlassStatScores,
+
+def balanced_interval(right: Tensor, n: Tensor) -> Interval:
+    """95 % interval of ``balanced_accuracy``: a percentile bootstrap over the images.
+
+    To draw images with replacement is to draw how many there are of each class and outcome.
+    """
+    cells = torch.cat([right, n - right]).double().numpy()
+    total = int(n.sum())
+    draws = np.random.default_rng(0).multinomial(total, cells / total, size=RESAMPLES)
+    drawn_right, drawn_wrong = np.split(draws, 2, axis=1)
+    drawn = drawn_right + drawn_wrong
+    recalls = np.divide(drawn_right, drawn, out=np.full(drawn.shape, np.nan), where=drawn > 0)
+    low, high = np.percentile(100 * np.nanmean(recalls, axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Images whose confidence lies between two values."""
+
+    low: float
+    """%; high, confidence (their mean) and accuracy likewise"""
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+    interval: Interval
+    """of the accuracy"""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def reliability(confidence: Tensor, right: Tensor) -> list[Bin]:
+    """How often answers of like confidence are right: the bins that are not empty."""
+    numbers = (confidence * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
+    bins = []
+    for number in numbers.unique().tolist():
+        member = numbers == number
+        hits, n = int(right[member].sum()), int(member.sum())
+        bins.append(
+            Bin(
+                low=100 * number / CALIBRATION_BINS,
+                high=100 * (number + 1) / CALIBRATION_BINS,
+                n=n,
+                confidence=100 * float(confidence[member].mean()),
+                accuracy=100 * hits / n,
+                interval=wilson(hits, n),
             )
-        # Rank 0 evaluates alone: a metric that waited for the other ranks would wait for ever.
-        options: dict[str, Any] = {"num_classes": classes, "sync_on_compute": False}
-        options["validate_args"] = False  # it would refuse a single class
-        top5 = {"top_k": min(5, classes), "average": "micro"}
-        self._sums = torch.zeros(3, dtype=torch.float64)
-        self._of_logits: dict[str, Metric] = {
-            "top5": MulticlassStatScores(**top5, **options),
-            "precision": MulticlassPrecision(average=None, **options).set_dtype(torch.float64),
-            "recall": MulticlassRecall(average=None, **options).set_dtype(torch.float64),
-            "f1": MulticlassF1Score(average=None, **options).set_dtype(torch.float64),
-            "confusion": MulticlassConfusionMatrix(**options),
-        }
-        self._calibration = MulticlassCalibrationError(n_bins=CALIBRATION_BINS, **options)
+        )
+    return bins
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
-        """A batch: fp32 (n, classes), int64 (n,), both on the CPU."""
-        self._sums += tally(logits, labels)
-        for metric in self._of_logits.values():
-            metric.update(logits, labels)
-        self._calibration.update(logits.double().softmax(1), labels)
 
-    def result(self) -> dict[str, Any]:
-        """The fields of ``Evaluation`` that are measured."""
-        loss, right, n = self._sums.tolist()
-        found = {name: metric.compute() for name, metric in self._of_logits.items()}
-        return {
-            "top1": 100 * right / n,
-            "top5": 100 * int(found["top5"][0]) / n,  # of true positives, false ones, ...
-            "loss": loss / n,
-            "n": int(n),
-            "calibration_error": 100 * self._calibration.compute().item(),
-            "confusion": found["confusion"],
-            **{name: 100 * found[name] for name in ("precision", "recall", "f1")},
-        }
+def calibration_error(bins: list[Bin]) -> float:
+    """Expected calibration error in %: |confidence - accuracy|, averaged over the images."""
+    n = sum(b.n for b in bins)
+    return sum(b.n * abs(b.confidence - b.accuracy) for b in bins) / max(n, 1)
+
+
+def selective(confidence: Tensor, right: Tensor) -> list[dict[str, float]]:
+    """Accuracy where a network answers only what it is surest of; see ``COVERAGES``."""
+    order = confidence.argsort(descending=True, stable=True)
+    hits, sure = right[order].cumsum(0), confidence[order]
+    points = []
+    for coverage in COVERAGES:
+        n = max(1, round(coverage * len(order) / 100))
+        k = int(hits[n - 1])
+        points.append(
+            {"coverage": coverage, "accuracy": 100 * k / n, "interval": wilson(k, n)}
+            | {"confidence": 100 * float(sure[n - 1]), "n": n}
+        )
+    return points
+
+
+def rejections(confidence: Tensor, right: Tensor, threshold: float) -> dict[str, float]:
+    """What a threshold turns into "none of these", in % of all, of the right, of the wrong."""
+    below = confidence < threshold
+    kept = ~below
+
+    def share(part: Tensor, whole: Tensor) -> float:
+        return 100 * int((part & whole).sum()) / max(int(whole.sum()), 1)
+
+    return {
+        "threshold": 100 * threshold,
+        "rejected": share(below, torch.ones_like(right)),
+        "rejected_right": share(below, right),
+        "rejected_wrong": share(below, ~right),
+        "accuracy_of_the_rest": share(right, kept),
+    }
+
+
+def mean_interval(values: Tensor) -> Interval:
+    """95 % interval of the mean of one measurement an image, float64 (n,), by its deviation."""
+    mean = float(values.mean())
+    half = _Z * float(values.std()) / len(values) ** 0.5 if len(values) > 1 else math.inf
+    return mean - half, mean + half

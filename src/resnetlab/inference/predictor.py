@@ -44,6 +44,8 @@ class Prediction:
     """(class, probability in %), likeliest first; empty if the image could not be read"""
     error: str | None = None
     """one sentence that names the image, or None"""
+    none_of_these: bool = False
+    """whether the likeliest class is too unlikely to be believed; see ``Predictor``"""
 
 
 class Predictor:
@@ -58,6 +60,8 @@ class Predictor:
             and an exported file by the runtime that it is for. See ``open_backend``.
         execution: How it is computed; unused with a Backend. "auto" takes bf16 where the CPU has
             it, which changes probabilities a little.
+        min_confidence: %; below it the answer is "none of these". By default the network's own
+            threshold, if it has one; 0: never.
         model, model_overrides, mean, std, classes: What a foreign file does not tell; see
             ``load_network``.
 
@@ -71,12 +75,15 @@ class Predictor:
         *,
         backend: BackendName | None = None,
         execution: Execution | str = "auto",
+        min_confidence: float | None = None,
         model: str | Architecture | None = None,
         model_overrides: Mapping[str, Any] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         classes: str | Path | Sequence[str] | None = None,
     ) -> None:
+        if min_confidence is not None and not 0 <= min_confidence <= 100:
+            raise UserError(f"`min_confidence` must be from 0 to 100 %, not {min_confidence:g}.")
         network = load_network(
             network,
             model=model,
@@ -92,6 +99,9 @@ class Predictor:
                 "`backend` is for a network that is yet to be loaded, not for a Backend."
             )
         self.backend: Backend = network
+        if min_confidence is None:
+            min_confidence = 100 * (network.threshold or 0.0)
+        self.min_confidence = min_confidence
 
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, c, size, size) -> fp32 (n, classes) on the CPU."""
@@ -171,7 +181,8 @@ class Predictor:
                 continue
             named = next(top)
             if next(finite):
-                yield Prediction(name, named)
+                unsure = named[0][1] < self.min_confidence
+                yield Prediction(name, named, none_of_these=unsure)
             else:
                 yield Prediction(name, error=f"the network's outputs for {name} are not finite")
 
@@ -202,6 +213,7 @@ def predict(
     batch_size: int | None = None,
     backend: BackendName | None = None,
     execution: Execution | str = "auto",
+    min_confidence: float | None = None,
     model: str | Architecture | None = None,
     model_overrides: Mapping[str, Any] | None = None,
     mean: Sequence[float] | None = None,
@@ -216,7 +228,7 @@ def predict(
             these. An unreadable one gives an entry with ``error``; the others are still predicted.
         topk: Classes an image.
         batch_size: Images at once; ``inference_batch_size`` unless given.
-        backend, execution: See ``Predictor``.
+        backend, execution, min_confidence: See ``Predictor``.
         model, model_overrides, mean, std, classes: What a foreign file does not tell; see
             ``load_network``.
 
@@ -229,6 +241,7 @@ def predict(
         run,
         backend=backend,
         execution=execution,
+        min_confidence=min_confidence,
         model=model,
         model_overrides=model_overrides,
         mean=mean,

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from resnetlab.plots.picture import Picture
-from resnetlab.plots.style import PowerNorm, new_figure, own_style, shorten, write_figure
+from resnetlab.plots.style import Figure, PowerNorm, new_figure, own_style, shorten, write_figure
+
+Shown = Literal["both", "share", "count"]
 
 
 @own_style()
-def plot_confusion(
-    confusion: Tensor, classes: Sequence[str], out: str | Path, *, title: str = "Confusion"
-) -> Picture:
+def figure_confusion(
+    confusion: Tensor, classes: Sequence[str], *, title: str = "Confusion", show: Shown = "both"
+) -> Figure:
     """Which class is taken for which: the share of each true class in %, and counts.
 
-    confusion int (c, c): images of class i taken for class j. Numbers are left out above 20
-    classes, names above 100. Returns the file.
+    confusion int (c, c): images of class i taken for class j. ``show`` "share" or "count" leaves
+    the other out. Numbers are left out above 20 classes; names above 100, where the ten largest
+    confusions are named instead.
     """
     counts = confusion.cpu().numpy()
     percent = 100 * counts / counts.sum(1, keepdims=True).clip(min=1)
@@ -29,10 +33,13 @@ def plot_confusion(
     figure = new_figure(side + 2.2, side + 1.6)
     axes = figure.subplots()
     # The square root, because the confusions to look for are a few percent.
-    norm = PowerNorm(0.5, vmin=0, vmax=100)
-    picture = axes.imshow(percent, cmap="Blues", norm=norm, interpolation="nearest")
+    high = float(max(counts.max(), 1)) if show == "count" else 100
+    shown = counts if show == "count" else percent
+    norm = PowerNorm(0.5, vmin=0, vmax=high)
+    picture = axes.imshow(shown, cmap="Blues", norm=norm, interpolation="nearest")
     beside = {"shrink": 0.88 if c > 5 else 0.75, "aspect": 30, "pad": 0.02}
-    figure.colorbar(picture, label="share of the true class (%)", **beside)
+    label = "images" if show == "count" else "share of the true class (%)"
+    figure.colorbar(picture, label=label, **beside)
     accuracy = 100 * counts.trace() / max(counts.sum(), 1)
     title = f"{title}: {accuracy:.2f} % of {counts.sum():,} images right"
     axes.set_title(title, pad=10, fontsize=12 if c > 5 else 10, parse_math=False)
@@ -44,10 +51,37 @@ def plot_confusion(
         if c <= 20:
             for label in axes.get_xticklabels():
                 label.set(ha="right", rotation_mode="anchor")
+    else:
+        axes.set_xlabel(f"predicted class\n\n{_largest(counts, classes)}", parse_math=False)
     if c <= 20:
         for (i, j), count in np.ndenumerate(counts):
             if count:
-                color = "white" if percent[i, j] > 35 else "black"
-                text = f"{percent[i, j]:.1f}\n({count:,})"
+                color = "white" if shown[i, j] > 0.35 * high else "black"
+                share, number = f"{percent[i, j]:.1f}", f"{count:,}"
+                text = {"both": f"{share}\n({number})", "share": share, "count": number}[show]
                 axes.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
-    return write_figure(figure, out)
+    return figure
+
+
+def _largest(counts: np.ndarray, classes: Sequence[str]) -> str:
+    """The ten largest confusions, in words."""
+    off = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
+    order = np.argsort(-off, axis=None, kind="stable")[:10]
+    pairs = [np.unravel_index(k, off.shape) for k in order if off.flat[k]]
+    lines = [
+        f"{shorten(classes[i], 24)} taken for {shorten(classes[j], 24)}: {off[i, j]:,}"
+        for i, j in pairs
+    ]
+    return "\n".join(lines)
+
+
+def plot_confusion(
+    confusion: Tensor,
+    classes: Sequence[str],
+    out: str | Path,
+    *,
+    title: str = "Confusion",
+    show: Shown = "both",
+) -> Picture:
+    """Draw ``figure_confusion`` to a file, which is returned."""
+    return write_figure(figure_confusion(confusion, classes, title=title, show=show), out)

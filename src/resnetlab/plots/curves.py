@@ -1,4 +1,4 @@
-"""Loss, accuracy and learning rate of a run."""
+"""Loss, accuracy and learning rate of a run, or of several in one figure."""
 
 from __future__ import annotations
 
@@ -14,69 +14,157 @@ from resnetlab.files import user_path
 from resnetlab.plots.picture import Picture
 from resnetlab.plots.style import (
     BLUE,
+    COLOURS,
+    DASHES,
     GREEN,
     GREY,
     ORANGE,
     Axes,
+    Figure,
     MaxNLocator,
     legend_below,
     new_figure,
     own_style,
+    shorten,
     style_curves,
     write_figure,
 )
 from resnetlab.runs import Run, best_epoch
 
+Lines = Sequence[Mapping[str, Any]]
+"""Those of a metrics.jsonl."""
 
-@own_style()
+
 def plot_curves(
-    run: str | Path | Sequence[Mapping[str, Any]], out: str | Path | None = None
+    run: str | Path | Lines | Sequence[str | Path], out: str | Path | None = None
 ) -> Picture:
-    """Loss, accuracy and learning rate of a run over its epochs, the best epoch marked.
+    """Draw the curves of a run (see ``figure_curves``), or of several (see ``figure_runs``).
 
-    ``run`` is a run folder, or the lines of its metrics.jsonl, which need ``out``; its default is
-    curves.png in the folder. Values may be None, as without a validation split. Returns the file;
-    UserError if there is no epoch to draw.
+    ``run`` is a run folder, several of them, or the lines of a metrics.jsonl, which need ``out``;
+    its default is curves.png in the only folder. Returns the file; UserError if there is no epoch
+    to draw.
     """
     if isinstance(run, str | Path):
-        folder = Run(user_path(run))
-        name, metrics = folder.path.resolve().name, folder.metrics
-        out = out or folder.curves_file
+        run = [run]
+    folders = [Run(user_path(path)) for path in run if isinstance(path, str | Path)]
+    if len(folders) > 1:
+        if out is None:
+            raise UserError("several runs are drawn to one file; name it: `out`.")
+        return write_figure(figure_runs(folders), out)
+    if folders:
+        name, metrics = folders[0].path.resolve().name, folders[0].metrics
+        out = out or folders[0].curves_file
     else:
-        name, metrics = "", run
+        name, metrics = "", [line for line in run if isinstance(line, Mapping)]
     if out is None:
         raise UserError("metrics without a run folder need out, the file to draw to.")
+    return write_figure(figure_curves(metrics, title=name), out)
+
+
+@own_style()
+def figure_curves(metrics: Lines, *, title: str = "") -> Figure:
+    """Loss, accuracy and learning rate over the epochs, the best epoch marked.
+
+    Values may be None, as without a validation split. UserError if there is no epoch to draw.
+    """
     if not metrics:
-        raise UserError(f"{name or 'the run'} has no finished epoch to draw yet.")
-    figure = new_figure(12, 4)
-    if name:
-        figure.suptitle(name)
-    loss, accuracy, rate = figure.subplots(1, 3, width_ratios=(3, 3, 2))
+        raise UserError(f"{title or 'the run'} has no finished epoch to draw yet.")
+    figure, loss, accuracy, rate = _three(title)
     epochs = _values(metrics, "epoch")
     # A few points are shown as such: a line of one epoch would be invisible.
     style = {"marker": "o" if len(epochs) <= 30 else "", "markersize": 3.5, "linewidth": 1.6}
-    for axes, key, title, unit in (
-        (loss, "loss", "Loss", "cross entropy (nats)"),
-        (accuracy, "top1", "Accuracy", "top-1 accuracy (%)"),
-    ):
+    for axes, key in ((loss, "loss"), (accuracy, "top1")):
         for split, color, label in (("train", GREY, "training"), ("val", BLUE, "validation")):
             values = _values(metrics, f"{split}_{key}")
             if not np.isnan(values).all():
                 axes.plot(epochs, values, color=color, label=label, **style)
-        axes.set(title=title, ylabel=unit)
     _draw_rates(rate, epochs, metrics, style)
     best = metrics[best_epoch(metrics)]
     if best.get("val_top1") is not None:
         _mark_best(loss, accuracy, best)
-    for axes, ticks in ((loss, 10), (accuracy, 10), (rate, 6)):
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, min_n_ticks=1))
-        style_curves(axes)
+    for axes in (loss, accuracy, rate):
         legend_below(axes)
     if len(epochs) == 1:  # points in the middle, rather than on an edge
         loss.margins(y=1)
         accuracy.margins(y=1)
-    return write_figure(figure, out)
+    return figure
+
+
+@own_style()
+def figure_runs(runs: Sequence[Run]) -> Figure:
+    """The curves of several runs: validation solid, training thin and dotted, a colour a run.
+
+    They are named by what differs between their recipes. UserError if one has no epoch yet.
+    """
+    found = [run.metrics for run in runs]
+    for run, metrics in zip(runs, found, strict=True):
+        if not metrics:
+            raise UserError(f"{run.path} has no finished epoch to draw yet.")
+    labels = [shorten(label, 60) for label in run_labels(runs)]
+    figure, loss, accuracy, rate = _three(f"{len(runs)} runs", labels=len(labels))
+    for i, (metrics, label) in enumerate(zip(found, labels, strict=True)):
+        epochs = _values(metrics, "epoch")
+        style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)]}
+        style["marker"] = "" if len(epochs) > 1 else "o"
+        dash = DASHES[i // len(COLOURS) % len(DASHES)]
+        for axes, key in ((loss, "loss"), (accuracy, "top1")):
+            train, val = (_values(metrics, f"{split}_{key}") for split in ("train", "val"))
+            axes.plot(epochs, train, linestyle=":", linewidth=1, alpha=0.8, **style)
+            axes.plot(epochs, val, linestyle=dash, linewidth=1.7, **style)
+        rates = _values(metrics, "lr")
+        rate.plot(epochs, rates, linestyle=dash, linewidth=1.4, label=label, **style)
+    rate.set(title="Learning rate", ylabel="learning rate", ylim=(0, None))
+    handles = rate.get_lines()
+    columns = 1 if max(map(len, labels)) > 40 else 2 if max(map(len, labels)) > 20 else 4
+    note = "solid: validation; dotted: training"
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=columns, frameon=False, title=note
+    )
+    return figure
+
+
+def run_labels(runs: Sequence[Run]) -> list[str]:
+    """What tells each run from the others: the fields in which their recipes differ, or its name.
+
+    What follows from the machine (execution, folders) does not count, unless all else is equal.
+    """
+    recipes = [run.recipe.to_dict() for run in runs]
+    different = [
+        name
+        for name in recipes[0]
+        if name not in ("name", "execution", "data_dir")
+        and any(recipe.get(name) != recipes[0][name] for recipe in recipes)
+    ]
+    labels = [
+        ", ".join(f"{name} {_word(recipe.get(name))}" for name in different) for recipe in recipes
+    ]
+    names = [run.path.resolve().name for run in runs]
+    if len({*labels}) == len(labels):
+        return labels
+    return [
+        f"{name}: {label}" if label else name for name, label in zip(names, labels, strict=True)
+    ]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key} {item}" for key, item in value.items()) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _three(title: str, labels: int = 0) -> tuple[Figure, Axes, Axes, Axes]:
+    """A figure with axes for loss, accuracy and learning rate, and room for so many labels."""
+    figure = new_figure(12, 4 + 0.22 * labels)
+    if title:
+        figure.suptitle(title, parse_math=False)
+    loss, accuracy, rate = figure.subplots(1, 3, width_ratios=(3, 3, 2))
+    loss.set(title="Loss", ylabel="cross entropy (nats)")
+    accuracy.set(title="Accuracy", ylabel="top-1 accuracy (%)")
+    for axes, ticks in ((loss, 10), (accuracy, 10), (rate, 6)):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, min_n_ticks=1))
+        style_curves(axes)
+    return figure, loss, accuracy, rate
 
 
 def _values(metrics: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:

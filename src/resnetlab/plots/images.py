@@ -32,6 +32,7 @@ from resnetlab.plots.style import (
     BLUE,
     ORANGE,
     Axes,
+    Figure,
     check_format,
     new_figure,
     own_style,
@@ -43,17 +44,23 @@ from resnetlab.seeding import seeded_generator
 from resnetlab.weights.checkpoint import Checkpoint
 
 Only = Literal["all", "right", "wrong"]
+Order = Literal["random", "confident"]
+
+
+def plot_samples(dataset: Dataset, out: str | Path, **options: Any) -> Picture:
+    """Draw ``figure_samples``, whose options it takes, to a file, which is returned."""
+    return write_figure(figure_samples(dataset, **options), out)
 
 
 @torch_defaults()
 @own_style()
-def plot_samples(
-    dataset: Dataset, out: str | Path, *, per_class: int = 8, max_classes: int = 100, seed: int = 0
-) -> Picture:
+def figure_samples(
+    dataset: Dataset, *, per_class: int = 8, max_classes: int = 100, seed: int = 0
+) -> Figure:
     """A row of random images for each class, its name before them.
 
     More than 25 classes stand in several columns, of more than ``max_classes`` the first are
-    shown. Returns the file; UserError for a ``per_class`` below 1.
+    shown. UserError for a ``per_class`` below 1.
     """
     if per_class < 1:
         raise UserError(f"per_class must be at least 1, not {per_class}.")
@@ -84,7 +91,7 @@ def plot_samples(
         axes.set_yticks(centres, [shorten(name, 18) for name in names], parse_math=False)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    return write_figure(figure, out)
+    return figure
 
 
 def _strip(images: Tensor, length: int) -> np.ndarray:
@@ -92,17 +99,16 @@ def _strip(images: Tensor, length: int) -> np.ndarray:
     h, w = images.shape[-2:]
     gap = max(1, h // 16)
     strip = np.full((h + gap, length * (w + gap), 3), 255, np.uint8)
-    for i, image in enumerate(_pixels(images)):
+    for i, image in enumerate(pixels_of(images)):
         strip[:h, i * (w + gap) : i * (w + gap) + w] = image
     return strip
 
 
-def _pixels(images: Tensor) -> np.ndarray:
+def pixels_of(images: Tensor) -> np.ndarray:
     """uint8 (n, 1 or 3, h, w) -> (n, h, w, 3)."""
     return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
 
 
-@own_style()
 def plot_predictions(
     images: Tensor,
     labels: Tensor,
@@ -112,10 +118,18 @@ def plot_predictions(
     *,
     title: str = "",
 ) -> Picture:
+    """Draw ``figure_predictions`` to a file, which is returned."""
+    return write_figure(figure_predictions(images, labels, logits, classes, title=title), out)
+
+
+@own_style()
+def figure_predictions(
+    images: Tensor, labels: Tensor, logits: Tensor, classes: Sequence[str], *, title: str = ""
+) -> Figure:
     """A grid of images: above each the prediction, blue and ✓ if right, orange and ✗ if wrong.
 
     Below each stands its true class. images uint8 (n, c, h, w), labels int64 (n,), logits
-    (n, classes). Returns the file.
+    (n, classes), divided by the temperature.
     """
     n = len(images)
     columns = min(n, math.ceil(math.sqrt(1.5 * n)))
@@ -130,7 +144,7 @@ def plot_predictions(
     cells = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in cells[n:]:
         axes.remove()
-    for i, (axes, pixels) in enumerate(zip(cells, _pixels(images), strict=False)):
+    for i, (axes, pixels) in enumerate(zip(cells, pixels_of(images), strict=False)):
         color, mark = (BLUE, "✓") if right[i] else (ORANGE, "✗")
         text = {"fontsize": 9, "parse_math": False}
         name = shorten(classes[int(predicted[i])], 11)
@@ -139,7 +153,7 @@ def plot_predictions(
         _show(axes, pixels, size=images.shape[-1])
         axes.set_yticks([])
         axes.spines[:].set(color=color, linewidth=2)
-    return write_figure(figure, out)
+    return figure
 
 
 @torch_defaults()
@@ -148,6 +162,7 @@ def visualize(
     *,
     n: int = 24,
     only: Only = "all",
+    order: Order = "random",
     split: Literal["test", "val"] = "test",
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
@@ -164,8 +179,10 @@ def visualize(
 
     Args:
         run: What ``evaluate`` takes.
-        n: Number of images; they come in an order that ``seed`` fixes.
+        n: Number of images.
         only: Those that the network has right or wrong.
+        order: "random", which ``seed`` fixes, or the most "confident" predictions first: of the
+            wrong ones, the worst mistakes.
         split: The images to take.
         out: File to draw to; predictions.png in the run folder, or else beside the file of
             weights or in the current folder.
@@ -186,6 +203,8 @@ def visualize(
         raise UserError(f"`n` must be at least 1, not {n}.")
     if only not in get_args(Only):
         raise UserError(f"`only` must be one of {', '.join(get_args(Only))}, not {only!r}.")
+    if order not in get_args(Order):
+        raise UserError(f"`order` must be random or confident, not {order!r}.")
     execution = inference_execution(execution)  # a wrong word is said before anything is loaded
     out = check_format(out or beside(run))
     checkpoint = load_network(
@@ -197,16 +216,17 @@ def visualize(
         classes=classes,
     )
     data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)
-    order = torch.randperm(len(data), generator=seeded_generator(seed, "visualize"))
-    shuffled = Subset(whole=data, indices=order, split=split)
+    shuffle = torch.randperm(len(data), generator=seeded_generator(seed, "visualize"))
+    shuffled = Subset(whole=data, indices=shuffle, split=split)
     backend = backend_for(checkpoint, data, execution)
-    images, labels, logits = _choose(backend, shuffled, n, only)
+    images, labels, logits = choose(backend, shuffled, n, only, order)
     if not len(images):
         raise UserError(
             f"the network has none of the {len(data):,} {split} images {only}; "
             "draw others with `only` all."
         )
     title = f"{checkpoint.recipe.get('model', 'network')} on {data.name}, {split}"
+    title += ", most confident first" if order == "confident" else ""
     return plot_predictions(images, labels, logits, data.classes, out, title=title)
 
 
@@ -219,19 +239,26 @@ def beside(run: str | Path | Checkpoint | Exported) -> Path:
     return Run(folder).predictions_file
 
 
-def _choose(
-    backend: Backend, dataset: Dataset, n: int, only: Only
+def choose(
+    backend: Backend, dataset: Dataset, n: int, only: Only, order: Order = "random"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The first n that ``only`` admits: images, labels, logits. Later images are not computed."""
+    """The first n that ``only`` admits: images, labels, logits divided by the temperature.
+
+    By the data set's order, so that later images are not computed, or by confidence.
+    """
     seen: list[Tensor] = []
     found = 0
     for logits, labels in progress_batches(backend, dataset):
         seen.append(logits)
         found += int(_admitted(logits, labels, only).sum())
-        if found >= n:
+        if found >= n and order == "random":
             break
-    logits = torch.cat(seen)
-    chosen = torch.nonzero(_admitted(logits, dataset.labels[: len(logits)], only)).flatten()[:n]
+    logits = torch.cat(seen) / backend.temperature
+    chosen = torch.nonzero(_admitted(logits, dataset.labels[: len(logits)], only)).flatten()
+    if order == "confident":
+        confidence = logits[chosen].double().softmax(1).amax(1)
+        chosen = chosen[confidence.argsort(descending=True, stable=True)]
+    chosen = chosen[:n]
     return *dataset.batch(chosen), logits[chosen]
 
 

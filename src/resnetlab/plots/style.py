@@ -28,12 +28,23 @@ with matplotlib_importable():
     from matplotlib.figure import Figure
     from matplotlib.font_manager import fontManager
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
     from matplotlib.ticker import MaxNLocator
 
-__all__ = ["Axes", "Figure", "MaxNLocator", "PowerNorm"]
+__all__ = ["Axes", "Circle", "FancyArrowPatch", "FancyBboxPatch", "Figure"]
+__all__ += ["MaxNLocator", "PowerNorm"]
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
-FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Zen Hei")
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Of several things side by side; where there are more, the dashes of their lines differ."""
+DASHES = ("-", "--", "-.", ":")
+FONTS = (
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+)
 FONTS += ("WenQuanYi Micro Hei", "PingFang SC", "Microsoft YaHei", "SimHei", "Arial Unicode MS")
 """The first comes with matplotlib and has the marks ✓ and ✗; the others, as far as they are
 installed, have Chinese characters."""
@@ -97,6 +108,7 @@ def check_format(out: str | Path, parameter: str = "out") -> Path:
     return path
 
 
+@own_style()
 def write_figure(figure: Figure, out: str | Path) -> Picture:
     """Save atomically in the format of the suffix; UserError if matplotlib cannot write it."""
     path = check_format(out)

@@ -166,6 +166,8 @@ class Optimizer(Section):
     """images in a step, over all processes and accumulated parts"""
     accumulate: Annotated[int, POSITIVE] = 1
     """parts that a batch is computed in, one after the other, to save memory"""
+    gradient_exchange: Literal["fp32", "bf16"] = "fp32"
+    """number type in which several processes exchange gradients; bf16: half the bytes"""
     sync_batchnorm: Literal["off", "on"] = "off"
     """on: of several processes, batch norm sees the images of all (execution eager)"""
     label_smoothing: Annotated[float, SHARE] = 0.0

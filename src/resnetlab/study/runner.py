@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from resnetlab.console import print_to_stderr, shown
 from resnetlab.errors import UserError
 from resnetlab.files import reading
-from resnetlab.recipes.record import Recipe
-from resnetlab.recipes.table import RECIPES
+from resnetlab.recipes.command import train_command
 from resnetlab.runs import Run
 from resnetlab.study.settle import threads_of
 from resnetlab.study.table import PlannedRun
@@ -59,22 +58,7 @@ def command(planned: PlannedRun, folder: Path) -> list[str]:
     run = Run(folder / planned.name)
     if run.exists:
         return ["resnetlab", "resume", str(run.path)]
-    recipe, usual = planned.recipe, RECIPES[planned.recipe.name]
-    words = ["resnetlab", "train", recipe.name]
-    for field in fields(Recipe):
-        value = getattr(recipe, field.name)
-        if value != getattr(usual, field.name):
-            words += [f"--{field.name.replace('_', '-')}", *_words(value)]
-    return [*words, "--out", str(run.path)]
-
-
-def _words(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        yield from (str(word) for pair in value.items() for word in pair)
-    elif isinstance(value, tuple):
-        yield from map(str, value)
-    else:
-        yield str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return train_command(planned.recipe, out=run.path)
 
 
 def run_all(runs: Sequence[PlannedRun], folder: Path, jobs: int) -> list[str]:

@@ -24,8 +24,12 @@ class Events:
     """
 
     def __init__(self, folder: Path, first_step: int, report: Report) -> None:
-        name = f"events.out.tfevents.{time.time():.0f}.{platform.node()}.{os.getpid()}"
-        self._file = folder / name
+        # TensorBoard reads files in the order of their names. Two starts may lie within a second,
+        # and a clock may be set back.
+        stamps = [file.name.split(".")[3] for file in folder.glob("events.out.tfevents.*")]
+        latest = max((int(stamp) for stamp in stamps if stamp.isdecimal()), default=0)
+        stamp = max(int(time.time()), latest + 1)
+        self._file = folder / f"events.out.tfevents.{stamp}.{platform.node()}.{os.getpid()}"
         self._report = report
         # From its first step on, this start replaces what a killed one has told.
         start = SessionLog(status=SessionLog.START)

@@ -19,7 +19,7 @@ _NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "ba
 
 
 @contextmanager
-def remedies(plan: Plan, run: Run) -> Iterator[None]:
+def remedies(plan: Plan, run: Run | None = None) -> Iterator[None]:
     """Turn memory or a disk that does not suffice into UserError; say how to go on after Ctrl-C."""
     try:
         yield
@@ -28,13 +28,13 @@ def remedies(plan: Plan, run: Run) -> Iterator[None]:
             raise
         raise UserError(_less_memory(plan.recipe, run)) from error
     except WriteError as error:
-        if not run.exists:
+        if run is None or not run.exists:
             raise
         raise UserError(
             f"{error.fault}; free some space, and go on with: {run.resume_command()}"
         ) from error
     except KeyboardInterrupt as error:
-        if str(error) or not run.exists:
+        if str(error) or run is None or not run.exists:
             raise
         raise KeyboardInterrupt(
             f"stopped at once; {_go_on(run)}: {run.resume_command()}"
@@ -63,19 +63,29 @@ def remedies_of_the_test(run: Run) -> Iterator[None]:
         ) from error
 
 
-def not_finite(plan: Plan, step: int, what: str, run: Run) -> UserError:
+class DivergedError(UserError):
+    """What a training computes is no longer finite, on every rank."""
+
+    def __init__(self, fault: str, remedy: str) -> None:
+        super().__init__(f"{fault}; {remedy}")
+        self.fault = fault
+        """the sentence without its remedy"""
+
+
+def not_finite(plan: Plan, step: int, what: str, run: Run) -> DivergedError:
     """The sentence for ``what`` (such as "the loss is"), not finite after ``step`` steps."""
     recipe, (epoch, in_epoch) = plan.recipe, divmod(step - 1, plan.steps_per_epoch)
-    where = f"epoch {epoch + 1} (step {in_epoch + 1} of {plan.steps_per_epoch})"
-    fault = f"{what} not finite in {where}"
-    rates = {"--lr": recipe.lr, "--norm-lr": recipe.norm_lr}
-    if recipe.optimizer == "muon":
-        rates["--muon-lr"] = recipe.muon_lr
-    words = [word for flag, rate in rates.items() if rate for word in (flag, f"{rate / 10:.3g}")]
+    where = f"epoch {epoch + 1}, batch {in_epoch + 1} of {plan.steps_per_epoch}"
+    fault = f"{what} not finite in step {step} ({where})"
+    words = [
+        word
+        for name, rate in lower_rates(recipe, 10).items()
+        for word in (f"--{name.replace('_', '-')}", f"{rate:.3g}")
+    ]
     remedy = f"with a lower `lr`: {run.resume_command(*words)}"
     others = [] if 0 < recipe.clip_norm <= 1 else ["`clip_norm` 1"]
     begin = _go_on(run)
-    if not run.last_file.exists():
+    if not run.states.exist:
         others.append("a longer `warmup_share`")
         if recipe.pretrained:
             look = ["resnetlab", "evaluate", recipe.pretrained, "--dataset", recipe.dataset]
@@ -83,12 +93,18 @@ def not_finite(plan: Plan, step: int, what: str, run: Run) -> UserError:
                 f"look whether its initial weights are sound ({shlex.join(look)}) or start again"
             )
     also = f", or with {' or '.join(others)}" if others else ""
-    return UserError(f"{fault}; {begin} {remedy}{also}.")
+    return DivergedError(fault, f"{begin} {remedy}{also}.")
+
+
+def lower_rates(recipe: Recipe, divisor: float) -> dict[str, float]:
+    """The peak learning rates that the recipe uses, each divided."""
+    names = ["lr", "norm_lr", *(["muon_lr"] if recipe.optimizer == "muon" else [])]
+    return {name: getattr(recipe, name) / divisor for name in names if getattr(recipe, name)}
 
 
 def _go_on(run: Run) -> str:
     """What can be done with a run that was cut off, without a stop at its end."""
-    if run.last_file.exists():
+    if run.states.exist:
         return f"{run.path} keeps what was saved before; go on from there"
     return "nothing was saved yet; start again"
 
@@ -99,14 +115,14 @@ def _out_of_memory(error: Exception) -> bool:
     return any(words in str(error) for words in _NO_MEMORY)
 
 
-def _less_memory(recipe: Recipe, run: Run) -> str:
+def _less_memory(recipe: Recipe, run: Run | None) -> str:
     more = range(2 * recipe.accumulate, recipe.batch_size + 1)
     parts = next((n for n in more if recipe.batch_size % n == 0), None)
     fault = f"the memory does not suffice for `batch_size` {recipe.batch_size}"
     fault += f" in {recipe.accumulate} parts (`accumulate`)" if recipe.accumulate > 1 else ""
     if parts is None:
         return f"{fault}; take smaller images or a smaller network: `image_size`, `model`."
-    if not run.exists:
+    if run is None or not run.exists:
         return f"{fault}; compute it in parts, `accumulate` {parts}, or take a smaller one."
     return (
         f"{fault}; {_go_on(run)} in parts, `accumulate` {parts}: "

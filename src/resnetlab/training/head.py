@@ -97,7 +97,7 @@ def features(
                 found[view, indices] = backbone(inputs).float().cpu()
             if stop.is_set() and world.size == 1:
                 raise KeyboardInterrupt
-    if world.any(stop.is_set()):
+    if world.largest(stop.is_set()):
         raise KeyboardInterrupt
     return world.sum(found).flatten(0, 1), dataset.labels.repeat(views)
 

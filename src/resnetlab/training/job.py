@@ -22,7 +22,7 @@ from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import get_recipe
 from resnetlab.records import check_fields
 from resnetlab.runs import Run
-from resnetlab.training.faults import remedies, remedies_of_the_test
+from resnetlab.training.faults import DivergedError, remedies, remedies_of_the_test
 from resnetlab.training.loop import train_to_the_end
 from resnetlab.training.plan import (
     Plan,
@@ -35,11 +35,14 @@ from resnetlab.training.plan import (
 )
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.progress import TrainingProgress
+from resnetlab.training.restoring import roll_back, state_of
 from resnetlab.training.resuming import (
+    check_data,
     check_epochs,
     describe_changes,
     execution_here,
     recipe_to_resume,
+    say_what_differs,
 )
 from resnetlab.training.state import State
 from resnetlab.weights.checkpoint import Checkpoint
@@ -59,18 +62,32 @@ class Training:
 
 
 def train(
-    recipe: str | Recipe = "cifar10-quick", *, out: str | Path | None = None, **changes: Any
+    recipe: str | Recipe = "cifar10-quick",
+    *,
+    out: str | Path | None = None,
+    resume_if_exists: bool = False,
+    **changes: Any,
 ) -> Training:
     """Train a network: ``train("cifar10-quick", epochs=5, out="runs/short")``.
 
     ``changes`` are fields of ``Recipe``; ``out`` is the run folder (default: runs/NAME). The
-    test set is evaluated once, at the end. Raises UserError, one sentence, for input that cannot
-    work; KeyboardInterrupt after Ctrl-C, when the state has been saved for ``resume``.
+    test set is evaluated once, at the end. With ``resume_if_exists`` the same call goes on with the
+    run that it has begun before, if there is one. Raises UserError, one sentence, for input that
+    cannot work; KeyboardInterrupt after Ctrl-C, when the state has been saved for ``resume``.
     """
     if not isinstance(recipe, str | Recipe):
         raise UserError(f"`recipe` must be a recipe or the name of one, not {recipe!r}.")
     recipe = _with_absolute_paths(get_recipe(recipe, **changes))
+    if resume_if_exists and out is None:
+        out = Path("runs") / recipe.name
     with torch_defaults(), distributed.start() as world:
+        if resume_if_exists and world.from_main(lambda: Run(out or "").exists):
+            run = Run(out or "")
+            if world.from_main(say_what_differs, run, recipe, print_to_stderr) == "finished":
+                history = world.from_main(lambda: run.metrics)
+                return Training(run=run.path, history=history, test=None)
+            return _resume(run, world)
+        world.from_main(Run.check_new, out)
         weights = load_pretrained(recipe)
         if weights and recipe.mean is None and "preprocessing" not in weights.guessed:
             trained = weights.preprocessing
@@ -80,9 +97,7 @@ def train(
         if world.is_main:
             for line in describe_plan(plan, weights, world.size):
                 print_to_stderr(with_flags(line))
-        run = world.from_main(Run.create, recipe.name, out)
-        world.hold(run.training())
-        with remedies(plan, run):
+        with remedies(plan):
             execution = world.from_main(
                 choose_execution,
                 plan,
@@ -90,7 +105,12 @@ def train(
                 local_processes=world.local_size,
                 report=print_to_stderr,
             )
-            return _train(_with_threads(plan, execution), run, world, weights, None)
+            plan = _with_threads(plan, execution)
+            state = state_of(plan, world, weights, None)
+        # Not before: a training that cannot begin, or is killed while it measures, leaves nothing.
+        run = world.from_main(Run.create, recipe.name, out)
+        world.hold(run.training())
+        return _train(plan, state, run, world, weights)
 
 
 def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> Training:
@@ -110,45 +130,51 @@ def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> 
     folder = Run(run)
     check_fields(Recipe, changes)
     with torch_defaults(), distributed.start() as world:
-        before = world.from_main(lambda: folder.edited_recipe)
-        world.hold(folder.training())
-        if world.from_main(lambda: folder.result) is not None and "epochs" not in changes:
-            raise UserError(
-                f"{run} is finished; its result is in {folder.result_file}. To train it further, "
-                "give more `epochs`."
-            )
-        saved = world.from_main(folder.latest, print_to_stderr)
-        recipe = world.from_main(
-            recipe_to_resume,
-            folder,
-            saved,
-            changes,
-            accept_changes=accept_changes,
-            processes=world.size,
+        return _resume(folder, world, accept_changes, **changes)
+
+
+def _resume(run: Run, world: World, accept_changes: bool = False, **changes: Any) -> Training:
+    """Of several processes, rank 0 reads the folder: a copy on another machine may be old."""
+    world.from_main(run.check_begun)
+    world.hold(run.training())
+    if world.from_main(lambda: run.result) is not None and "epochs" not in changes:
+        raise UserError(
+            f"{run.path} is finished; its result is in {run.result_file}. To train it further, "
+            "give more `epochs`."
         )
-        recipe = _with_absolute_paths(recipe)
-        plan = make_plan(recipe, *load_data(recipe, _report(world)))
-        check_plan(plan, world)
-        if saved is not None:
-            world.from_main(check_epochs, plan, saved, folder)
-        with remedies(plan, folder):
-            execution = world.from_main(
-                execution_here,
-                plan,
-                saved,
-                world,
-                asked="execution" in changes,
-                report=print_to_stderr,
-            )
-            plan = _with_threads(plan, execution)
-            weights = load_pretrained(recipe) if saved is None else None
-            if world.is_main:
-                known = Recipe.from_dict(saved["recipe"]) if saved and "recipe" in saved else before
-                for line in describe_changes(known, plan, saved["step"] if saved else 0):
-                    print_to_stderr(line)
-                if saved is None:
-                    print_to_stderr("nothing was saved yet: starting from the first step")
-            return _train(plan, folder, world, weights, saved)
+    saved = world.from_main(run.states.latest, print_to_stderr)
+    before, recipe = world.from_main(
+        recipe_to_resume,
+        run,
+        saved,
+        changes,
+        accept_changes=accept_changes,
+        processes=world.size,
+        report=print_to_stderr,
+    )
+    recipe = _with_absolute_paths(recipe)
+    plan = make_plan(recipe, *load_data(recipe, _report(world)))
+    check_plan(plan, world)
+    if saved is not None:
+        world.from_main(check_epochs, plan, saved, run)
+        if not accept_changes:
+            world.from_main(check_data, plan, saved, run)
+    with remedies(plan, run):
+        execution = world.from_main(
+            execution_here,
+            plan,
+            saved,
+            world,
+            asked="execution" in changes,
+            report=print_to_stderr,
+        )
+        plan = _with_threads(plan, execution)
+        weights = load_pretrained(recipe) if saved is None or recipe.on_nan != "stop" else None
+        if world.is_main:
+            for line in describe_changes(before, plan, saved, world.size):
+                print_to_stderr(line)
+        state = state_of(plan, world, weights, saved)
+    return _train(plan, state, run, world, weights, resumes=saved is not None)
 
 
 def _report(world: World) -> Report:
@@ -157,51 +183,61 @@ def _report(world: World) -> Report:
 
 
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
-    """The run folder may be read from anywhere."""
-    dataset, data_dir, cache = recipe.dataset, recipe.data_dir, recipe.cache
-    if is_path(dataset):
-        dataset = str(user_path(dataset).absolute())
-    if data_dir is not None:
-        data_dir = str(user_path(data_dir).absolute())
-    if cache not in (None, "memory", "none"):
-        cache = str(user_path(cache).absolute())
-    return replace(recipe, dataset=dataset, data_dir=data_dir, cache=cache)
+    """The run folder may be read, and the run resumed, from anywhere."""
+    paths = {"data_dir": recipe.data_dir}
+    if is_path(recipe.dataset):
+        paths["dataset"] = recipe.dataset
+    if recipe.pretrained and user_path(recipe.pretrained).exists():
+        paths["pretrained"] = recipe.pretrained
+    absolute = {n: str(user_path(path).absolute()) for n, path in paths.items() if path}
+    return replace(recipe, **absolute)
 
 
 def _with_threads(plan: Plan, execution: Execution) -> Plan:
     """The plan computed so, with the threads stated: sums depend on their number."""
     if execution.device == "cpu":
         execution = replace(execution, threads=execution.threads or default_threads())
-    return plan.with_execution(execution)
+    plan = plan.with_execution(execution)
+    plan.execution.set_up()
+    return plan
 
 
 def _train(
-    plan: Plan, run: Run, world: World, weights: Checkpoint | None, saved: dict[str, Any] | None
+    plan: Plan,
+    state: State,
+    run: Run,
+    world: World,
+    weights: Checkpoint | None,
+    *,
+    resumes: bool = False,
 ) -> Training:
-    plan.execution.set_up()
-    state = State.create(plan, weights)
-    if saved is not None:
-        state.load(saved)
-        if not world.is_main:  # the file holds the sums of all ranks, which rank 0 goes on with
-            state.sums.zero_()
-    state.accelerate(plan.execution)
-    if state.step < plan.total_steps:
-        world.from_main(run.reopen)
-    # Not before: a folder with a recipe is a run that `resume` can go on with.
-    world.from_main(run.write_recipe, plan.recipe)
-    progress = _progress(plan, world)
-    progress.say(
-        f"{plan.recipe.model} on {plan.data.name}: {len(plan.data):,} training images, "
-        f"{len(plan.val) if plan.val else 0:,} validation images; {plan.execution}"
-        + (f"; {world.size} processes" if world.size > 1 else "")
-    )
-    if saved is not None:
-        progress.say_where(state.step)
-    if plan.execution.mode == "compile":
-        progress.say("the first step compiles the network, which takes half a minute or more")
-    train_to_the_end(plan, state, run, world, progress)
-    test, test_tta = _finish(plan, run, state, progress) if world.is_main else (None, None)
-    return Training(run=run.path, history=state.history, test=test, test_tta=test_tta)
+    with remedies(plan, run):
+        if world.liveness:
+            world.liveness.advice = f"Go on with: {run.resume_command()}"
+        if state.step < plan.total_steps:
+            world.from_main(run.reopen)
+        # From here on `resume` can go on with it.
+        world.from_main(run.write_recipe, plan.recipe)
+        progress = _progress(plan, world)
+        progress.say(
+            f"{plan.recipe.model} on {plan.data.name}: {len(plan.data):,} training images, "
+            f"{len(plan.val) if plan.val else 0:,} validation images; {plan.execution}"
+            + (f"; {world.size} processes" if world.size > 1 else "")
+        )
+        if resumes:
+            progress.say_where(state.step)
+        if plan.execution.mode == "compile":
+            progress.say("the first step compiles the network, which takes half a minute or more")
+        while True:
+            try:
+                train_to_the_end(plan, state, run, world, progress)
+                break
+            except DivergedError as error:
+                plan, state = roll_back(error, plan, state, run, world, weights, progress)
+        test = test_tta = None
+        if world.is_main:
+            test, test_tta = _finish(plan, run, state, progress)
+        return Training(run=run.path, history=state.history, test=test, test_tta=test_tta)
 
 
 def _progress(plan: Plan, world: World) -> TrainingProgress:

@@ -10,28 +10,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from resnetlab.compute.cores import Cores
 from resnetlab.compute.distributed import World
-from resnetlab.compute.machine import peak_memory_mb, processor
+from resnetlab.compute.machine import peak_memory_mb
 from resnetlab.data.prefetch import load_batches
 from resnetlab.evaluation.evaluate import logit_batches
 from resnetlab.evaluation.metrics import tally
-from resnetlab.files import WriteError
 from resnetlab.inference.backends import TorchBackend
-from resnetlab.runs import Run, best_epoch
-from resnetlab.training.events import Events
-from resnetlab.training.faults import not_finite
+from resnetlab.runs import Run
 from resnetlab.training.head import fit_head
 from resnetlab.training.interrupt import stop_signal
+from resnetlab.training.keeping import Keeper
 from resnetlab.training.optimizer import learning_rates
+from resnetlab.training.parallel import shared
 from resnetlab.training.plan import Plan
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.state import State
 from resnetlab.training.step import augment, train_step
 from resnetlab.training.tuning import begin_epoch, is_out_of_patience
-from resnetlab.weights.checkpoint import Checkpoint
 
 
 def train_to_the_end(
@@ -42,13 +39,11 @@ def train_to_the_end(
     Raises UserError where the loss is no longer finite, and KeyboardInterrupt after Ctrl-C, when
     the state has been saved.
     """
-    recipe, network = plan.recipe, state.model
-    if world.size > 1:
-        network = DistributedDataParallel(network, find_unused_parameters=recipe.freezes_layers)
-    events = Events(run.tensorboard, state.step + 1, progress.say)
+    recipe = plan.recipe
+    network = shared(plan, state.model, world)
+    keeper = Keeper(plan, state, run, world, progress)
     if recipe.fits_head and not (state.step or state.history):
-        state.history.append(fit_head(plan, state, world))
-        world.from_main(_keep, plan, state, run, world, progress, events)
+        keeper.keep_epoch(fit_head(plan, state, world))
         progress.show_head(state.history[-1])
     # Ranks wait for each other, so that none can tell alone what is faster.
     threads = (plan.execution.threads or 1) if world.size == 1 else 1
@@ -79,18 +74,14 @@ def train_to_the_end(
                 if state.step == plan.total_steps:
                     break
                 if step + 1 < plan.steps_per_epoch:
-                    _stop_if_needed(stop.is_set(), finite, plan, state, run, world)
+                    keeper.between_steps(asked=stop.is_set(), finite=finite)
 
             began = time.perf_counter()
             line = _train_metrics(plan, state, epoch, world) | _validate(plan, state, world)
-            _check_finite(plan, state, line, run)
-            state.history.append(line)
-            state.sums.zero_()
-            state.seconds = 0.0
-            world.from_main(_keep, plan, state, run, world, progress, events)
+            keeper.keep_epoch(line)
             progress.count_validation(time.perf_counter() - began)
             progress.show_epoch(line)
-            _stop_if_needed(stop.is_set(), True, plan, state, run, world)
+            keeper.between_steps(asked=stop.is_set(), finite=True)
 
 
 def _batches(
@@ -101,22 +92,6 @@ def _batches(
     augmentation = plan.augmentation
     views = partial(augmentation.load, plan.data, epoch=epoch) if augmentation.by_sample else None
     return load_batches(plan.data, indices, views)
-
-
-def _stop_if_needed(
-    asked: bool, finite: bool, plan: Plan, state: State, run: Run, world: World
-) -> None:
-    """Raise on every rank where the loss of one is not finite, or save and raise if asked to."""
-    if not world.any(asked or not finite):
-        return
-    loss = world.sum(state.sums)[0].item()
-    if not math.isfinite(loss):
-        raise not_finite(plan, state.step, "the loss is", run)
-    world.from_main(_save, plan, state, run, world)
-    raise KeyboardInterrupt(
-        f"stopped after step {state.step:,} of {plan.total_steps:,}; nothing is lost. "
-        f"Go on with: {run.resume_command()}"
-    )
 
 
 def _train_metrics(plan: Plan, state: State, epoch: int, world: World) -> dict[str, Any]:
@@ -159,43 +134,3 @@ def _validate(plan: Plan, state: State, world: World) -> dict[str, float]:
             sums += tally(logits, labels)
     loss, right, n = world.sum(sums).tolist()
     return {"val_loss": loss / n, "val_top1": 100 * right / n}
-
-
-def _check_finite(plan: Plan, state: State, line: dict[str, Any], run: Run) -> None:
-    """Raise UserError at the end of an epoch that must not be kept."""
-    for name, what in (("train_loss", "the loss"), ("val_loss", "the validation loss")):
-        if not math.isfinite(line[name] or 0.0):
-            raise not_finite(plan, state.step, f"{what} is", run)
-    if not all(bool(weights.isfinite().all()) for weights in state.model.parameters()):
-        raise not_finite(plan, state.step, "the weights are", run)
-
-
-def _keep(
-    plan: Plan, state: State, run: Run, world: World, progress: TrainingProgress, events: Events
-) -> None:
-    """Write the epoch to the run folder: best.pt if it is the best so far, metrics, last.pt."""
-    line = state.history[-1]
-    if best_epoch(state.history) == len(state.history) - 1:
-        model = state.evaluated
-        Checkpoint(
-            architecture=model.architecture,
-            weights=model.state_dict(),
-            classes=plan.data.classes,
-            preprocessing=plan.data.preprocessing,
-            dataset=plan.recipe.dataset,
-            metrics=line,
-            recipe=plan.recipe.to_dict(),
-        ).save(run.best_file)
-    try:
-        run.write_metrics(state.history)
-    except WriteError as error:  # the state has the same lines
-        progress.say(f"{error.fault}; the training goes on without it")
-    events.add(line)
-    # Last, so that a run killed between two of these files does the epoch again.
-    _save(plan, state, run, world)
-
-
-def _save(plan: Plan, state: State, run: Run, world: World) -> None:
-    """Write last.pt: the state, and what its continuation must not change unawares."""
-    about = {"recipe": plan.recipe.to_dict(), "processes": world.size, "processor": processor()}
-    run.write_last(state.to_dict() | about)

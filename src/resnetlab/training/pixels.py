@@ -32,7 +32,7 @@ def keep_pixels(
 
     ``report`` is told how much room they take, and where; or why they are decoded in every epoch.
     """
-    source = _source(train)
+    source = source_of(train)
     if source is None or recipe.cache == "none":
         return train, val
     root = None if recipe.cache == "memory" else pixel_folder(recipe.cache)
@@ -78,7 +78,7 @@ def _bytes_needed(recipe: Recipe, train: Dataset, val: Dataset | None) -> int:
     return round(len(train) * each) + (len(val) if val else 0) * arranged
 
 
-def _source(dataset: Dataset) -> EncodedDataset | None:
+def source_of(dataset: Dataset) -> EncodedDataset | None:
     """What a data set, or a part of one, is decoded from; None: it is not."""
     while isinstance(dataset, Subset):
         dataset = dataset.whole

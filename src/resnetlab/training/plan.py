@@ -172,6 +172,16 @@ def check_plan(plan: Plan, world: World) -> None:
             f"{data.name} has {classes} classes; leave num_classes out."
         )
     share = next(plan.batches(0, rank=world.rank, world_size=world.size))
+    if world.size > 1 and (other := _rank_with_other_data(data, world)):
+        raise UserError(
+            f"process {other} finds other training images in {data.name} than process 0: copy the "
+            "same files to all machines."
+        )
+    if recipe.sync_batchnorm == "on" and plan.execution.mode != "eager":
+        raise UserError(
+            f"`sync_batchnorm` on cannot be computed by `execution` {plan.execution.mode}; leave "
+            "that word out."
+        )
     size = data.preprocessing.size
     if recipe.crop_mode == "reflect" and recipe.crop_padding >= size:
         raise UserError(
@@ -188,6 +198,11 @@ def check_plan(plan: Plan, world: World) -> None:
             f"{recipe.batch_size}, {world.size} process(es), `accumulate` {recipe.accumulate}); "
             "give each part 2 images or more."
         )
+
+
+def _rank_with_other_data(data: Dataset, world: World) -> int | None:
+    seen = world.gather_objects((data.classes, data.labels.bincount().tolist()))
+    return next((rank for rank, each in enumerate(seen) if each != seen[0]), None)
 
 
 def smallest_map(architecture: Architecture, size: int, channels: int | None = None) -> int:
@@ -220,10 +235,10 @@ def describe_plan(plan: Plan, weights: Checkpoint | None, processes: int) -> Ite
             f"{recipe.model} on images of {size} pixels: its ImageNet stem leaves maps of {side} x "
             f"{side} at the end; --model-overrides stem cifar keeps the resolution"
         )
-    if processes > 1:
+    if processes > 1 and recipe.sync_batchnorm == "off":
         yield (
             f"{processes} processes share each batch: batch norm sees the images of one process "
-            "alone, and augmentation is drawn in each, so the numbers are not those of one process"
+            "alone, so the numbers are not those of one process (--sync-batchnorm on: nearly)"
         )
 
 

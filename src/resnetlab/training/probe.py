@@ -89,6 +89,8 @@ def choose_execution(
         candidates.append(replace(candidates[0], mode="winograd", precision="bf16"))
     if compiler() and recipe.epochs * len(plan.data) / (rate(eager) * processes) > COMPILE_PAYS:
         candidates.append(replace(eager, mode="compile"))
+    if recipe.sync_batchnorm == "on":
+        candidates = []
     for candidate in candidates:
         try:
             measure(candidate)

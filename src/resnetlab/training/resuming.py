@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,6 +18,7 @@ from resnetlab.console import Report
 from resnetlab.errors import UserError
 from resnetlab.recipes.record import Recipe
 from resnetlab.runs import Run
+from resnetlab.training.keeping import data_digest
 from resnetlab.training.optimizer import learning_rates
 from resnetlab.training.plan import Plan
 from resnetlab.training.probe import choose_execution
@@ -43,46 +44,79 @@ def recipe_to_resume(
     *,
     accept_changes: bool,
     processes: int,
-) -> Recipe:
-    """The recipe that a run goes on with: its own, as last.pt knows it, with ``changes``.
+    report: Report,
+) -> tuple[Recipe, Recipe]:
+    """The recipe by which a run was trained, and the one that it goes on with.
 
-    Raises UserError where recipe.json was changed by hand, or the number of processes is another,
-    unless ``accept_changes``; and for a change that is not possible any more.
+    That is its own with ``changes``. Where recipe.json is damaged, last.pt knows it. Raises
+    UserError where it was changed by hand, or the number of processes is another, unless
+    ``accept_changes``; and for a change that is not possible any more.
     """
-    if saved is None or "recipe" not in saved:  # nothing is trained yet, or by version 0.1.0
-        recipe = run.edited_recipe if accept_changes else run.recipe
-    else:
-        recipe = run.edited_recipe
-        _check_edits(run, Recipe.from_dict(saved["recipe"]), recipe, accept_changes)
+    if saved is None:
+        recipe = run.read_recipe()[0] if accept_changes else run.recipe
+        return recipe, replace(recipe, **changes)
+    known = Recipe.from_dict(saved["recipe"]) if "recipe" in saved else None  # version 0.1.0: not
+    try:
+        recipe, whose = run.read_recipe()
+    except UserError as error:
+        if known is None:
+            raise
+        report(f"{str(error).rstrip('.')}; going on with the recipe that the state itself has")
+        recipe, whose = known, "ours"
+    if known is not None:
+        _check_edits(run, known, recipe, accept_changes or whose == "ours")
         was = saved["processes"]
         if was != processes and not accept_changes:
             command = shlex.join(["resume", str(run.path)])
             raise UserError(
                 f"{run.path} was trained by {was} and is resumed by {processes} process(es), so "
-                "batch norm and augmentation would see other images; start as many (torchrun "
+                "batch norm would see other images; start as many (torchrun "
                 f"--nproc-per-node {was} -m resnetlab {command}), or give `accept_changes`."
             )
-    if saved is None:
-        return replace(recipe, **changes)
     if fixed := [name for name in changes if name in FIXED]:
         raise UserError(
             f"`{fixed[0]}` cannot be changed in a run that has begun; train anew, if you like from "
             f"its network: resnetlab train {recipe.name} --pretrained {shlex.quote(str(run.path))}"
         )
-    return _changed(recipe, changes)
+    return known or recipe, _changed(recipe, changes)
 
 
-def _check_edits(run: Run, before: Recipe, now: Recipe, accept_changes: bool) -> None:
+def say_what_differs(
+    run: Run, asked: Recipe, report: Report
+) -> Literal["finished", "not finished"]:
+    """Of a run that ``asked`` may have begun before: how it goes on otherwise than asked now.
+
+    Raises UserError where it is another training.
+    """
+    edits = differences(run.read_recipe()[0], asked)
+    if fixed := [name for name in FIXED if name in edits]:
+        raise UserError(
+            f"`out` {run.path} holds another run ({edits[fixed[0]]}); name another folder."
+        )
+    if run.result is not None:
+        report(f"{run.path} is finished; its result is in {run.result_file}")
+        return "finished"
+    measured = ("execution", "mean", "std", "early_size")
+    others = [edits[name] for name in edits if name not in (*NEUTRAL, *measured)]
+    report(
+        f"{run.path} holds this run already: going on with it"
+        + (f" and its own recipe (not {', '.join(others)})" if others else "")
+    )
+    return "not finished"
+
+
+def _check_edits(run: Run, before: Recipe, now: Recipe, accepted: bool) -> None:
     edits = differences(before, now)
+    last = run.states.last_file
     if fixed := [name for name in edits if name in FIXED]:
         raise UserError(
-            f"{run.last_file} does not fit the recipe.json beside it: {edits[fixed[0]]}, which a "
+            f"{last} does not fit the recipe.json beside it: {edits[fixed[0]]}, which a "
             "run that has begun cannot change; put it back, or train anew."
         )
-    if accept_changes or edits.keys() <= set(NEUTRAL):
+    if accepted or edits.keys() <= set(NEUTRAL):
         return
     raise UserError(
-        f"{run.last_file} does not fit the recipe.json beside it, which was changed by hand "
+        f"{last} does not fit the recipe.json beside it, which was changed by hand "
         f"({', '.join(edits.values())}); put it back, or go on with the new values: "
         f"{run.resume_command('--accept-changes')}"
     )
@@ -124,14 +158,34 @@ def check_epochs(plan: Plan, saved: Saved, run: Run) -> None:
         raise UserError(f"{done} and cannot end within an epoch; give more `epochs`.")
 
 
-def describe_changes(before: Recipe, plan: Plan, step: int) -> list[str]:
-    """Lines: what is computed otherwise after ``step`` steps, and what becomes of the rate."""
-    recipe = plan.recipe
+def check_data(plan: Plan, saved: Saved, run: Run) -> None:
+    """UserError if the training images are not those that the run was begun with."""
+    if saved.get("data") in (None, data_digest(plan.data)):
+        return
+    raise UserError(
+        f"the training images of {plan.data.name} are not those that {run.path} was begun with: "
+        "files were added, removed or changed; put them back, or go on with what is there: "
+        f"{run.resume_command('--accept-changes')}"
+    )
+
+
+def describe_changes(
+    before: Recipe, plan: Plan, saved: Saved | None, processes: int
+) -> Iterator[str]:
+    """Lines: what is computed otherwise from ``saved`` on, and what becomes of the rate."""
+    if saved is None:
+        yield "nothing was saved yet: starting from the first step"
+    elif (was := saved.get("processes", processes)) != processes:
+        yield (
+            f"trained by {was} process(es) and going on in {processes}: with the same images in "
+            "the same order, but batch norm sees those of one process at a time"
+        )
+    recipe, step = plan.recipe, saved["step"] if saved else 0
     edits = differences(before, recipe)
     edits.pop("execution", None)  # which has a line of its own
     if not edits:
-        return []
-    lines = [f"changed from here on: {', '.join(edits.values())}"]
+        return
+    yield f"changed from here on: {', '.join(edits.values())}"
     moment = step / plan.steps_per_epoch
     was, now, end = (
         learning_rates(*each)
@@ -139,11 +193,10 @@ def describe_changes(before: Recipe, plan: Plan, step: int) -> list[str]:
     )
     if step and (was != now or "epochs" in edits):
         rates = ", ".join(f"{n} goes on at {now[n]:.4g}, not {was[n]:.4g}" for n in now)
-        lines.append(
+        yield (
             f"the schedule ({recipe.schedule}) is that of {recipe.epochs:g} epochs from here on: "
             f"{rates}, and ends at {end['lr']:.4g}"
         )
-    return lines
 
 
 def execution_here(

@@ -40,6 +40,8 @@ class State:
     """of training in this epoch so far"""
     history: list[dict[str, Any]] = field(default_factory=list)
     """the lines of metrics.jsonl"""
+    rollbacks: list[dict[str, Any]] = field(default_factory=list)
+    """of a recipe with ``on_nan`` rollback: what was not finite, and what the rates became"""
 
     @classmethod
     def create(cls, plan: Plan, start: Checkpoint | None = None) -> State:
@@ -101,7 +103,12 @@ class State:
         """Plain values and tensors, for ``load``."""
         values = {name: part.state_dict() for name, part in self._parts().items()}
         values |= {"step": self.step, "seconds": self.seconds}
-        return values | {"history": self.history, "sums": self.sums}
+        values |= {"history": self.history, "rollbacks": self.rollbacks}
+        return values | {"sums": self.sums}
+
+    def begin_epoch(self) -> None:
+        self.sums.zero_()
+        self.seconds = 0.0
 
     def load(self, values: Mapping[str, Any]) -> None:
         """Take over what ``to_dict`` gave; UserError if it is of another training.
@@ -119,6 +126,7 @@ class State:
                     part.load_state_dict(values[name])
             self.step, self.seconds = values["step"], values["seconds"]
             self.history = values["history"]
+            self.rollbacks = values.get("rollbacks", [])
             self.sums.copy_(values["sums"])
         except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from resnetlab.errors import UserError
-from resnetlab.files import atomic_write, user_path
+from resnetlab.files import atomic_write, not_whole, user_path
 from resnetlab.models.architecture import Architecture
 from resnetlab.models.resnet import ResNet
 from resnetlab.preprocessing import Preprocessing
@@ -94,8 +94,7 @@ def write_weights(
             else:
                 torch.save(tensors if card is None else {"model": tensors, **card}, temporary)
         except (RuntimeError, safetensors.SafetensorError) as error:
-            # Either library has an error of its own for a disk that is full.
-            raise OSError(None, f"the file could not be written whole ({error})") from error
+            raise not_whole(temporary, error) from error
     return path
 
 

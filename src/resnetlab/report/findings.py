@@ -1,0 +1,91 @@
+"""What a report shows beside evaluation.json: mistakes, heat maps, speed, looked up once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resnetlab.benchmark.timing import rate_fields, repeat
+from resnetlab.data.dataset import Dataset
+from resnetlab.data.images import normalize
+from resnetlab.evaluation.evaluate import REPRODUCIBLE, backend_for
+from resnetlab.evaluation.explanation import Explanation, heat_maps, stage_for
+from resnetlab.inference.backends import Backend, TorchBackend
+from resnetlab.inference.prepare import inference_execution
+from resnetlab.plots.images import choose
+from resnetlab.report.inline import inline_png
+from resnetlab.weights.checkpoint import Checkpoint
+
+MISTAKES, EXPLAINED, LIKELIEST = 12, 4, 3
+"""Images of each kind; classes that each heat map is drawn for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """An image, what it was taken for and what it is."""
+
+    png: str
+    """its address in the page"""
+    predicted: str
+    true: str
+    confidence: float
+    """%"""
+
+
+def find_mistakes(
+    checkpoint: Checkpoint, dataset: Dataset
+) -> tuple[list[Mistake], list[Explanation], str | None]:
+    """The most confident mistakes; where the network saw some of them; a remark on the maps."""
+    backend = backend_for(checkpoint, dataset, inference_execution(REPRODUCIBLE))
+    images, labels, logits = choose(backend, dataset, MISTAKES, "wrong", "confident")
+    percent = 100 * logits.double().softmax(1)
+    mistakes = [
+        Mistake(
+            png=inline_png(image),
+            predicted=dataset.classes[int(row.argmax())],
+            true=dataset.classes[int(label)],
+            confidence=float(row.max()),
+        )
+        for image, label, row in zip(images, labels, percent, strict=True)
+    ]
+    model = checkpoint.build()
+    stage, note = stage_for(model, checkpoint.preprocessing.size)
+    explained = []
+    for image, label, row in list(zip(images, labels, percent, strict=True))[:EXPLAINED]:
+        chosen = row.argsort(descending=True)[: min(LIKELIEST, len(row))]
+        x = normalize(image[None], checkpoint.preprocessing).expand(len(chosen), -1, -1, -1)
+        own = torch.tensor([checkpoint.classes.index(dataset.classes[i]) for i in chosen.tolist()])
+        explained.append(
+            Explanation(
+                path=f"true: {dataset.classes[int(label)]}",
+                pixels=image,
+                top=tuple((dataset.classes[i], float(row[i])) for i in chosen.tolist()),
+                maps=heat_maps(model, x, own, stage=stage),
+                stage=stage,
+            )
+        )
+    return mistakes, explained, note
+
+
+def measure_inference(checkpoint: Checkpoint, execution: str = "auto") -> list[dict[str, Any]]:
+    """Images a second of this network on this machine, one at a time and 32 at once.
+
+    From pixels to logits, reading of files not included; a second or so each.
+    """
+    backend: Backend = TorchBackend.load(checkpoint, inference_execution(execution))
+    p = checkpoint.preprocessing
+    rows = []
+    for batch in (1, 32):
+        images = torch.randint(0, 256, (batch, p.channels, p.size, p.size), dtype=torch.uint8)
+        times = repeat(partial(backend.logits, images), repeats=30, seconds=1.0)
+        rows.append(rate_fields(times, batch))
+    return rows
+
+
+def file_mb(path: Path) -> float:
+    """Size in MB (a million bytes)."""
+    return path.stat().st_size / 1e6

@@ -1,0 +1,52 @@
+import pytest
+import torch
+from torch import nn
+
+from resnetlab.data.catalogue import load_dataset
+from resnetlab.errors import UserError
+from resnetlab.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from resnetlab.evaluation.robustness import corrupted_answers, evaluate_corruptions
+from resnetlab.inference.backends import TorchBackend
+from resnetlab.weights.checkpoint import load_checkpoint
+
+
+@pytest.fixture
+def data(samples):
+    checkpoint = load_checkpoint("resnet20-cifar10")
+    dataset = load_dataset("cifar10-sample", "test", data_dir=samples)
+    return dataset.prepared(checkpoint.preprocessing)
+
+
+def test_each_corruption_is_counted_where_it_stands(data):
+    backend = TorchBackend.load(load_checkpoint("resnet20-cifar10"), "channels_last")
+    found = corrupted_answers(backend, data, 40)
+    assert found.right.shape == (15, 5, 40)
+    assert float(found.clean.float().mean()) > 0.8
+    labels = data.labels
+    numbers = torch.arange(100)
+    again = corrupted_answers(backend, data, 40)
+    assert torch.equal(found.right, again.right)
+    # by hand, of all images: the rows are those of the corruption and its severity
+    name, severity = "contrast", 5
+    everything = corrupted_answers(backend, data)
+    changed = corrupt(data.batch(numbers)[0], name, severity, numbers.tolist())
+    expected = backend.logits(changed).argmax(1) == labels
+    row = everything.right[list(CORRUPTIONS).index(name), SEVERITIES.index(severity)]
+    assert torch.equal(row, expected)
+    assert 5 < everything.drop < 60
+    mild, strong = everything.right[:, 0].float().mean(), everything.right[:, 4].float().mean()
+    assert mild > strong
+
+
+def test_the_images_are_spread_over_the_classes(data):
+    class Zero(nn.Module):
+        def forward(self, x):
+            return torch.zeros(len(x), 10)
+
+    backend = TorchBackend(model=Zero(), classes=data.classes, preprocessing=data.preprocessing)
+    assert float(corrupted_answers(backend, data, 20).clean.sum()) == 2
+
+
+def test_a_number_that_cannot_be(smoke):
+    with pytest.raises(UserError, match="`corruption_images` must be at least 0, not -1"):
+        evaluate_corruptions(smoke.run, images=-1)

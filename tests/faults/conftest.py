@@ -1,0 +1,82 @@
+"""Faults that are really made, in processes that are really killed.
+
+RESNETLAB_FAULTS=long asks for the long form: more kills, every operation on a file, two hosts.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+class Server:
+    """``server.py``, one child at a time."""
+
+    def __init__(self, log):
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("server.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+        self.log = log
+
+    def _answer(self) -> list[int]:
+        line = self.process.stdout.readline()
+        assert line, "the server has ended"
+        return [int(word) for word in line.split()]
+
+    def run(self, run, changes, *, kill_after=None, **order):
+        """The exit status of a child that trains ``run``, killed after so many seconds.
+
+        Of several processes, a list of them.
+        """
+        line = json.dumps({"run": str(run), "changes": changes} | order) + "\n"
+        self.process.stdin.write(line.encode())
+        self.process.stdin.flush()
+        (child,) = self._answer()
+        if kill_after is not None:
+            ended, *_ = select.select([self.process.stdout], [], [], kill_after)
+            if not ended:
+                os.kill(child, signal.SIGKILL)
+        ends = self._answer()
+        return ends if len(ends) > 1 else ends[0]
+
+    def timed(self, run, changes, **order):
+        began = time.monotonic()
+        ends = self.run(run, changes, **order)
+        assert ends in (0, [0] * order.get("processes", 1)), self.said()
+        return time.monotonic() - began
+
+    def said(self):
+        self.log.flush()
+        self.log.seek(0)
+        return self.log.read().decode()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with open(tmp_path_factory.mktemp("server") / "log", "w+b") as log:
+        server = Server(log)
+        yield server
+        with server.process:  # closes its pipes, and waits
+            server.process.stdin.close()
+
+
+@pytest.fixture
+def changes(samples):
+    """Of a training of 24 steps that saves its state after each."""
+    return {
+        "model_overrides": {"depths": [1, 1, 1], "widths": [8, 16, 16]},
+        "data_dir": str(samples),
+        "execution": "plain",
+        "epochs": 8,
+        "warmup_epochs": 1,
+        "checkpoint_minutes": 1e-9,
+    }
