@@ -18,6 +18,7 @@ from resnetlab.cli.shared import (
     ModelOverrides,
     Network,
     Out,
+    SplitFile,
     Std,
     load,
 )
@@ -36,7 +37,7 @@ def plot(
 
     if len(runs) > 1:
         out = out or Path("curves.png")
-    console.print_line(plot_curves(runs if len(runs) > 1 else runs[0], out))
+    console.print_line(plot_curves(runs, out))
 
 
 def visualize(
@@ -53,6 +54,7 @@ def visualize(
     out: Out = None,
     dataset: DatasetName = None,
     data_dir: DataDir = None,
+    split_file: SplitFile = None,
     execution: ExactExecution = "channels_last",
     model: ModelName = None,
     model_overrides: ModelOverrides = {},  # noqa: B006
@@ -73,6 +75,7 @@ def visualize(
         classes=classes,
     )
     data: dict[str, Any] = {"split": split, "dataset": dataset, "data_dir": data_dir}
+    data |= {"split_file": split_file}
     out = out or beside(run)
     data |= {"execution": execution}
     console.print_line(visualize(checkpoint, n=n, only=only, order=order, out=out, **data))

@@ -14,7 +14,8 @@ from resnetlab.data.find import find_images
 from resnetlab.data.images import ImageSource, normalize, read_image
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
-from resnetlab.inference.network import load_network
+from resnetlab.inference.exported import Exported
+from resnetlab.inference.network import load_layers
 from resnetlab.models.architecture import Architecture
 from resnetlab.models.resnet import ResNet
 from resnetlab.records import did_you_mean
@@ -134,7 +135,7 @@ def _class_number(name: str, classes: Sequence[str]) -> int:
 
 
 def load_and_explain(
-    run: str | Path | Checkpoint,
+    run: str | Path | Checkpoint | Exported,
     images: Sequence[str | Path],
     *,
     classes: Sequence[str] = (),
@@ -144,5 +145,5 @@ def load_and_explain(
     model_overrides: Mapping[str, Any] | None = None,
 ) -> tuple[list[Explanation], str | None]:
     """``explain_images`` of a run or of any source of ``load_checkpoint``; folders as well."""
-    checkpoint = load_network(run, model=model, model_overrides=model_overrides)
+    checkpoint = load_layers(run, model=model, model_overrides=model_overrides)
     return explain_images(checkpoint, find_images(images), classes=classes, top=top, stage=stage)

@@ -71,6 +71,17 @@ def load_network(
     )
 
 
+def load_layers(network: str | Path | Checkpoint | Exported, **options: Any) -> Checkpoint:
+    """``load_network`` for who must look at layers; UserError for an exported file, without any."""
+    loaded = load_network(network, **options)
+    if isinstance(loaded, Exported):
+        raise UserError(
+            "an exported file does not show its layers; name the run or the weights that it was "
+            "exported from."
+        )
+    return loaded
+
+
 def read_classes(file: str | Path) -> list[str]:
     """Names out of a text file with one a line, or a JSON list; UserError if it holds others."""
     path = user_path(file)

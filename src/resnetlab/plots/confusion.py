@@ -67,11 +67,9 @@ def _largest(counts: np.ndarray, classes: Sequence[str]) -> str:
     """The ten largest confusions, in words."""
     off = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
     order = np.argsort(-off, axis=None, kind="stable")[:10]
-    pairs = [np.unravel_index(k, off.shape) for k in order if off.flat[k]]
-    lines = [
-        f"{shorten(classes[i], 24)} taken for {shorten(classes[j], 24)}: {off[i, j]:,}"
-        for i, j in pairs
-    ]
+    names = [shorten(name, 24) for name in classes]
+    pairs = [divmod(int(place), len(off)) for place in order]
+    lines = [f"{names[i]} taken for {names[j]}: {off[i, j]:,}" for i, j in pairs if off[i, j]]
     return "\n".join(lines)
 
 

@@ -44,8 +44,7 @@ def plot_curves(
     its default is curves.png in the only folder. Returns the file; UserError if there is no epoch
     to draw.
     """
-    if isinstance(run, str | Path):
-        run = [run]
+    run = [run] if isinstance(run, str | Path) else run
     folders = [Run(user_path(path)) for path in run if isinstance(path, str | Path)]
     if len(folders) > 1:
         if out is None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 
 from resnetlab.evaluation.explanation import Explanation, load_and_explain
+from resnetlab.inference.exported import Exported
 from resnetlab.models.architecture import Architecture
 from resnetlab.plots.images import pixels_of
 from resnetlab.plots.picture import Picture
@@ -55,7 +56,7 @@ def figure_heatmaps(found: Sequence[Explanation], *, note: str | None = None) ->
 
 
 def explain(
-    run: str | Path | Checkpoint,
+    run: str | Path | Checkpoint | Exported,
     images: str | Path | Sequence[str | Path],
     *,
     classes: Sequence[str] = (),
@@ -80,7 +81,7 @@ def explain(
         The file, which a notebook shows.
 
     Raises:
-        UserError: There is no such network, image, class or stage.
+        UserError: There is no such network, image, class or stage, or it is an exported file.
     """
     out = check_format(out)
     found, note = load_and_explain(

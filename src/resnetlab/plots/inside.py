@@ -13,7 +13,7 @@ from torch import Tensor
 from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import dataset_of
 from resnetlab.evaluation.responses import Response, first_filters, layer_responses
-from resnetlab.inference.network import load_network
+from resnetlab.inference.network import load_layers
 from resnetlab.plots.picture import Picture
 from resnetlab.plots.style import (
     COLOURS,
@@ -124,7 +124,7 @@ def inspect(
         raise UserError("`show` filters draws one network; name one.")
     found = {}
     for source in sources:
-        checkpoint = load_network(source)
+        checkpoint = load_layers(source)
         name = checkpoint.origin if isinstance(source, Checkpoint) else Path(source).name
         if show == "filters":
             return write_figure(figure_filters(first_filters(checkpoint.build()), title=name), out)
