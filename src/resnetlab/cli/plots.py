@@ -18,6 +18,7 @@ from resnetlab.cli.shared import (
     ModelOverrides,
     Network,
     Out,
+    SplitFile,
     Std,
     load,
 )
@@ -53,6 +54,7 @@ def visualize(
     out: Out = None,
     dataset: DatasetName = None,
     data_dir: DataDir = None,
+    split_file: SplitFile = None,
     execution: ExactExecution = "channels_last",
     model: ModelName = None,
     model_overrides: ModelOverrides = {},  # noqa: B006
@@ -73,6 +75,7 @@ def visualize(
         classes=classes,
     )
     data: dict[str, Any] = {"split": split, "dataset": dataset, "data_dir": data_dir}
+    data |= {"split_file": split_file}
     out = out or beside(run)
     data |= {"execution": execution}
     console.print_line(visualize(checkpoint, n=n, only=only, order=order, out=out, **data))

@@ -90,7 +90,7 @@ _BENCHMARK = App(
     name="benchmark", help="Measure training, inference and data in images per second."
 )
 for _app, *_members in (
-    (_DATA, data.fetch, data.stats, data.show, data.clean),
+    (_DATA, data.fetch, data.stats, data.show, data.check, data.clean),
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, runs.runs),
     (PROGRAM, evaluate.evaluate, predict.predict, serve.serve, compare.compare),

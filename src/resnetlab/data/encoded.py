@@ -189,19 +189,22 @@ class Files:
         return Files(self.root, self.names.chosen(indices))
 
 
-def fingerprint(dataset: EncodedDataset) -> str:
-    """SHA-256 over each sample's path, size in bytes, time of change and class, in their order.
+def identity(samples: Samples) -> str:
+    """SHA-256 over each sample's path, size in bytes and time of change, in their order.
 
     The images themselves are not read. It is another where a file was added, removed, renamed or
     written anew.
     """
     digest = hashlib.sha256()
-    labels = dataset.labels.tolist()
-    for index, (size, changed) in enumerate(dataset.samples.stamps().tolist()):
-        label = dataset.classes[labels[index]]
-        line = (dataset.samples.path_of(index), str(size), str(changed), label)
-        digest.update(os.fsencode("\0".join(line) + "\n"))
+    for index, (size, changed) in enumerate(samples.stamps().tolist()):
+        digest.update(os.fsencode(f"{samples.path_of(index)}\0{size}\0{changed}\n"))
     return digest.hexdigest()
+
+
+def fingerprint(dataset: EncodedDataset) -> str:
+    """The same of a data set, with the class of each sample."""
+    names = "\0".join((identity(dataset.samples), *dataset.classes))
+    return hashlib.sha256(names.encode() + dataset.labels.numpy().tobytes()).hexdigest()
 
 
 def usual_preprocessing(samples: Samples) -> Preprocessing:

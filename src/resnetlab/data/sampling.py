@@ -77,6 +77,7 @@ def stratified_indices(labels: Tensor, number: int) -> Tensor:
     """
     by_class = torch.argsort(labels, stable=True)
     counts = torch.bincount(labels)
-    turn = torch.cat([(torch.arange(int(n)).double() + 0.5) / n for n in counts])
+    turns_of = [(torch.arange(int(n)).double() + 0.5) / n for n in counts]
+    turn = torch.cat(turns_of) if turns_of else torch.zeros(0)
     turns = torch.empty_like(labels, dtype=turn.dtype).index_copy_(0, by_class, turn)
     return torch.argsort(turns, stable=True)[:number].sort().values

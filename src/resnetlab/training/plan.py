@@ -13,7 +13,6 @@ from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.console import Report, print_to_stderr
 from resnetlab.data.augmentation import Augmentation
-from resnetlab.data.catalogue import Divided, open_dataset
 from resnetlab.data.dataset import Dataset, first_drawn
 from resnetlab.data.sampling import epoch_batches, steps_per_epoch
 from resnetlab.errors import UserError
@@ -22,6 +21,7 @@ from resnetlab.models.summary import on_meta
 from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import RECIPES
 from resnetlab.training.pixels import keep_pixels
+from resnetlab.training.split import open_data
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 from resnetlab.weights.usual import UNKNOWN
 
@@ -97,17 +97,6 @@ def load_pretrained(recipe: Recipe) -> Checkpoint | None:
     matching = recipe.load == "matching"
     return load_checkpoint(
         recipe.pretrained, model=architecture, head=False, allow_mismatch=matching
-    )
-
-
-def open_data(recipe: Recipe) -> Divided:
-    """The recipe's data set with its splits."""
-    return open_dataset(
-        recipe.dataset,
-        data_dir=recipe.data_dir,
-        val_size=recipe.val_size,
-        test_size=recipe.test_size,
-        split_seed=recipe.split_seed,
     )
 
 
