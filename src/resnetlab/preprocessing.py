@@ -173,9 +173,11 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == mode and not image.has_transparency_data:
         return image
     if image.mode.startswith("I"):  # I;16, I;16B: 16 bits; I: how Pillow decodes 16-bit PGM
-        values = np.asarray(image).astype(np.int64)
+        values = np.asarray(image).astype(np.int32)
         _require_range(values, 65535)
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        values += 128  # in place: of a large image each copy has hundreds of megabytes
+        values //= 257
+        image = Image.fromarray(values.astype(np.uint8))
     elif image.mode == "F":
         values = np.asarray(image)
         _require_range(values, 255)

@@ -21,11 +21,15 @@ from .conftest import FakeNetwork, Server
 
 
 @contextmanager
-def served(network: FakeNetwork | None = None, **limits) -> Iterator[Server]:
+def served(
+    network: FakeNetwork | None = None, *, token: str | None = None, **limits
+) -> Iterator[Server]:
     settings, metrics = Settings(**limits), Metrics()
     service = Service(Engine(network or FakeNetwork()), settings, metrics, "a fake")
     app = create_app(service, examples={})
-    guard = Guard(app, settings=settings, metrics=metrics, hosts=None, token=None, paths=paths(app))
+    guard = Guard(
+        app, settings=settings, metrics=metrics, hosts=None, token=token, paths=paths(app)
+    )
     listener = socket.create_server(("127.0.0.1", 0))
     uvicorn = Uvicorn(_config(guard, settings))
     thread = threading.Thread(target=uvicorn.run, args=([listener],))

@@ -12,6 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 import resnetlab
 from resnetlab.inference.predictor import Predictor
 
+from .conftest import FakeNetwork
+from .inprocess import served
+
 
 @pytest.fixture(scope="module")
 def expected(pictures):
@@ -118,10 +121,12 @@ def test_a_wrong_request_is_refused_in_a_sentence(server, what):
     assert re.fullmatch(r"[^\n]{10,200}[.}]", answer.json()["error"]), answer.text
 
 
-def test_a_deadline_that_cannot_be_met(server, pictures):
-    answer = server.client.post("/predict?deadline=0.000001", files={"image": pictures[0]})
-    assert answer.status_code == 504
-    assert "no answer within" in answer.json()["error"]
+def test_a_deadline_that_cannot_be_met():
+    with served(FakeNetwork(seconds=0.5)) as server:
+        headers = {"content-type": "image/png"}
+        answer = server.client.post("/predict?deadline=0.05", content=b"a", headers=headers)
+        assert answer.status_code == 504
+        assert answer.json()["error"] == "there was no answer within 0.05 s."
 
 
 def test_the_card(server):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -36,6 +36,10 @@ def serve(
         bool, Parameter(help="let everybody ask who can reach the host", negative="")
     ] = False,
     workers: Annotated[int, Parameter(help="processes, each with its own network")] = 1,
+    backend: Annotated[
+        Literal["auto", "torch", "onnx", "openvino"],
+        Parameter(help="what computes it; auto measures once what is fastest here"),
+    ] = "auto",
     examples: Annotated[
         Path | None, Parameter(help="folder of images that the page offers to try")
     ] = None,
@@ -65,7 +69,8 @@ def serve(
     from resnetlab.serving import server
 
     options: dict[str, Any] = {"model": model, "model_overrides": model_overrides or None}
-    options |= {"mean": mean, "std": std, "classes": classes, "execution": execution}
+    options |= {"mean": mean, "std": std, "classes": classes, "backend": backend}
+    options |= {"execution": execution}
     server.serve(
         network,
         host=host,

@@ -164,7 +164,7 @@ def create_app(service: Service, *, examples: Mapping[str, bytes]) -> FastAPI:
         heat_map: Annotated[bool, Query(description="where the evidence lies, too")] = False,
         deadline: Annotated[
             float | None,
-            Query(gt=0, allow_inf_nan=False, description="seconds to wait, up to the server's own"),
+            Query(ge=0.01, allow_inf_nan=False, description="seconds; at most the server's own"),
         ] = None,
     ) -> Response:
         """The likeliest classes of one image or of several.

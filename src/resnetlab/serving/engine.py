@@ -6,17 +6,22 @@ numpy at this door, so that what serves need not have torch.
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from resnetlab.preprocessing import Preprocessing
+from resnetlab.preprocessing import FORMATS, Preprocessing
 
 Box = tuple[float, float, float, float]
 """left, top, right, bottom, as shares of an image's width and height"""
+
+_LARGE = 12 * 10**6
+"""Pixels from which an image may take hundreds of megabytes while it is decoded."""
 
 _ORIENTATION = 0x0112
 """EXIF's tag; from 5 on, width and height change places"""
@@ -75,15 +80,19 @@ class Engine:
 
     def __init__(self, network: Network) -> None:
         self.network = network
+        self._large = threading.Lock()
         size, channels = network.preprocessing.size, network.preprocessing.channels
         blank = Picture(np.zeros((channels, size, size), np.uint8), box=(0, 0, 1, 1))
         (answer,) = self.compute([blank])  # also so that the first client does not wait for it
         self.gives_heat_maps = answer.heat_map is not None
 
     def read(self, data: bytes, *, heat_map: bool = False) -> Picture:
-        """Decode an image; UserError if it cannot be read."""
-        pixels = self.network.read(data)
-        return Picture(pixels, self._box(data) if heat_map else None)
+        """Decode an image, of large ones one at a time; UserError if it cannot be read."""
+        size = _upright_size(data)
+        with self._large if size and size[0] * size[1] > _LARGE else nullcontext():
+            pixels = self.network.read(data)
+        seen = self.network.preprocessing.seen
+        return Picture(pixels, seen(*size) if heat_map and size else None)
 
     def compute(self, pictures: Sequence[Picture]) -> list[Answer]:
         """One answer for each picture, with a heat map for those that have a box."""
@@ -108,12 +117,19 @@ class Engine:
             for i, picture in enumerate(pictures)
         ]
 
-    def _box(self, data: bytes) -> Box:
-        with Image.open(io.BytesIO(data)) as image:
+
+def _upright_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of an image by its header; None where that says nothing."""
+    Image.init()  # registers the formats
+    try:
+        with Image.open(io.BytesIO(data), formats=[f for f in FORMATS if f in Image.OPEN]) as image:
             width, height = image.size
-            if image.getexif().get(_ORIENTATION, 1) >= 5:
-                width, height = height, width
-        return self.network.preprocessing.seen(width, height)
+            with suppress(Exception):  # of damaged EXIF, Pillow raises whatever the damage provokes
+                if image.getexif().get(_ORIENTATION, 1) >= 5:
+                    return height, width
+            return width, height
+    except Exception:  # reading it will say why
+        return None
 
 
 def _from_0_to_1(evidence: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,10 @@ class Source:
 
     def load(self) -> Network:
         """Raises UserError: There is no such network."""
+        if find_spec("torch") is None:
+            from resnetlab.serving.bundle import BundleNetwork
+
+            return BundleNetwork(self.network)
         from resnetlab.inference.predictor import Predictor
 
         return PredictorNetwork(Predictor(self.network, **self.options))
@@ -48,7 +53,7 @@ class PredictorNetwork:
         self.classes: tuple[str, ...] = backend.classes
         self.preprocessing: Preprocessing = backend.preprocessing
         self.temperature: float = backend.temperature
-        self.threshold: float | None = getattr(backend, "threshold", None)
+        self.threshold: float | None = backend.threshold
         self.batch_size: int = inference_batch_size(backend.preprocessing.size)
 
     def read(self, data: bytes) -> np.ndarray:

@@ -81,10 +81,10 @@ def serve(
         hosts=_own_names(host) if loopback and token is None else None,
         examples=None if examples is None else _read_examples(examples),
     )
-    listener = _bind(host, port)
-    address = _address(listener)
     run = _run_one if workers == 1 else _run_several
-    run(make_app, listener, workers, f"Serving {make_app.source.name} at {address}")
+    with _bind(host, port) as listener:
+        address = _address(listener)
+        run(make_app, listener, workers, f"Serving {make_app.source.name} at {address}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +128,14 @@ class MakeApp:
 
 def make_app_or_exit(make_app: MakeApp) -> Guard:
     """The application of one process of several; what cannot be loaded is said in a sentence."""
+    kept = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # there is nothing to drain yet
     try:
         return make_app()
     except UserError as error:
         print_to_stderr(f"resnetlab: {error}")
         sys.exit(_FAILED)
+    finally:
+        signal.signal(signal.SIGTERM, kept)
 
 
 def _run_one(make_app: MakeApp, listener: socket.socket, _: int, announcement: str) -> None:
@@ -187,7 +190,7 @@ def _config(app: Any, settings: Settings, **options: Any) -> Any:
         limit_concurrency=1000,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=settings.drain_seconds,
-        timeout_worker_healthcheck=60,
+        timeout_worker_healthcheck=20,
         **options,
     )
 

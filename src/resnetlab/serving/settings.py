@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from resnetlab.errors import UserError
 from resnetlab.records import Limit, Record
 
 
@@ -35,6 +36,11 @@ class Settings(Record):
 
     def __post_init__(self) -> None:
         self.check()
+        if self.max_images > self.max_queue:
+            raise UserError(
+                f"`max_queue` {self.max_queue} must be at least `max_images` {self.max_images}, or "
+                "such a request would never be answered."
+            )
 
     @property
     def max_bytes(self) -> int:
