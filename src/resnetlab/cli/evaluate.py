@@ -74,6 +74,7 @@ def evaluate(
     In a run folder, the results are kept in evaluation.json.
     """
     with console.waiting("loading PyTorch"):
+        from resnetlab.compute.distributed import is_main
         from resnetlab.evaluation.evaluate import evaluate, keep
 
     if confusion:
@@ -96,6 +97,8 @@ def evaluate(
         from resnetlab.evaluation.robustness import evaluate_corruptions
 
         robustness = evaluate_corruptions(checkpoint, images=corruption_images, **where).to_dict()
+    if not is_main():
+        return
     if dataset is None:
         keep(run, result.key, values)
         if robustness:
@@ -149,7 +152,7 @@ def _print(result: Evaluation) -> None:
     if rejected := result.none_of_these:
         print(
             f'"none of these" below a confidence of {rejected["threshold"]:.1f} %: '
-            f"{rejected['rejected_right']:.1f} % of the right answers, "
+            f"{rejected['rejected_right']:.1f} % of the right predictions, "
             f"{rejected['rejected_wrong']:.1f} % of the wrong ones; "
             f"{rejected['accuracy_of_the_rest']:.2f} % of the rest are right"
         )

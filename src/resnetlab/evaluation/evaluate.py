@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from resnetlab.compute import distributed
 from resnetlab.compute.cores import on_fewer_where_faster
+from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.console import print_to_stderr, progress
 from resnetlab.data.catalogue import is_own
@@ -62,31 +64,36 @@ def logit_batches(
 
 
 def progress_batches(
-    backend: Backend, dataset: Dataset, *, tta: TTA = "none"
+    backend: Backend, dataset: Dataset, *, tta: TTA = "none", world: World | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """``logit_batches`` of the whole data set, with progress on a terminal."""
-    total = math.ceil(len(dataset) / inference_batch_size(backend.preprocessing.size))
+    """``logit_batches`` of this process's share, with progress on a terminal."""
+    rank, size = world.share if world else (0, 1)
+    total = math.ceil(len(dataset) / size / inference_batch_size(backend.preprocessing.size))
     what = f"evaluating on {dataset.name}, {dataset.split}"
-    batches = logit_batches(backend, dataset, tta=tta)
+    batches = logit_batches(backend, dataset, tta=tta, rank=rank, world_size=size)
+    if rank:
+        return batches
     batches = on_fewer_where_faster(batches, torch.get_num_threads(), print_to_stderr)
     return progress(batches, total, what)
 
 
 @torch_defaults()
 def evaluate_backend(backend: Backend, dataset: Dataset, *, tta: TTA = "none") -> Evaluation:
-    """Evaluate on every image of ``dataset`` once.
+    """Evaluate on every image of ``dataset`` once; under torchrun, the processes share the images.
 
     The logits stand in the order of the data set's classes; see ``in_order_of``.
     """
     classes = len(dataset.classes)
     parts = []
-    for logits, labels in progress_batches(backend, dataset, tta=tta):
-        if logits.size(1) != classes:
-            raise UserError(
-                f"the network has {logits.size(1)} outputs and {dataset.name} has {classes} "
-                "classes."
-            )
-        parts.append(Answers.read(logits, labels, backend.temperature))
+    with distributed.start() as world:
+        for logits, labels in progress_batches(backend, dataset, tta=tta, world=world):
+            if logits.size(1) != classes:
+                raise UserError(
+                    f"the network has {logits.size(1)} outputs and {dataset.name} has {classes} "
+                    "classes."
+                )
+            parts.append(Answers.read(logits, labels, backend.temperature))
+        parts = [part for share in world.gather_objects(parts) for part in share]
     return Evaluation(
         dataset=dataset.name,
         split=dataset.split,
@@ -224,7 +231,7 @@ def evaluate(
     data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir, split_file=split_file)
     ready = backend_for(checkpoint, data, execution, backend)
     found = evaluate_backend(ready, data, tta=tta)
-    if per_image:
+    if per_image and distributed.is_main():
         found.write_per_image(data, per_image)
     if dataset is None:
         keep(run, found.key, found.to_dict())
@@ -237,6 +244,8 @@ def keep(run: str | Path | Checkpoint | Exported, key: str, values: Mapping[str,
     A folder that cannot be written is reported; what was found is not lost with it.
     """
     if not isinstance(run, str | Path) or is_address(run) or not (folder := Run(run)).exists:
+        return
+    if not distributed.is_main():
         return
     try:
         folder.write_evaluation(key, values)
