@@ -48,6 +48,8 @@ VIEWS = 4
 """Of each image, for the classifier: worth 0.4 to 1.2 points on 50 to 1,000 images of CIFAR-10
 (benchmarks/README.md)."""
 
+MOST_EPOCHS_FROM_SCRATCH = 300
+
 SHARE_FOR_VIEWS = 0.1
 """Of the time, at most, for the features of all of them."""
 
@@ -284,7 +286,7 @@ def _fit(
         usable = [each for each in tried if each[4] <= seconds]
         fits, start, chosen, epochs, passes = (usable or tried[-1:])[0]
     steps = max(1, n // chosen.batch_size)
-    most = MOST_STEPS / steps if start.pretrained else math.inf
+    most = MOST_STEPS / steps if start.pretrained else MOST_EPOCHS_FROM_SCRATCH
     lines = [
         f"network: {chosen.model}, {start.why}",
         f"images: {chosen.image_size} pixels, batches of {chosen.batch_size}; features of "
