@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install train test lint benchmark figures
+.PHONY: install train test faults lint benchmark figures
 
 install: .venv/.installed
 
@@ -16,6 +16,10 @@ train: install
 
 test: install
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4
+
+# The long form of tests/faults: more kills, every operation on a file, two hosts (as root).
+faults: install
+	RESNETLAB_FAULTS=long $(BIN)/pytest tests/faults -v --durations 0
 
 lint: install
 	$(BIN)/ruff check .

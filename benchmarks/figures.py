@@ -2,12 +2,14 @@
 
 README.md and benchmarks/README.md hold sections between `<!-- figures:begin NAME -->` and
 `<!-- figures:end -->`; they are written from resnetlab.recipes.measured. The pictures in docs/ are
-drawn from a run of cifar10-quick, which is trained first if there is none.
+drawn from a run of cifar10-quick, which is trained first if there is none. docs/degradation.png and
+.csv are those that `resnetlab study degradation` writes to its folder, copied.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import re
 import textwrap
 from collections.abc import Callable
@@ -146,6 +148,21 @@ def _runs() -> str:
     return _table(headings, rows)
 
 
+def _degradation() -> str:
+    """Of docs/degradation.csv, the table that `resnetlab study degradation` has written."""
+    with (ROOT / "docs" / "degradation.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    headings = ["network", "n", "training error, %", "validation error, %", "test error, %"]
+    keys = ("training_error", "validation_error", "test_error")
+    cells = [[f"`{row['variant']}`", row["n"], *(_error(row, key) for key in keys)] for row in rows]
+    return _table(headings, cells)
+
+
+def _error(row: dict[str, str], key: str) -> str:
+    around = row[f"{key}_deviation"]
+    return f"{float(row[key]):.2f}" + (f" ± {float(around):.2f}" if around else "")
+
+
 def _score(score: Score | None) -> str:
     return "" if score is None else f"{score.mean:.2f} ± {score.deviation:.2f}"
 
@@ -173,6 +190,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "stem": _stem,
     "timings": _timings,
     "runs": _runs,
+    "degradation": _degradation,
 }
 """Name of a section -> its text."""
 

@@ -135,7 +135,7 @@ def test_no_table_is_wider_than_its_room_nor_loses_a_letter(columns, cells):
     whole = console.table("first", "second*", "third")
     for row in cells:
         whole.add_row(*row)
-    fitted, left_out = console._fit(whole, columns)
+    fitted, left_out = console.fit(whole, columns)
     out = io.StringIO()
     Console(file=out, width=columns, markup=False).print(fitted)
     assert all(len(line) <= columns for line in out.getvalue().splitlines())

@@ -155,14 +155,14 @@ def print_table(table: Table) -> None:
         console.width = console.measure(table, options=console.options.update(width=10_000)).maximum
         console.print(table)
         return
-    fitted, left_out = _fit(table, console.width)
+    fitted, left_out = fit(table, console.width)
     console.print(fitted)
     if left_out:
         names = ", ".join(left_out)
         console.print(f"Hidden for lack of space: {names}. A wider terminal or a pipe shows them.")
 
 
-def _fit(whole: Table, room: int) -> tuple[Table, list[str]]:
+def fit(whole: Table, room: int) -> tuple[Table, list[str]]:
     """The table in ``room`` columns of text, and the names of those that found no place."""
     cells = [[str(column.header), *map(str, column.cells)] for column in whole.columns]
     least = [

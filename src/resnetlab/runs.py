@@ -2,9 +2,10 @@
 
 recipe.json; metrics.jsonl, one line an epoch; TensorBoard events; last.pt and previous.pt, the
 states to go on from (see ``States``); best.pt, the network to use (see ``Checkpoint``); test.json;
-evaluation.json, all that was found of best.pt; curves.png. Plain dicts and tensors only, so that
-everything loads with ``weights_only=True``. recipe.json and the states carry a digest, so that no
-changed byte passes.
+evaluation.json, all that was found of best.pt; curves.png; of a user's own images split.csv, which
+image was for what, and skipped.tsv, those that could not be read. Plain dicts and tensors only, so
+that everything loads with ``weights_only=True``. recipe.json and the states carry a digest, so that
+no changed byte passes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from resnetlab.recipes.record import Recipe
 from resnetlab.states import States, read_state
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 from resnetlab.weights.digest import digest
-from resnetlab.weights.locate import BEST
+from resnetlab.weights.locate import BEST, SPLIT
 
 FORMAT = 1
 """Of the folder, stated in recipe.json. Folders without a number are 1."""
@@ -51,6 +52,8 @@ class Run:
         self.predictions_file = self.path / "predictions.png"
         self.result_file = self.path / "test.json"
         self.evaluation_file = self.path / "evaluation.json"
+        self.split_file = self.path / SPLIT
+        self.skipped_file = self.path / "skipped.tsv"
         self.report_file = self.path / "report.html"
         self._metrics_file = self.path / "metrics.jsonl"
         self._recipe_file = self.path / "recipe.json"
@@ -268,6 +271,14 @@ class Run:
         """Take back that the run is finished, and what was found of its network."""
         self.result_file.unlink(missing_ok=True)
         self.evaluation_file.unlink(missing_ok=True)
+
+    @property
+    def skipped_paths(self) -> set[str]:
+        """Images that were left out of the training since they cannot be read."""
+        if not self.skipped_file.is_file():
+            return set()
+        _, *lines = self._read(self.skipped_file).splitlines()
+        return {line.partition("\t")[0] for line in lines}
 
     @property
     def is_being_trained(self) -> bool:

@@ -14,7 +14,7 @@ def test_train_reports_and_resume_goes_on(resnetlab, smoke, samples, tmp_path):
     assert answer.code == 0, answer.err
     said = json.loads((run / "test.json").read_text())
     assert answer.out.startswith(f"test accuracy {said['top1']:.2f} % on 100 images\n")
-    for name in ("best.pt", "test.json", "metrics.jsonl", "curves.png", "last.pt"):
+    for name in ("best.pt", "test.json", "metrics.jsonl", "curves.png", "last.pt", "report.html"):
         assert f"{run / name}" in answer.out
         assert (run / name).exists()
     assert load_checkpoint(run).architecture.widths == (4, 4, 8)

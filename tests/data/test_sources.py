@@ -177,7 +177,7 @@ def test_damaged_files_of_the_user_are_named(damage, tmp_path, make):
 
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_a_data_folder_without_the_files(name, tmp_path, tiny, host, home):
-    with pytest.raises(DataUnavailable, match=r"holds no (CIFAR-10|Fashion-MNIST): expected"):
+    with pytest.raises(DataUnavailable, match=r"holds no (CIFAR-100?|(Fashion-)?MNIST): expected"):
         fetch(name, data_dir=tmp_path)
     assert not list(home.rglob("*.safetensors"))
 

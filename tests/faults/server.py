@@ -2,8 +2,9 @@
 
 An order is a line of JSON on stdin: {"run": folder, "changes": fields of the recipe} and perhaps
 "kill at", where it is killed as ``_Deadly`` counts; "processes", how many train together; "rank",
-"step" and "fault", what happens to one of them. A run that has begun is resumed. The answers are
-the (last) child's number and, after their ends, their exit statuses.
+"step" and "fault", what happens to one of them; "evaluate", to judge its network alone. A run that
+has begun is resumed. The answers are the (last) child's number and, after their ends, their
+exit statuses.
 """
 
 import io
@@ -20,6 +21,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from resnetlab.errors import UserError
+from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.runs import Run
 from resnetlab.training.job import resume, train
 
@@ -89,7 +91,10 @@ def work(order: dict, rank: int) -> int:
         _Deadly(order["kill at"]).install()
     run = Path(order["run"])
     try:
-        if Run(run).exists:
+        if "evaluate" in order:
+            result = evaluate(run, per_image=run / "images.csv")
+            (run / f"{rank}.json").write_text(json.dumps(result.to_dict()))
+        elif Run(run).exists:
             resume(run, **order.get("resume", {}))
         else:
             train("smoke", out=run, **order["changes"])

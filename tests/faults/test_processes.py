@@ -1,9 +1,11 @@
 """Several processes that train together, one of which fails."""
 
+import json
 import time
 
 import pytest
 
+from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.runs import Run
 
 
@@ -43,6 +45,14 @@ def test_processes_share_the_work_of_one(server, changes, tmp_path):
     changes |= {"flip": "random", "cutout": 8}
     for processes in (1, 2, 3):
         server.timed(tmp_path / f"{processes}", changes, processes=processes)
+    server.timed(tmp_path / "3", changes, processes=3, evaluate=True)
+    one = evaluate(tmp_path / "3").to_dict()
+    for rank in range(3):
+        shared = json.loads((tmp_path / "3" / f"{rank}.json").read_text())
+        assert shared["n"] == 100
+        assert shared["confusion"] == one["confusion"]
+        assert shared["loss"] == pytest.approx(one["loss"])
+    assert len((tmp_path / "3" / "images.csv").read_text().splitlines()) == 101
     server.timed(tmp_path / "own", changes | {"sync_batchnorm": "off"}, processes=3)
     one = curve(tmp_path / "1")
     for processes in (2, 3):

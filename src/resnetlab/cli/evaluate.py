@@ -19,6 +19,7 @@ from resnetlab.cli.shared import (
     ModelName,
     ModelOverrides,
     Network,
+    SplitFile,
     Std,
     load,
 )
@@ -34,6 +35,7 @@ def evaluate(
     split: Annotated[Literal["test", "val"], Parameter(help="images to evaluate on")] = "test",
     dataset: DatasetName = None,
     data_dir: DataDir = None,
+    split_file: SplitFile = None,
     model: ModelName = None,
     model_overrides: ModelOverrides = {},  # noqa: B006
     mean: Mean = None,
@@ -72,6 +74,7 @@ def evaluate(
     In a run folder, the results are kept in evaluation.json.
     """
     with console.waiting("loading PyTorch"):
+        from resnetlab.compute.distributed import is_main
         from resnetlab.evaluation.evaluate import evaluate, keep
 
     if confusion:
@@ -87,13 +90,15 @@ def evaluate(
         classes=classes,
     )
     where: dict[str, Any] = {"split": split, "dataset": dataset, "data_dir": data_dir}
-    where |= {"backend": backend, "execution": execution}
+    where |= {"split_file": split_file, "backend": backend, "execution": execution}
     result = evaluate(checkpoint, tta=tta, per_image=per_image, **where)
     values, robustness = result.to_dict(), None
     if corruptions:
         from resnetlab.evaluation.robustness import evaluate_corruptions
 
         robustness = evaluate_corruptions(checkpoint, images=corruption_images, **where).to_dict()
+    if not is_main():
+        return
     if dataset is None:
         keep(run, result.key, values)
         if robustness:
@@ -147,7 +152,7 @@ def _print(result: Evaluation) -> None:
     if rejected := result.none_of_these:
         print(
             f'"none of these" below a confidence of {rejected["threshold"]:.1f} %: '
-            f"{rejected['rejected_right']:.1f} % of the right answers, "
+            f"{rejected['rejected_right']:.1f} % of the right predictions, "
             f"{rejected['rejected_wrong']:.1f} % of the wrong ones; "
             f"{rejected['accuracy_of_the_rest']:.2f} % of the rest are right"
         )

@@ -18,6 +18,7 @@ from resnetlab.cli.shared import (
     ModelOverrides,
     Network,
     Out,
+    SplitFile,
     Std,
     load,
 )
@@ -53,6 +54,7 @@ def visualize(
     out: Out = None,
     dataset: DatasetName = None,
     data_dir: DataDir = None,
+    split_file: SplitFile = None,
     execution: ExactExecution = "channels_last",
     model: ModelName = None,
     model_overrides: ModelOverrides = {},  # noqa: B006
@@ -73,6 +75,7 @@ def visualize(
         classes=classes,
     )
     data: dict[str, Any] = {"split": split, "dataset": dataset, "data_dir": data_dir}
+    data |= {"split_file": split_file}
     out = out or beside(run)
     data |= {"execution": execution}
     console.print_line(visualize(checkpoint, n=n, only=only, order=order, out=out, **data))
@@ -86,9 +89,9 @@ def explain(
     ],
     top: Annotated[int, Parameter(help="how many of the likeliest classes")] = 3,
     class_names: Annotated[
-        tuple[str, ...],
+        tuple[str, ...] | None,
         Parameter(name="--class", help="classes to look for instead", metavar="NAME ..."),
-    ] = (),
+    ] = None,
     stage: Annotated[
         str | None,
         Parameter(help="whose feature maps; default: the last that has places", metavar="NAME"),
@@ -113,7 +116,7 @@ def explain(
         classes=classes,
     )
     out = out or Path("explanation.png")
-    options: dict[str, Any] = {"top": top, "classes": class_names, "stage": stage}
+    options: dict[str, Any] = {"top": top, "classes": class_names or (), "stage": stage}
     console.print_line(explain(checkpoint, images, out=out, **options))
 
 

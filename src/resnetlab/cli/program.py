@@ -22,6 +22,7 @@ from resnetlab.cli import (
     compare_runs,
     data,
     evaluate,
+    finetune,
     models,
     plots,
     predict,
@@ -90,9 +91,10 @@ _BENCHMARK = App(
     name="benchmark", help="Measure training, inference and data in images per second."
 )
 for _app, *_members in (
-    (_DATA, data.fetch, data.stats, data.show, data.clean),
+    (_DATA, data.fetch, data.stats, data.show, data.check, data.clean),
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, runs.runs),
+    (PROGRAM, finetune.finetune, finetune.lr_find),
     (PROGRAM, evaluate.evaluate, predict.predict, serve.serve, compare.compare),
     (PROGRAM, compare_runs.compare_runs, plots.plot, plots.visualize, plots.explain),
     (PROGRAM, plots.inspect, report.report, study.STUDY, _BENCHMARK),

@@ -45,7 +45,8 @@ def runs(
         return
     with Live(console=screen, auto_refresh=False, screen=False) as live:
         while True:
-            live.update(Group(_table(found, folder), *_faults(found)), refresh=True)
+            shown, _ = console.fit(_table(found, folder), screen.width)
+            live.update(Group(shown, *_faults(found)), refresh=True)
             time.sleep(2)
             found = list_runs(folder)
 

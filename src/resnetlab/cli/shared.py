@@ -71,7 +71,15 @@ Classes = Annotated[
     ),
 ]
 DatasetName = Annotated[
-    str | None, Parameter(help="data set; default: the run's own", metavar="NAME")
+    str | None,
+    Parameter(
+        help="data set: a name, or the path of a folder, table or shards; default: the run's own",
+        metavar="NAME",
+    ),
+]
+SplitFile = Annotated[
+    Path | None,
+    Parameter(help="which of your own images is for what; default: the run's split.csv"),
 ]
 Out = Annotated[Path | None, Parameter(help="file to draw to: .png, .svg or .pdf")]
 DataDir = Annotated[Path | None, Parameter(help="folder that already holds the data set")]

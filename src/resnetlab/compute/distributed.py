@@ -104,9 +104,16 @@ class World:
                 dist.broadcast(tensor, src=0)
 
 
+def is_main() -> bool:
+    """Whether this process writes and prints for all that the environment describes."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0"
+
+
 @contextmanager
 def start() -> Iterator[World]:
     """The world that the environment describes; one process where WORLD_SIZE is 1 or not set.
+
+    Within a world that has begun, what a process starts is its own work.
 
     RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are enough (torch's ``env://``). LOCAL_RANK and
     LOCAL_WORLD_SIZE, which torchrun sets too, otherwise follow from the processes' host names.
@@ -115,7 +122,7 @@ def start() -> Iterator[World]:
         UserError: One of these variables is missing or holds no possible number.
     """
     size = _number("WORLD_SIZE", 1, default=1)
-    if size == 1:
+    if size == 1 or dist.is_initialized():
         world = World()
         with world.held:
             yield world

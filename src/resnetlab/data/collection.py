@@ -40,6 +40,8 @@ class Collection:
     """number in ``PARTS``, int8 (n,)"""
     groups: np.ndarray | None = None
     """samples with the same number belong on one side of a split, int64 (n,)"""
+    skipped: tuple[tuple[str, str], ...] = ()
+    """paths of images that were left out since they cannot be read, and why"""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,29 +60,48 @@ class Collection:
         """Whether there are images for a split."""
         return bool(np.isin(self.splits, _numbers(split)).any())
 
+    @property
+    def has_own_splits(self) -> bool:
+        """Whether it comes with a split for each sample or some."""
+        return not bool((self.splits == UNDIVIDED).all())
+
     def divided(
-        self, *, val_size: float | None = None, test_size: float | None = None, seed: int = 0
+        self,
+        *,
+        val_size: float | None = None,
+        test_size: float | None = None,
+        seed: int = 0,
+        together: np.ndarray | None = None,
     ) -> Collection:
         """Each sample with its split: those that have none are drawn with ``seed``.
 
         Of a collection without any splits, ``test_size`` images are for testing; of one without
         validation images, ``val_size`` of those for training. By default each is 5,000 images, and
-        of fewer than 50,000 a tenth.
+        of fewer than 50,000 a tenth. Samples with the same number in ``together`` (by default, in
+        ``groups``) stay on one side.
         """
+        if together is None:
+            together = self.groups
         splits = self.splits.copy()
-        if (splits == UNDIVIDED).all():
+        if not self.has_own_splits:
             if test_size is None:
                 test_size = usual_size(len(splits))
-            self._draw(splits, UNDIVIDED, "test", test_size, seed)
+            self._draw(splits, UNDIVIDED, "test", test_size, seed, together)
         splits[splits == UNDIVIDED] = PARTS.index("train")
         if not (splits == PARTS.index("val")).any():
             if val_size is None:
                 val_size = usual_size(int((splits == PARTS.index("train")).sum()))
-            self._draw(splits, PARTS.index("train"), "val", val_size, seed)
+            self._draw(splits, PARTS.index("train"), "val", val_size, seed, together)
         return replace(self, splits=splits)
 
     def _draw(
-        self, splits: np.ndarray, pool: int, part: Literal["val", "test"], size: float, seed: int
+        self,
+        splits: np.ndarray,
+        pool: int,
+        part: Literal["val", "test"],
+        size: float,
+        seed: int,
+        together: np.ndarray | None,
     ) -> None:
         """Move samples of a split, in place, to another."""
         (there,) = np.nonzero(splits == pool)
@@ -91,7 +112,7 @@ class Collection:
             seed,
             parameter=f"{part}_size",
             purpose=purpose,
-            groups=None if self.groups is None else self.groups[there],
+            groups=None if together is None else together[there],
         )
         splits[there[drawn.numpy()]] = PARTS.index(part)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from resnetlab.data import download, formats
 from resnetlab.data.sources import Source
@@ -90,6 +91,57 @@ _FASHION_MNIST = Entry(
 )
 
 
+_CIFAR100_FINE = (
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus "
+    "butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach "
+    "couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster "
+    "house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree "
+    "motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear "
+    "pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket "
+    "rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar "
+    "sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip "
+    "turtle wardrobe whale willow_tree wolf woman worm"
+)
+_CIFAR100_COARSE = (
+    "aquatic_mammals fish flowers food_containers fruit_and_vegetables "
+    "household_electrical_devices household_furniture insects large_carnivores "
+    "large_man-made_outdoor_things large_natural_outdoor_scenes "
+    "large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles "
+    "small_mammals trees vehicles_1 vehicles_2"
+)
+
+
+def _cifar100(name: str, kind: Literal["fine", "coarse"], classes: str) -> Entry:
+    return Entry(
+        classes=tuple(classes.split()),
+        preprocessing=Preprocessing(
+            mean=(0.50707516, 0.48654887, 0.44091784),
+            std=(0.26733429, 0.25643846, 0.27615047),
+            size=32,
+        ),
+        source=Source(
+            name=name,
+            read=lambda folder: formats.read_cifar100(folder, kind),
+            urls=("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",),
+            download_bytes=169_001_437,
+        ),
+    )
+
+
+_MNIST = Entry(
+    classes=tuple("0123456789"),
+    preprocessing=Preprocessing(mean=(0.13066048,), std=(0.30810781,), size=28),
+    source=Source(
+        name="mnist",
+        read=formats.read_mnist,
+        urls=tuple(
+            f"https://ossci-datasets.s3.amazonaws.com/mnist/{file}" for file in formats.MNIST_MD5
+        ),
+        download_bytes=11_594_722,
+    ),
+)
+
+
 def _sample(entry: Entry, **digests: str) -> Entry:
     """The first 300 and 100 images of a set: for tests and the smoke recipe."""
     source = Source(
@@ -103,6 +155,9 @@ def _sample(entry: Entry, **digests: str) -> Entry:
 
 _ENTRIES = (
     _CIFAR10,
+    _cifar100("cifar100", "fine", _CIFAR100_FINE),
+    _cifar100("cifar100-coarse", "coarse", _CIFAR100_COARSE),
+    _MNIST,
     _FASHION_MNIST,
     _sample(
         _CIFAR10,

@@ -6,14 +6,15 @@ read and UserError, naming the file, where it is damaged.
 """
 
 import gzip
+import hashlib
 import io
 import json
 import pickle
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -60,6 +61,66 @@ def read_fashion_mnist(folder: Path) -> Arrays:
         f"{folder} holds no Fashion-MNIST: expected FashionMNIST/raw/{first}.gz "
         "and the three files beside it, unpacked or not"
     )
+
+
+CIFAR100_MD5 = {
+    "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
+    "train": "16019d7e3df5f24257cddd939b257f8d",
+    "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+}
+MNIST_MD5 = {
+    "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+}
+"""Of the published files, as torchvision has them; both readers check them."""
+
+
+def read_cifar100(folder: Path, kind: Literal["fine", "coarse"]) -> Arrays:
+    """The Python version, unpacked or as the archive, in ``folder``; with one kind of labels."""
+    name, archive = "cifar-100-python", "cifar-100-python.tar.gz"
+    labels = f"{kind}_labels".encode()
+    for place in (folder / name, folder):
+        if (place / "train").is_file():
+            files = [place / "train", place / "test"]
+            for file in files:
+                _check_md5(file, CIFAR100_MD5)
+            train, test = (
+                _parsed(file, lambda data: _parse_pickle(data, labels)) for file in files
+            )
+            return _join([train, test])
+    if (folder / archive).exists():
+        _check_md5(folder / archive, CIFAR100_MD5)
+        members = read_tar(folder / archive, [f"{name}/train", f"{name}/test"])
+        with naming(folder / archive):
+            return _join([_parse_pickle(member, labels) for member in members])
+    raise FileNotFoundError(
+        f"{folder} holds no CIFAR-100: expected {name}/ with train and test, or {archive} in it"
+    )
+
+
+def read_mnist(folder: Path) -> Arrays:
+    """The four idx files, packed as they are published, in ``folder`` or its MNIST/raw."""
+    for place in (folder / "MNIST" / "raw", folder):
+        if not (place / next(iter(MNIST_MD5))).exists():
+            continue
+        for name in MNIST_MD5:
+            _check_md5(place / name, MNIST_MD5)
+        keys = ("train_images", "train_labels", "test_images", "test_labels")
+        return {k: _parsed(place / n, _parse_idx) for k, n in zip(keys, MNIST_MD5, strict=True)}
+    raise FileNotFoundError(
+        f"{folder} holds no MNIST: expected MNIST/raw/{next(iter(MNIST_MD5))} and the three files "
+        "beside it, packed"
+    )
+
+
+def _check_md5(path: Path, published: Mapping[str, str]) -> None:
+    """UserError unless a file is byte for byte the published one."""
+    with naming(path), open(path, "rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != published[path.name]:
+        raise UserError(f"{path} differs from the published file (wrong MD5): fetch it again.")
 
 
 def read_png_batches(package: Path) -> Arrays:
@@ -111,7 +172,7 @@ def _parsed(path: Path, parse: Callable[[bytes], Any]) -> Any:
 
 
 def _join(batches: list[tuple[np.ndarray, np.ndarray]]) -> Arrays:
-    """Five training batches and a test batch; pixels from planes to (n, 32, 32, 3)."""
+    """Training batches and a test batch; pixels from planes to (n, 32, 32, 3)."""
     *train, (test_planes, test_labels) = batches
     planes = np.concatenate([images for images, _ in train])
     return {
@@ -140,11 +201,11 @@ def _parse_idx(data: bytes) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-def _parse_pickle(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _parse_pickle(data: bytes, labels: bytes = b"labels") -> tuple[np.ndarray, np.ndarray]:
     batch = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
     _, shape, _, is_fortran, pixels = batch[b"data"].state
     planes = np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if is_fortran else "C")
-    return planes, np.array(batch[b"labels"], np.uint8)
+    return planes, np.array(batch[labels], np.uint8)
 
 
 class _Recorded:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,9 @@ from resnetlab.data import download, formats
 from resnetlab.data.formats import Arrays
 from resnetlab.data.sampling import stratified_indices
 from resnetlab.errors import UserError, reason_of
-from resnetlab.files import cache_home, locked, reading
+from resnetlab.files import cache_home, locked, reading, write_json
+
+DIGESTS = "digests.json"
 
 
 class DataUnavailable(UserError):
@@ -38,8 +41,9 @@ class Source:
 
     name: str
     """of its folder in the cache"""
-    digests: Mapping[str, str]
-    """SHA-256 of the raw bytes in C order, by the keys of `Arrays`."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the raw bytes in C order, by the keys of `Arrays`; none where `read` checks the
+    published files themselves: then those of what it has read are kept beside the arrays."""
     read: Callable[[Path], Arrays] | None = None
     """Reads the published files out of a folder."""
     urls: tuple[str, ...] = ()
@@ -54,7 +58,8 @@ class Source:
     @property
     def splits(self) -> tuple[str, ...]:
         """Those of "train" and "test" that are published."""
-        return tuple(s for s in ("train", "test") if f"{s}_images" in self.digests)
+        named = self.digests or {"train_images": "", "test_images": ""}
+        return tuple(s for s in ("train", "test") if f"{s}_images" in named)
 
 
 def fetch(
@@ -106,13 +111,19 @@ def read_split(source: Source, split: str, folder: Path) -> tuple[np.ndarray, np
         with formats.naming(path):
             arrays = safetensors.numpy.load_file(path)
         keyed = {f"{split}_{kind}": array for kind, array in arrays.items()}
-        _check(source, keyed, split, str(path))
+        _check(source, keyed, split, str(path), source.digests or _kept_digests(folder))
     return arrays["images"], arrays["labels"]
 
 
-def _check(source: Source, arrays: Arrays, split: str, origin: str) -> None:
+def _check(
+    source: Source,
+    arrays: Arrays,
+    split: str,
+    origin: str,
+    digests: Mapping[str, str] | None = None,
+) -> None:
     """UserError unless the arrays of a split are byte for byte those of the digests."""
-    for key, digest in source.digests.items():
+    for key, digest in (source.digests if digests is None else digests).items():
         if key.startswith(split):
             found = arrays.get(key)
             if (
@@ -123,6 +134,19 @@ def _check(source: Source, arrays: Arrays, split: str, origin: str) -> None:
                     f"{origin}: {key} of {source.name} differ from the published ones "
                     "(wrong SHA-256)"
                 )
+
+
+def _kept_digests(folder: Path) -> dict[str, str]:
+    """Those of the arrays in a folder of the cache, written when their source was checked."""
+    with formats.naming(folder / DIGESTS):
+        return json.loads((folder / DIGESTS).read_text())
+
+
+def digests_of(arrays: Arrays) -> dict[str, str]:
+    return {
+        key: hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+        for key, array in arrays.items()
+    }
 
 
 def _read_both(source: Source, folder: Path) -> None:
@@ -214,6 +238,8 @@ def _store(source: Source, folder: Path, get: Callable[[Path], Arrays], report: 
                 return folder
             try:
                 arrays = get(partial)
+                if not source.digests:
+                    write_json(folder / DIGESTS, digests_of(arrays))
                 for split in source.splits:
                     _check(source, arrays, split, name)
                     content = {kind: arrays[f"{split}_{kind}"] for kind in ("images", "labels")}

@@ -11,10 +11,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from resnetlab.compute import distributed
 from resnetlab.compute.cores import on_fewer_where_faster
+from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import PLAIN, Execution
 from resnetlab.console import print_to_stderr, progress
-from resnetlab.data.catalogue import open_dataset
+from resnetlab.data.catalogue import is_own
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.prefetch import load_batches
 from resnetlab.data.sampling import evaluation_batches
@@ -23,6 +25,7 @@ from resnetlab.errors import UserError
 from resnetlab.evaluation.answers import Answers
 from resnetlab.evaluation.classes import in_order_of
 from resnetlab.evaluation.result import Evaluation
+from resnetlab.evaluation.source import open_for
 from resnetlab.files import WriteError, is_address
 from resnetlab.inference.backends import Backend, TorchBackend
 from resnetlab.inference.choice import BackendName, open_backend
@@ -61,31 +64,36 @@ def logit_batches(
 
 
 def progress_batches(
-    backend: Backend, dataset: Dataset, *, tta: TTA = "none"
+    backend: Backend, dataset: Dataset, *, tta: TTA = "none", world: World | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """``logit_batches`` of the whole data set, with progress on a terminal."""
-    total = math.ceil(len(dataset) / inference_batch_size(backend.preprocessing.size))
+    """``logit_batches`` of this process's share, with progress on a terminal."""
+    rank, size = world.share if world else (0, 1)
+    total = math.ceil(len(dataset) / size / inference_batch_size(backend.preprocessing.size))
     what = f"evaluating on {dataset.name}, {dataset.split}"
-    batches = logit_batches(backend, dataset, tta=tta)
+    batches = logit_batches(backend, dataset, tta=tta, rank=rank, world_size=size)
+    if rank:
+        return batches
     batches = on_fewer_where_faster(batches, torch.get_num_threads(), print_to_stderr)
     return progress(batches, total, what)
 
 
 @torch_defaults()
 def evaluate_backend(backend: Backend, dataset: Dataset, *, tta: TTA = "none") -> Evaluation:
-    """Evaluate on every image of ``dataset`` once.
+    """Evaluate on every image of ``dataset`` once; under torchrun, the processes share the images.
 
     The logits stand in the order of the data set's classes; see ``in_order_of``.
     """
     classes = len(dataset.classes)
     parts = []
-    for logits, labels in progress_batches(backend, dataset, tta=tta):
-        if logits.size(1) != classes:
-            raise UserError(
-                f"the network has {logits.size(1)} outputs and {dataset.name} has {classes} "
-                "classes."
-            )
-        parts.append(Answers.read(logits, labels, backend.temperature))
+    with distributed.start() as world:
+        for logits, labels in progress_batches(backend, dataset, tta=tta, world=world):
+            if logits.size(1) != classes:
+                raise UserError(
+                    f"the network has {logits.size(1)} outputs and {dataset.name} has {classes} "
+                    "classes."
+                )
+            parts.append(Answers.read(logits, labels, backend.temperature))
+        parts = [part for share in world.gather_objects(parts) for part in share]
     return Evaluation(
         dataset=dataset.name,
         split=dataset.split,
@@ -123,31 +131,22 @@ def dataset_of(
     *,
     dataset: str | None = None,
     data_dir: str | Path | None = None,
+    split_file: str | Path | None = None,
 ) -> Dataset:
     """The images to evaluate on, with the network's own preprocessing if it is known.
 
     The data set is that of its training unless named, out of the same ``data_dir`` if that is
-    still there; "val" is its training's validation split. Raises UserError for an unknown data
-    set, a split that there is not, and images that the network cannot take.
+    still there; "val" is its training's validation split (see ``open_for``). Raises UserError for
+    an unknown data set, a split that there is not, and images that the network cannot take.
     """
     if split not in ("val", "test"):
         raise UserError(f"`split` must be val or test, not {split!r}.")
     name = dataset or checkpoint.dataset
     if name is None:
         raise UserError("it is not known what the network was trained on; name it: `dataset`.")
-    recipe = checkpoint.recipe
-    if split == "val" and "val_size" not in recipe:
+    if split == "val" and "val_size" not in checkpoint.recipe and not is_own(name):
         raise UserError("this network's validation split is unknown; take `split` test.")
-    own = recipe.get("data_dir")
-    if not data_dir and not dataset and own and Path(own).is_dir():
-        data_dir = own
-    divided = open_dataset(
-        name,
-        data_dir=data_dir,
-        val_size=recipe.get("val_size"),
-        test_size=recipe.get("test_size"),
-        split_seed=recipe.get("split_seed", 0),
-    )
+    divided = open_for(checkpoint, name, data_dir=data_dir, split_file=split_file)
     if split == "test" and not divided.has("test"):
         other = "take `split` val" if divided.has("val") else "name another `dataset`"
         raise UserError(f"{name} has no test split; {other}.")
@@ -158,10 +157,10 @@ def dataset_of(
         )
     data = divided.part(split, checkpoint.classes)
     channels, has = checkpoint.preprocessing.channels, data.preprocessing.channels
-    if has != channels:
+    if has != channels and not is_own(name):
         raise UserError(f"the network takes {channels}-channel images and {data.name} has {has}.")
     preprocessing = checkpoint.preprocessing
-    if "preprocessing" in checkpoint.guessed:  # then the data set's own is the better guess
+    if "preprocessing" in checkpoint.guessed and has == channels:  # the data's is a better guess
         preprocessing = replace(data.preprocessing, size=preprocessing.size)
     return data.prepared(preprocessing)
 
@@ -185,6 +184,7 @@ def evaluate(
     split: Literal["val", "test"] = "test",
     dataset: str | None = None,
     data_dir: str | Path | None = None,
+    split_file: str | Path | None = None,
     backend: BackendName | None = None,
     execution: Execution | str = REPRODUCIBLE,
     tta: TTA = "none",
@@ -203,8 +203,9 @@ def evaluate(
         run: A run folder, a Checkpoint, another source of ``load_checkpoint``, or a file or bundle
             of ``resnetlab export``.
         split: "test", or "val": the validation split of the network's training.
-        dataset: Name of a data set; by default that of the network's training.
+        dataset: A data set, as for ``load_dataset``; by default that of the network's training.
         data_dir: Folder that already holds the data set.
+        split_file: Which of your own images is for what, where it is not the run's split.csv.
         backend: What computes it, see ``Predictor``.
         execution: How to compute; in fp32 by default, see ``REPRODUCIBLE``.
         tta: Test-time augmentation, see ``inference.tta.TTA``.
@@ -227,10 +228,10 @@ def evaluate(
         std=std,
         classes=classes,
     )
-    data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)
+    data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir, split_file=split_file)
     ready = backend_for(checkpoint, data, execution, backend)
     found = evaluate_backend(ready, data, tta=tta)
-    if per_image:
+    if per_image and distributed.is_main():
         found.write_per_image(data, per_image)
     if dataset is None:
         keep(run, found.key, found.to_dict())
@@ -243,6 +244,8 @@ def keep(run: str | Path | Checkpoint | Exported, key: str, values: Mapping[str,
     A folder that cannot be written is reported; what was found is not lost with it.
     """
     if not isinstance(run, str | Path) or is_address(run) or not (folder := Run(run)).exists:
+        return
+    if not distributed.is_main():
         return
     try:
         folder.write_evaluation(key, values)

@@ -94,6 +94,7 @@ def evaluate_corruptions(
     split: Literal["val", "test"] = "test",
     dataset: str | None = None,
     data_dir: str | Path | None = None,
+    split_file: str | Path | None = None,
     backend: BackendName | None = None,
     execution: Execution | str = REPRODUCIBLE,
     seed: int = 0,
@@ -101,7 +102,8 @@ def evaluate_corruptions(
     """Evaluate on the 15 common corruptions at severities 1 to 5; see ``evaluation.corruptions``.
 
     Args:
-        run: What ``evaluate`` takes; so are split, dataset, data_dir, backend and execution.
+        run: What ``evaluate`` takes; so are split, dataset, data_dir, split_file, backend and
+            execution.
         images: How many are corrupted, as many of each class as that divides; 0: all. Each is
             looked at in 75 ways.
         seed: Of the choice, and of what the corruptions draw.
@@ -113,7 +115,7 @@ def evaluate_corruptions(
         raise UserError(f"`corruption_images` must be at least 0, not {images}.")
     execution = inference_execution(execution)
     checkpoint = load_network(run)
-    data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)
+    data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir, split_file=split_file)
     ready = backend_for(checkpoint, data, execution, backend)
     return corrupted_answers(ready, data, images, seed=seed)
 

@@ -166,6 +166,7 @@ def visualize(
     split: Literal["test", "val"] = "test",
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
+    split_file: str | Path | None = None,
     seed: int = 0,
     execution: Execution | str = REPRODUCIBLE,
     dataset: str | None = None,
@@ -187,6 +188,7 @@ def visualize(
         out: File to draw to; predictions.png in the run folder, or else beside the file of
             weights or in the current folder.
         data_dir: Folder that already holds the data set.
+        split_file: Which of your own images is for what, where it is not the run's split.csv.
         seed: Of the order.
         execution: How to compute; in fp32 by default, see ``REPRODUCIBLE``.
         dataset: Name of a data set; by default that of the network's training.
@@ -215,7 +217,7 @@ def visualize(
         std=std,
         classes=classes,
     )
-    data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir)
+    data = dataset_of(checkpoint, split, dataset=dataset, data_dir=data_dir, split_file=split_file)
     shuffle = torch.randperm(len(data), generator=seeded_generator(seed, "visualize"))
     shuffled = Subset(whole=data, indices=shuffle, split=split)
     backend = backend_for(checkpoint, data, execution)

@@ -78,19 +78,31 @@ class Data(Section):
     """The images, and how they are split and normalised."""
 
     dataset: str = "cifar10"
-    """a name such as cifar10 or fashion-mnist, or your own images: a folder with a folder for each
-    class, or with train, val and test of such folders"""
+    """cifar10, cifar100, cifar100-coarse, mnist, fashion-mnist, torchvision:NAME, hf:NAME, or the
+    path of your own images: a folder with a folder for each class, or with train, val and test of
+    such folders; a table (.csv, .tsv, .jsonl) with the columns path, label, split, group; tar
+    shards such as train-{000..099}.tar"""
     data_dir: str | None = None
-    """folder that already holds the data set, in torchvision's layout"""
+    """folder that already holds the data set, in torchvision's layout; of a table, the folder that
+    its paths are relative to"""
     val_size: Annotated[float | None, NOT_NEGATIVE] = None
     """validation images, split off the training set to select best.pt where it comes without any;
     a number or, below 1, a share of it;
     0: train on all images and keep the last weights;
     default: 5,000, of fewer than 50,000 images a tenth"""
     test_size: Annotated[float | None, NOT_NEGATIVE] = None
-    """test images, likewise split off a folder that comes without any splits"""
+    """test images, likewise split off your own images where these come without any splits"""
+    split_file: str | None = None
+    """which of your own images is for what: a table with the columns path and split, such as the
+    split.csv of a run"""
+    near_duplicates: Literal["together", "ignore"] = "together"
+    """together: of your own images, those that look alike stay on one side of a split;
+    ignore: they are not looked for, which saves looking at each image once"""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """error: refuse your own images if one cannot be read;
+    skip: leave up to 1 % of them out, and list them in the run"""
     split_seed: Annotated[int, NOT_NEGATIVE] = 0
-    """seed of that split; of its own, so that runs of several seeds share the split"""
+    """seed of these splits; of its own, so that runs of several seeds share the split"""
     train_size: Annotated[int | None, POSITIVE] = None
     """training images to use, equally many of each class, drawn with split_seed;
     default: all that the validation split leaves"""
@@ -275,6 +287,16 @@ class Tuning(Section):
     def frozen_stages(self) -> int:
         """Of ``stages=N`` the number, otherwise 0."""
         return int(self.freeze.removeprefix("stages=")) if "=" in self.freeze else 0
+
+    @property
+    def freezes_layers(self) -> bool:
+        """Whether some layers have no gradients in some steps."""
+        return self.frozen_stages > 0 or self.unfreeze_share > 0
+
+    @property
+    def fits_head(self) -> bool:
+        """Whether the classifier is fitted before the first step."""
+        return self.head == "fitted" or self.freeze == "backbone"
 
     def check_together(self) -> None:
         if self.freeze not in ("none", "backbone") and not re.fullmatch(

@@ -31,7 +31,6 @@ from resnetlab.training.plan import (
     load_data,
     load_pretrained,
     make_plan,
-    open_data,
 )
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.progress import TrainingProgress
@@ -44,6 +43,7 @@ from resnetlab.training.resuming import (
     recipe_to_resume,
     say_what_differs,
 )
+from resnetlab.training.split import check_images, keep_split, open_data, with_kept_split
 from resnetlab.training.state import State
 from resnetlab.weights.checkpoint import Checkpoint
 
@@ -153,7 +153,9 @@ def _resume(run: Run, world: World, accept_changes: bool = False, **changes: Any
         report=print_to_stderr,
     )
     recipe = _with_absolute_paths(recipe)
-    plan = make_plan(recipe, *load_data(recipe, _report(world)))
+    if not accept_changes:
+        world.from_main(check_images, recipe, run)
+    plan = make_plan(recipe, *load_data(with_kept_split(recipe, run), _report(world)))
     check_plan(plan, world)
     if saved is not None:
         world.from_main(check_epochs, plan, saved, run)
@@ -184,7 +186,9 @@ def _report(world: World) -> Report:
 
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """The run folder may be read, and the run resumed, from anywhere."""
-    paths = {"data_dir": recipe.data_dir}
+    paths = {"data_dir": recipe.data_dir, "split_file": recipe.split_file}
+    if recipe.cache not in ("memory", "none"):
+        paths["cache"] = recipe.cache
     if is_path(recipe.dataset):
         paths["dataset"] = recipe.dataset
     if recipe.pretrained and user_path(recipe.pretrained).exists():
@@ -216,6 +220,7 @@ def _train(
             world.liveness.advice = f"Go on with: {run.resume_command()}"
         if state.step < plan.total_steps:
             world.from_main(run.reopen)
+        world.from_main(keep_split, plan.recipe, run)
         # From here on `resume` can go on with it.
         world.from_main(run.write_recipe, plan.recipe)
         progress = _progress(plan, world)
@@ -265,7 +270,7 @@ def _finish(
         run.write_metrics(state.history)  # which a full disk may have prevented
         if plan.val is not None:
             calibrated(run.best, plan.val).save(run.best_file)
-        if open_data(recipe).has("test"):
+        if open_data(with_kept_split(recipe, run)).has("test"):
             progress.say(f"testing {run.best_file} on the test set of {recipe.dataset} ...")
             test = evaluate(run.path, data_dir=recipe.data_dir)
             result = test.to_dict()

@@ -66,7 +66,7 @@ def status_of(run: Run) -> RunStatus:
     try:
         recipe, _ = run.read_recipe()
         about |= {"recipe": recipe.name, "epochs": recipe.epochs}
-        metrics = run.metrics if run.states.exist or run.best_file.exists() else []
+        metrics = run.metrics if run.best_file.exists() else []  # before the first epoch: none
         epoch = metrics[-1]["epoch"] if metrics else 0.0
         if told:
             epoch = max(told["step"] / told["steps_per_epoch"], epoch)

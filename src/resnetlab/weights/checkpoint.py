@@ -22,7 +22,7 @@ from resnetlab.preprocessing import Preprocessing
 from resnetlab.records import check_fields
 from resnetlab.weights import foreign, mindspore, recognition
 from resnetlab.weights.card import FIELDS
-from resnetlab.weights.locate import locate
+from resnetlab.weights.locate import SPLIT, locate
 from resnetlab.weights.save import write_weights
 from resnetlab.weights.tensors import read_tensors
 from resnetlab.weights.usual import UNKNOWN, complete_preprocessing, normalisation_beside
@@ -55,6 +55,8 @@ class Checkpoint:
     """validation metrics of these weights, if there are any"""
     recipe: dict[str, Any] = field(default_factory=dict)
     """how they were trained, if that is known"""
+    split_file: Path | None = None
+    """which images it was trained on, where these were the user's own: beside it, in its run"""
     origin: str = "resnetlab"
     """plain words: where it comes from and what it is"""
     notes: tuple[str, ...] = ()
@@ -160,6 +162,7 @@ def load_checkpoint(
         dataset=card.get("dataset"),
         metrics=card.get("metrics") or {},
         recipe=card.get("recipe") or {},
+        split_file=split if (split := path.with_name(SPLIT)).is_file() else None,
         origin=f"{kind or layout}, {recognition.describe(chosen)}",
         notes=tuple(notes),
     )

@@ -16,7 +16,9 @@ from resnetlab.weights import hub
 from resnetlab.weights.card import read_card
 
 BEST = "best.pt"
-"""The network of a run folder."""
+"""The network of a run folder ..."""
+SPLIT = "split.csv"
+"""... and beside it, which of the user's own images it was trained on."""
 
 BUNDLED = Path(__file__).parent / "bundled"
 """Holds NAME.safetensors, each with its model card NAME.json."""

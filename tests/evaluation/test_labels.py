@@ -1,0 +1,31 @@
+import numpy as np
+import torch
+from cleanlab.filter import find_label_issues
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnetlab.evaluation.labels import suspicious_labels
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.floats(0.5, 6))
+def test_suspicious_labels_are_cleanlabs(seed, classes, sharpness):
+    """Of a network that is right most of the time, and labels of which a tenth are wrong."""
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.arange(120) % classes
+    logits = torch.randn(120, classes, generator=generator, dtype=torch.float64)
+    logits[torch.arange(120), truth] += sharpness
+    labels = truth.clone()
+    labels[:12] = torch.randint(classes, (12,), generator=generator)
+    probabilities = logits.softmax(1)
+    theirs = find_label_issues(
+        labels.numpy(),
+        probabilities.numpy(),
+        filter_by="confident_learning",
+        return_indices_ranked_by="self_confidence",
+        min_examples_per_class=0,
+        n_jobs=1,
+    )
+    ours = suspicious_labels(probabilities, labels)
+    assert set(ours.tolist()) == set(np.asarray(theirs).tolist())
+    own = probabilities[ours, labels[ours]]
+    assert torch.equal(own, own.sort().values)
