@@ -49,7 +49,8 @@ OTHER = {
     "trian smoke": "there is no command 'trian'; did you mean 'train'?",
     "data fech": "there is no command 'fech'; did you mean 'fetch'?",
     "smoke": "there is no command 'smoke'; there are: data, models, show, train, ",
-    "data": "name a command: resnetlab data COMMAND ...; there are: fetch, stats, show, check, clean.",
+    "data": "name a command: resnetlab data COMMAND ...; there are: fetch, stats, show, check, "
+    "clean.",
     "train --lr 1": "name a recipe before --lr: resnetlab train RECIPE ...",
     "train resnet20": "there is no recipe 'resnet20'; did you mean 'cifar10-resnet20'?",
     "train smoke --optimizer sdg": 'for --optimizer. Choose from: .* Did you mean "sgd"?',
