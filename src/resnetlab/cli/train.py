@@ -30,6 +30,7 @@ _CHANGEABLE += ("execution", "data_dir", "cache", "on_nan")
 """Options of ``resume``, which a run can be given on its way."""
 
 _OTHERS = {
+    "name": Parameter(show_default=False),  # which the command has just named
     "model_overrides": FIELDS,
     "execution": Parameter(metavar="WORDS"),
     "cache": Parameter(metavar="DIR|memory|none"),
