@@ -38,8 +38,10 @@ from .report.page import write_report
 from .runs import Run
 from .serving.server import serve
 from .study.experiment import StudyResult, run_study
+from .training.finetune import finetune
 from .training.job import Training, resume, train
 from .training.overview import RunStatus, list_runs
+from .training.rates import RangeTest, lr_find
 from .version import __version__
 from .weights.checkpoint import Checkpoint, load_checkpoint, load_weights
 from .weights.save import export_state_dict, save_weights
@@ -66,6 +68,7 @@ __all__ = [
     "Predictor",
     "Preprocessing",
     "Proof",
+    "RangeTest",
     "Recipe",
     "ResNet",
     "Robustness",
@@ -94,6 +97,7 @@ __all__ = [
     "export_network",
     "export_state_dict",
     "fetch",
+    "finetune",
     "fit_temperature",
     "get_architecture",
     "get_recipe",
@@ -105,6 +109,7 @@ __all__ = [
     "load_dataset",
     "load_target",
     "load_weights",
+    "lr_find",
     "plot_confusion",
     "plot_curves",
     "plot_predictions",

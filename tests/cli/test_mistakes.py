@@ -13,9 +13,9 @@ NO_OPTION = {
     "models --jsn": "did you mean '--json'?",
     "evaluate RUN --jsn": "did you mean '--json'?",
     "evaluate RUN --spilt=val": "did you mean '--split'?",
-    "evaluate RUN --out x": "there are: --split, --dataset, --data-dir, --backend, --execution, "
-    "--tta, --per-image, --corruptions, --corruption-images, --confusion, --figures, --json, and "
-    "more in `resnetlab evaluate --help`.",
+    "evaluate RUN --out x": "there are: --split, --dataset, --data-dir, --split-file, --backend, "
+    "--execution, --tta, --per-image, --corruptions, --corruption-images, --confusion, --figures, "
+    "--json, and more in `resnetlab evaluate --help`.",
     "predict RUN x.png --json": "did you mean '--format json'?",
     "predict RUN x.png --jsn": "did you mean '--format json'?",
     "predict RUN x.png --csv": "did you mean '--format csv'?",
@@ -43,13 +43,14 @@ NO_OPTION = {
     "train smoke --wd 1e-4": "did you mean '--weight-decay'?",
     "train smoke --output x": "did you mean '--out'?",
     "train smoke --workers 4": "there are: --epochs, --seed, --lr, --batch-size, --model, "
-    "--dataset, --out, and more in `resnetlab train smoke --help`.",
+    "--dataset, --out, --resume-if-exists, and more in `resnetlab train smoke --help`.",
 }
 OTHER = {
     "trian smoke": "there is no command 'trian'; did you mean 'train'?",
     "data fech": "there is no command 'fech'; did you mean 'fetch'?",
     "smoke": "there is no command 'smoke'; there are: data, models, show, train, ",
-    "data": "name a command: resnetlab data COMMAND ...; there are: fetch, stats, show.",
+    "data": "name a command: resnetlab data COMMAND ...; there are: fetch, stats, show, check, "
+    "clean.",
     "train --lr 1": "name a recipe before --lr: resnetlab train RECIPE ...",
     "train resnet20": "there is no recipe 'resnet20'; did you mean 'cifar10-resnet20'?",
     "train smoke --optimizer sdg": 'for --optimizer. Choose from: .* Did you mean "sgd"?',
@@ -68,7 +69,8 @@ OTHER = {
     "evaluate": "evaluate needs RUN: a run folder, .*; see `resnetlab evaluate --help`.",
     "evaluate RUN --data-dir": "--data-dir needs a value: folder",
     "predict RUN": "predict needs IMAGES: an image file .*; see `resnetlab predict --help`.",
-    "data fetch": "data fetch needs NAME: cifar10 or fashion-mnist; see `resnetlab data fetch",
+    "data fetch": "data fetch needs NAME: cifar10, cifar100, cifar100-coarse, mnist or "
+    "fashion-mnist; see `resnetlab data fetch",
     "models a b": "'b' is one word too many; see `resnetlab models --help`.",
     "models --verify=maybe": 'for --verify: unable to convert "maybe" into bool.',
     "--help trian": 'Unknown command "trian". Did you mean "train"?',

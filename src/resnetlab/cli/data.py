@@ -24,7 +24,17 @@ DatasetName = Annotated[
 ]
 
 
-def fetch(name: DatasetName, /, *, data_dir: DataDir = None) -> None:
+def fetch(
+    name: Annotated[
+        str,
+        Parameter(
+            help="cifar10, cifar100, cifar100-coarse, mnist or fashion-mnist", metavar="NAME"
+        ),
+    ],
+    /,
+    *,
+    data_dir: DataDir = None,
+) -> None:
     """Fetch a data set into the cache, from the first source that answers, and check it."""
     with console.waiting("loading PyTorch"):
         from resnetlab.data.catalogue import fetch

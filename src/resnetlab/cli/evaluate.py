@@ -152,7 +152,7 @@ def _print(result: Evaluation) -> None:
     if rejected := result.none_of_these:
         print(
             f'"none of these" below a confidence of {rejected["threshold"]:.1f} %: '
-            f"{rejected['rejected_right']:.1f} % of the right answers, "
+            f"{rejected['rejected_right']:.1f} % of the right predictions, "
             f"{rejected['rejected_wrong']:.1f} % of the wrong ones; "
             f"{rejected['accuracy_of_the_rest']:.2f} % of the rest are right"
         )

@@ -89,9 +89,9 @@ def explain(
     ],
     top: Annotated[int, Parameter(help="how many of the likeliest classes")] = 3,
     class_names: Annotated[
-        tuple[str, ...],
+        tuple[str, ...] | None,
         Parameter(name="--class", help="classes to look for instead", metavar="NAME ..."),
-    ] = (),
+    ] = None,
     stage: Annotated[
         str | None,
         Parameter(help="whose feature maps; default: the last that has places", metavar="NAME"),
@@ -116,7 +116,7 @@ def explain(
         classes=classes,
     )
     out = out or Path("explanation.png")
-    options: dict[str, Any] = {"top": top, "classes": class_names, "stage": stage}
+    options: dict[str, Any] = {"top": top, "classes": class_names or (), "stage": stage}
     console.print_line(explain(checkpoint, images, out=out, **options))
 
 

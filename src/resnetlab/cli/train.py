@@ -30,6 +30,7 @@ _CHANGEABLE += ("execution", "data_dir", "cache", "on_nan")
 """Options of ``resume``, which a run can be given on its way."""
 
 _OTHERS = {
+    "name": Parameter(show_default=False),  # which the command has just named
     "model_overrides": FIELDS,
     "execution": Parameter(metavar="WORDS"),
     "cache": Parameter(metavar="DIR|memory|none"),
@@ -55,7 +56,7 @@ def resume(run: Path, /, **changes: Any) -> None:
     """
     from resnetlab.training.job import resume
 
-    _report(resume(run, **changes))
+    report(resume(run, **changes))
 
 
 def _train(recipe: str) -> Callable[..., None]:
@@ -64,15 +65,13 @@ def _train(recipe: str) -> Callable[..., None]:
     def command(**changes: Any) -> None:
         from resnetlab.training.job import train
 
-        _report(train(recipe, **changes))
+        report(train(recipe, **changes))
 
-    _set_options(
-        command, _OPTIONS, {"out": None, "resume_if_exists": False, **vars(RECIPES[recipe])}
-    )
+    set_options(command, OPTIONS, {"out": None, "resume_if_exists": False, **vars(RECIPES[recipe])})
     return command
 
 
-def _set_options(
+def set_options(
     command: Callable[..., None],
     options: Mapping[str, Any],
     defaults: Mapping[str, Any],
@@ -123,16 +122,16 @@ def _field_docstrings(record: type) -> Iterator[tuple[str, str]]:
                 yield name, " ".join(words.split())
 
 
-_OPTIONS = _options()
+OPTIONS = _options()
 _ACCEPT = Parameter(
     help="go on although recipe.json was changed by hand, or with another number of processes",
     negative="",
 )
 _FROM_HERE_ON = Parameter(group=Group("Options", sort_key=0))
-_set_options(
+set_options(
     resume,
     {
-        **{name: Annotated[_OPTIONS[name], _FROM_HERE_ON] for name in _CHANGEABLE},
+        **{name: Annotated[OPTIONS[name], _FROM_HERE_ON] for name in _CHANGEABLE},
         "accept_changes": Annotated[bool, _ACCEPT, _FROM_HERE_ON],
     },
     {**dict.fromkeys(_CHANGEABLE), "accept_changes": False},
@@ -142,7 +141,7 @@ for _name in RECIPES:
     TRAIN.command(_train(_name), name=_name, help=ABOUT[_name])
 
 
-def _report(training: Training) -> None:
+def report(training: Training) -> None:
     if training.test is None:
         return
     print(f"test accuracy {training.test.top1:.2f} % on {training.test.n:,} images")

@@ -163,7 +163,7 @@ def _duplicates(collection: Collection, found: Survey) -> Iterator[Finding]:
                 collection,
                 f"{kind}s across splits",
                 "misleads",
-                f"{across.sum():,} {kind} pairs lie in two splits "
+                f"{across.sum():,} {kind} {_pair(across)} in two splits "
                 f"({_pairs(collection, pairs, across)})",
                 "remove one of each pair: what was trained on cannot judge",
                 pairs[across].ravel(),
@@ -173,7 +173,7 @@ def _duplicates(collection: Collection, found: Survey) -> Iterator[Finding]:
                 collection,
                 f"{kind}s of two classes",
                 "misleads" if kind == "duplicate" else "warning",
-                f"{other.sum():,} {kind} pairs have two labels "
+                f"{other.sum():,} {kind} {_pair(other)} with two labels "
                 f"({_pairs(collection, pairs, other)})",
                 "correct the label of one, or remove it",
                 pairs[other].ravel(),
@@ -184,7 +184,8 @@ def _duplicates(collection: Collection, found: Survey) -> Iterator[Finding]:
                 collection,
                 f"{kind}s",
                 "note",
-                f"{rest.sum():,} {kind} pairs within a split ({_pairs(collection, pairs, rest)})",
+                f"{rest.sum():,} {kind} {_pair(rest)} within a split "
+                f"({_pairs(collection, pairs, rest)})",
                 "remove one of each pair; a split that is drawn here keeps them together",
                 pairs[rest].ravel(),
             )
@@ -200,7 +201,7 @@ def _looks(collection: Collection, found: Survey) -> Iterator[Finding]:
             collection,
             "grey",
             "warning",
-            f"{_images(grey.sum())} of {readable.sum():,} have no colour",
+            f"{_images(grey.sum())} of {readable.sum():,} without colour",
             "see that they are of all classes, or a network learns that grey means one of them",
             np.nonzero(grey)[0],
         )
@@ -213,7 +214,7 @@ def _looks(collection: Collection, found: Survey) -> Iterator[Finding]:
             collection,
             "long and narrow",
             "warning",
-            f"{_images(long.sum())} are over {LONG:g} times as long as wide: the crop shows a part",
+            f"{_images(long.sum())} over {LONG:g} times as long as wide: the crop shows a part",
             "cut them yourself",
             np.nonzero(long)[0],
         )
@@ -224,7 +225,7 @@ def _looks(collection: Collection, found: Survey) -> Iterator[Finding]:
             collection,
             "small",
             "warning",
-            f"{_images(small.sum())} are far smaller than others (under {SMALL * median:.0f} "
+            f"{_images(small.sum())} far smaller than others (under {SMALL * median:.0f} "
             f"pixels, where half have {median:.0f} or more)",
             "look whether they are thumbnails, and find the originals",
             np.nonzero(small)[0],
@@ -235,7 +236,7 @@ def _looks(collection: Collection, found: Survey) -> Iterator[Finding]:
             collection,
             "turned",
             "note",
-            f"{_images(turned.sum())} are turned by their EXIF data",
+            f"{_images(turned.sum())} turned by EXIF data",
             "none needed: they are turned upright here; other programs may not do so",
             np.nonzero(turned)[0],
         )
@@ -284,6 +285,10 @@ def _same_but_for_case(names: Iterable[str]) -> list[str]:
 
 def _images(count: int) -> str:
     return f"{count:,} image{'s' if count != 1 else ''}"
+
+
+def _pair(which: np.ndarray) -> str:
+    return "pair" if which.sum() == 1 else "pairs"
 
 
 def _pairs(collection: Collection, pairs: np.ndarray, which: np.ndarray) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -210,21 +211,21 @@ def fingerprint(dataset: EncodedDataset) -> str:
 def usual_preprocessing(samples: Samples) -> Preprocessing:
     """How images are arranged and normalised where nobody has said so.
 
-    Square images of one size up to ``LARGEST_OWN_SIZE`` are taken as they are; of others the
+    Where most are squares of one size up to ``LARGEST_OWN_SIZE``, it is theirs; of others the
     shorter side becomes ``USUAL_SIZE`` pixels and a square is cut from the centre. Where all that
     are looked at are grey, so is the network's input.
     """
     spread = np.linspace(0, len(samples) - 1, min(PROBED, len(samples))).astype(int)
-    sizes, modes = set(), set()
+    sizes, modes = Counter(), set()
     for index in spread.tolist():
         try:
             with open_image(samples.read(index)) as image:
-                sizes.add(image.size)
+                sizes[image.size] += 1
                 modes.add(image.mode)
         except Exception:  # whatever a broken file provokes; whoever reads it will say so
             continue
-    (width, height), *others = sizes or {(USUAL_SIZE, USUAL_SIZE)}
-    own = not others and width == height <= LARGEST_OWN_SIZE
+    [((width, height), count)] = sizes.most_common(1) or [((USUAL_SIZE, USUAL_SIZE), 1)]
+    own = count >= 0.75 * sizes.total() and width == height <= LARGEST_OWN_SIZE
     grey = modes and modes <= {"1", "L", "I", "I;16", "I;16B", "F"}
     mean, std = USUAL[1 if grey else 3]
     return Preprocessing(mean=mean, std=std, size=width if own else USUAL_SIZE)

@@ -18,6 +18,23 @@ def shuffled_indices(n: int, *, seed: int, epoch: int) -> Tensor:
     return torch.randperm(n, generator=seeded_generator(seed, "shuffle", epoch))
 
 
+def balanced_indices(labels: Tensor, *, seed: int, epoch: int) -> Tensor:
+    """The order of an epoch that has equally many samples of each class, int64 (n,).
+
+    It is as long as the data; classes that have fewer samples than their share repeat all of them
+    equally often, as far as that divides.
+    """
+    n, order = len(labels), shuffled_indices(len(labels), seed=seed, epoch=epoch)
+    members = [order[labels[order] == label] for label in labels.unique()]
+    shares = [n // len(members) + (place < n % len(members)) for place in range(len(members))]
+    chosen = [
+        each.repeat(-(-share // len(each)))[:share]
+        for each, share in zip(members, shares, strict=True)
+    ]
+    again = torch.randperm(n, generator=seeded_generator(seed, "balance", epoch))
+    return torch.cat(chosen)[again]
+
+
 def steps_per_epoch(n: int, batch_size: int) -> int:
     """Whole global batches in an epoch. A set smaller than one batch is one smaller batch."""
     return max(n // batch_size, min(n, 1))
@@ -32,11 +49,13 @@ def epoch_batches(
     rank: int = 0,
     world_size: int = 1,
     start_step: int = 0,
+    balance: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """This rank's indices, int64 (batch_size / world_size,), step by step from `start_step`.
 
     `batch_size` counts the samples of all ranks together: the ranks' shares of a step are
-    disjoint and join to the same batch whatever the world size. Raises UserError if the ranks
+    disjoint and join to the same batch whatever the world size. `balance`: labels of all samples,
+    whose classes are then to be equally frequent. Raises UserError if the ranks
     cannot share a batch evenly.
     """
     if batch_size < 1 or batch_size % world_size:
@@ -46,7 +65,10 @@ def epoch_batches(
         )
     if n < world_size:
         raise UserError(f"{n} samples are too few for {world_size} process(es)")
-    order = shuffled_indices(n, seed=seed, epoch=epoch)
+    if balance is None:
+        order = shuffled_indices(n, seed=seed, epoch=epoch)
+    else:
+        order = balanced_indices(balance, seed=seed, epoch=epoch)
     if n < batch_size:  # a tiny set still trains: one batch, the same on each rank
         batch_size = n - n % world_size
     for step in range(start_step, steps_per_epoch(n, batch_size)):

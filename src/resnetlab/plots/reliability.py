@@ -22,7 +22,7 @@ from resnetlab.plots.style import (
 
 @own_style()
 def figure_reliability(evaluation: Mapping[str, Any], *, title: str = "") -> Figure:
-    """How often answers of each confidence are right, before and after the temperature.
+    """How often predictions of each confidence are right, before and after the temperature.
 
     evaluation: ``Evaluation.to_dict()``, or what evaluation.json holds of one. An honest network
     lies on the diagonal, an overconfident one below it. On the right: the accuracy of the surest
@@ -40,22 +40,22 @@ def figure_reliability(evaluation: Mapping[str, Any], *, title: str = "") -> Fig
         _draw_bins(bars, raw, ORANGE, "s", f"as trained: error {error[0]:.1f} %", -0.6)
         label = f"temperature {temperature:.2f}: error {error[1]:.1f} %"
         _draw_bins(bars, own, BLUE, "o", label, 0.6)
-    bars.set(xlabel="confidence (%)", ylabel="right answers (%)", title="Reliability")
+    bars.set(xlabel="confidence (%)", ylabel="right predictions (%)", title="Reliability")
     bars.set(xlim=(0, 102), ylim=(0, 102), aspect="equal")
     points = evaluation["selective"]
     coverage = [point["coverage"] for point in points]
     accuracy = np.array([point["accuracy"] for point in points])
     low, high = np.array([point["interval"] for point in points]).T
     curve.fill_between(coverage, low, high, color=BLUE, alpha=0.18, linewidth=0)
-    curve.plot(coverage, accuracy, color=BLUE, marker="o", markersize=4, label="surest answers")
+    curve.plot(coverage, accuracy, color=BLUE, marker="o", markersize=4, label="surest predictions")
     rejections = evaluation.get("none_of_these")
     if rejections:
         kept = 100 - rejections["rejected"]
         style = {"marker": "*", "markersize": 13, "linestyle": "", "color": ORANGE}
-        label = f"threshold {rejections['threshold']:.0f} %: {kept:.0f} % answered"
+        label = f"threshold {rejections['threshold']:.0f} %: {kept:.0f} % kept"
         curve.plot(kept, rejections["accuracy_of_the_rest"], label=label, **style)
-    curve.set(xlabel="images answered (%), the surest first", ylabel="right answers (%)")
-    curve.set(title="If only the surest answers count")
+    curve.set(xlabel="images kept (%), the surest first", ylabel="right predictions (%)")
+    curve.set(title="If only the surest predictions count")
     curve.invert_xaxis()
     for axes in (bars, curve):
         style_curves(axes)

@@ -288,6 +288,16 @@ class Tuning(Section):
         """Of ``stages=N`` the number, otherwise 0."""
         return int(self.freeze.removeprefix("stages=")) if "=" in self.freeze else 0
 
+    @property
+    def freezes_layers(self) -> bool:
+        """Whether some layers have no gradients in some steps."""
+        return self.frozen_stages > 0 or self.unfreeze_share > 0
+
+    @property
+    def fits_head(self) -> bool:
+        """Whether the classifier is fitted before the first step."""
+        return self.head == "fitted" or self.freeze == "backbone"
+
     def check_together(self) -> None:
         if self.freeze not in ("none", "backbone") and not re.fullmatch(
             "stages=[1-9]", self.freeze

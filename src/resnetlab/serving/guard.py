@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,6 +22,8 @@ Send = Callable[[dict[str, Any]], Any]
 
 PUBLIC = ("/", "/docs", "/openapi.json", "/health", "/ready")
 """Paths that need no token, beside those below /static/."""
+
+_LOG = logging.getLogger("uvicorn.error")
 
 _HEADERS = {
     # Nothing is loaded from elsewhere, nothing is sent elsewhere, nobody frames the page.
@@ -125,6 +128,11 @@ class _Exchange:
                 await guard._app(self._scope, self._next_part, self._pass_on)
             except Refused as refused:
                 await self._refuse(refused)
+            except Exception:
+                if not self._status:
+                    raise
+                # The client has its answer; raised further, it would cost the connection too.
+                _LOG.exception("%s %s failed", self._scope["method"], self._scope["path"])
             if self._status and not self._body_done:
                 await self._linger()
         finally:

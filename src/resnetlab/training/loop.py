@@ -15,11 +15,11 @@ from resnetlab.compute.cores import Cores
 from resnetlab.compute.distributed import World
 from resnetlab.compute.machine import peak_memory_mb
 from resnetlab.data.prefetch import load_batches
-from resnetlab.data.sampling import epoch_batches
 from resnetlab.evaluation.evaluate import logit_batches
 from resnetlab.evaluation.metrics import tally
 from resnetlab.inference.backends import TorchBackend
 from resnetlab.runs import Run
+from resnetlab.training.head import fit_head
 from resnetlab.training.interrupt import stop_signal
 from resnetlab.training.keeping import Keeper
 from resnetlab.training.optimizer import learning_rates
@@ -28,6 +28,7 @@ from resnetlab.training.plan import Plan
 from resnetlab.training.progress import TrainingProgress
 from resnetlab.training.state import State
 from resnetlab.training.step import augment, train_step
+from resnetlab.training.tuning import begin_epoch, is_out_of_patience
 
 
 def train_to_the_end(
@@ -38,14 +39,18 @@ def train_to_the_end(
     Raises UserError where the loss is no longer finite, and KeyboardInterrupt after Ctrl-C, when
     the state has been saved.
     """
+    recipe = plan.recipe
     network = shared(plan, state.model, world)
     keeper = Keeper(plan, state, run, world, progress)
+    if recipe.fits_head and not (state.step or state.history):
+        keeper.keep_epoch(fit_head(plan, state, world))
+        progress.show_head(state.history[-1])
     # Ranks wait for each other, so that none can tell alone what is faster.
     threads = (plan.execution.threads or 1) if world.size == 1 else 1
     with progress, Cores(threads, progress.say) as cores, stop_signal(progress.say) as stop:
-        while state.step < plan.total_steps:
+        while state.step < plan.total_steps and not is_out_of_patience(recipe, state.history):
             epoch, first_step = divmod(state.step, plan.steps_per_epoch)
-            state.model.train()
+            begin_epoch(recipe, state.model, epoch)
             for step, (indices, batch) in enumerate(
                 _batches(plan, world, epoch, first_step), first_step
             ):
@@ -83,15 +88,7 @@ def _batches(
     plan: Plan, world: World, epoch: int, first_step: int
 ) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
     """This rank's batches of an epoch: indices, and their images and labels."""
-    indices = epoch_batches(
-        len(plan.data),
-        plan.recipe.batch_size,
-        seed=plan.recipe.seed,
-        epoch=epoch,
-        rank=world.rank,
-        world_size=world.size,
-        start_step=first_step,
-    )
+    indices = plan.batches(epoch, rank=world.rank, world_size=world.size, start_step=first_step)
     augmentation = plan.augmentation
     views = partial(augmentation.load, plan.data, epoch=epoch) if augmentation.by_sample else None
     return load_batches(plan.data, indices, views)

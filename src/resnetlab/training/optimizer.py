@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import Any
 
 import torch
 from torch import nn, optim
@@ -12,16 +14,43 @@ from resnetlab.training.muon import step_by_muon
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
-    """Weights decay; norms and biases (one-dimensional) do not, unless the recipe says "all"."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    weights = [p for p in trained if p.dim() > 1]
-    norms = [p for p in trained if p.dim() <= 1]
-    decay = recipe.weight_decay if recipe.weight_decay_on == "all" else 0.0
-    groups = [
-        {"params": weights, "weight_decay": recipe.weight_decay},
-        {"params": norms, "weight_decay": decay, "lr": recipe.norm_lr or recipe.lr},
-    ]
-    return [group for group in groups if group["params"]]
+    """Weights decay; norms and biases (one-dimensional) do not, unless the recipe says "all".
+
+    One group for each, or for each layer where the layers' learning rates differ.
+    """
+    layers = _layers(model)
+    groups: dict[tuple, dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_weight, is_head = parameter.dim() > 1, name.startswith("fc.")
+        rate = recipe.lr if is_weight else recipe.norm_lr or recipe.lr
+        below = layers.index(_layer(name))
+        rate *= recipe.layer_decay**below
+        if is_head and recipe.head_lr:
+            rate = recipe.head_lr
+        decays = is_weight or recipe.weight_decay_on == "all"
+        key = (
+            not is_weight,
+            below if recipe.layer_decay != 1 else 0,
+            is_head and recipe.head_lr is not None,
+        )
+        group = {"params": [], "weight_decay": recipe.weight_decay if decays else 0.0, "lr": rate}
+        groups.setdefault(key, group)["params"].append(parameter)
+    return [groups[key] for key in sorted(groups)]
+
+
+def _layers(model: nn.Module) -> list[str]:
+    """The classifier, the blocks from the last to the first, the stem."""
+    names = dict.fromkeys(_layer(name) for name, _ in model.named_parameters())
+    blocks = [name for name in names if name not in ("head", "stem")]
+    return ["head", *reversed(blocks), "stem"]
+
+
+def _layer(name: str) -> str:
+    """The layer that a parameter belongs to; the norm before the classifier is part of that."""
+    block = re.match(r"layer\d+\.\d+", name)
+    return block[0] if block else "head" if name.startswith(("fc.", "bn.")) else "stem"
 
 
 def create_optimizer(
@@ -36,12 +65,16 @@ def create_optimizer(
     groups = parameter_groups(model, recipe)
     if recipe.optimizer != "muon":
         return optim.SGD(groups, **options)
-    convolutions = [p for p in groups[0]["params"] if p.dim() == 4]
+    muon = {"muon": True, "muon_momentum": recipe.muon_momentum}
+    muon |= {"weight_decay": 0.0, "momentum": 0.0, "nesterov": False}
+    of_muon = []
     for group in groups:
+        convolutions = [p for p in group["params"] if p.dim() == 4]
         group["params"] = [p for p in group["params"] if p.dim() != 4]
-    muon = {"params": convolutions, "muon": True, "muon_momentum": recipe.muon_momentum}
-    muon |= {"lr": recipe.muon_lr, "momentum": 0.0, "nesterov": False}
-    optimizer = optim.SGD([*groups, muon], **options)
+        if convolutions:
+            rate = recipe.muon_lr * (group["lr"] / recipe.lr)
+            of_muon.append({"params": convolutions, "lr": rate, **muon})
+    optimizer = optim.SGD([*groups, *of_muon], **options)
     step_by_muon(optimizer, dtype)
     return optimizer
 

@@ -19,7 +19,8 @@ def shared(plan: Plan, model: ResNet, world: World) -> nn.Module:
     """The network as the processes train it together: each step has the mean of their gradients."""
     if world.size == 1:
         return model
-    network = DistributedDataParallel(model)
+    some_frozen = plan.recipe.freezes_layers
+    network = DistributedDataParallel(model, find_unused_parameters=some_frozen)
     if plan.recipe.gradient_exchange == "bf16":
         network.register_comm_hook(None, bf16_compress_hook)
     # After its first step DDP arranges the gradients anew, by the order in which they came, and

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import PLAIN, Execution
@@ -22,6 +22,7 @@ from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import RECIPES
 from resnetlab.training.pixels import keep_pixels
 from resnetlab.training.split import open_data
+from resnetlab.training.tuning import class_weights
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 from resnetlab.weights.usual import UNKNOWN
 
@@ -43,10 +44,28 @@ class Plan:
     augmentation: Augmentation
     execution: Execution
     """plain PyTorch as long as the recipe says "auto" """
+    class_weights: Tensor | None
+    """fp32 (classes,), what an error counts; None: all count alike"""
     steps_per_epoch: int
     total_steps: int
+    """0 where the classifier alone is fitted"""
     early_steps: int
     """steps, from the first, whose images are of ``recipe.early_size``"""
+
+    def batches(
+        self, epoch: int, *, rank: int = 0, world_size: int = 1, start_step: int = 0
+    ) -> Iterator[Tensor]:
+        """The indices of a rank's batches of an epoch, from ``start_step`` on."""
+        return epoch_batches(
+            len(self.data),
+            self.recipe.batch_size,
+            seed=self.recipe.seed,
+            epoch=epoch,
+            rank=rank,
+            world_size=world_size,
+            start_step=start_step,
+            balance=self.data.labels if self.recipe.balanced == "sampling" else None,
+        )
 
     def with_execution(self, execution: Execution) -> Plan:
         """The same, computed so; the recipe says so too."""
@@ -83,8 +102,9 @@ def make_plan(recipe: Recipe, data: Dataset, val: Dataset | None = None) -> Plan
             num_classes=len(data.classes),
         ),
         execution=PLAIN if recipe.execution == "auto" else Execution.parse(recipe.execution),
+        class_weights=class_weights(recipe, data.labels, len(data.classes)),
         steps_per_epoch=steps,
-        total_steps=max(1, round(recipe.epochs * steps)),
+        total_steps=0 if recipe.freeze == "backbone" else max(1, round(recipe.epochs * steps)),
         early_steps=early,
     )
 
@@ -98,6 +118,13 @@ def load_pretrained(recipe: Recipe) -> Checkpoint | None:
     return load_checkpoint(
         recipe.pretrained, model=architecture, head=False, allow_mismatch=matching
     )
+
+
+def has_same_classes(data: Dataset, weights: Checkpoint) -> bool:
+    """Whether a classifier means the classes of the data; names count where they are known."""
+    if len(data.classes) != weights.architecture.num_classes:
+        return False
+    return "classes" in weights.guessed or weights.classes == data.classes
 
 
 def load_data(recipe: Recipe, report: Report = print_to_stderr) -> tuple[Dataset, Dataset | None]:
@@ -133,11 +160,7 @@ def check_plan(plan: Plan, world: World) -> None:
             f"`model_overrides` ask for num_classes {plan.architecture.num_classes} and "
             f"{data.name} has {classes} classes; leave num_classes out."
         )
-    share = next(
-        epoch_batches(
-            len(data), recipe.batch_size, seed=0, epoch=0, rank=world.rank, world_size=world.size
-        )
-    )
+    share = next(plan.batches(0, rank=world.rank, world_size=world.size))
     if world.size > 1 and (other := _rank_with_other_data(data, world)):
         raise UserError(
             f"process {other} finds other training images in {data.name} than process 0: copy the "
@@ -213,7 +236,7 @@ def _describe_start(plan: Plan, weights: Checkpoint) -> Iterator[str]:
     theirs, ours, data = weights.architecture, plan.architecture, plan.data
     head = {"fc.weight", "fc.bias"}
     taken = weights.weights.keys() - weights.fresh
-    if ours.num_classes != theirs.num_classes:
+    if not has_same_classes(data, weights):
         taken -= head
     yield f"starting from {weights.origin}: {len(taken)} of {len(weights.weights)} tensors taken"
     if not head <= taken:

@@ -21,9 +21,10 @@ from resnetlab.compute.machine import (
 from resnetlab.compute.memory import memory_key, read_memory
 from resnetlab.errors import UserError
 from resnetlab.files import cache_home, write_json
+from resnetlab.inference.prepare import inference_execution, ready_for_inference
 from resnetlab.training.plan import Plan
 from resnetlab.training.state import State
-from resnetlab.training.step import augment, train_step
+from resnetlab.training.step import augment, make_batch, train_step
 
 BUDGET = 30
 """Seconds after which no further number type or layout is tried."""
@@ -48,6 +49,8 @@ def choose_execution(
     recipe = plan.recipe
     if recipe.execution != "auto":
         return plan.execution
+    if plan.total_steps == 0:  # nothing is trained but a classifier on features
+        return inference_execution()
     if torch.cuda.is_available():
         return Execution(device="cuda", precision="bf16", layout="channels_last", mode="compile")
     # torchrun gives each of several processes one thread; alone, torch or the user has chosen.
@@ -130,6 +133,40 @@ def _measure(plan: Plan, batch_size: int) -> float:
         times.append(time.perf_counter() - began)
     measured = sorted(times[2:])
     return len(indices) / measured[len(measured) // 2]
+
+
+def seconds_an_image(plan: Plan, images: int = 16) -> tuple[float, float]:
+    """What a training step and what a forward pass take for an image, roughly.
+
+    The faster of two steps of so many images, on two of the same, none of which is kept.
+    """
+    plan.execution.set_up()
+    state = State.create(plan)
+    state.accelerate(plan.execution)
+    batch = make_batch(plan, torch.arange(min(images, len(plan.data))), epoch=0, step=0)
+    eager = replace(plan.execution, mode="eager")
+    network = ready_for_inference(state.model.eval(), eager)
+    state.model.train()
+    inputs = batch[0].to(plan.execution.device)
+
+    def step() -> None:
+        train_step(plan, state, state.model, *batch)
+
+    def forward() -> None:
+        with torch.inference_mode(), plan.execution.autocast():
+            network(inputs)
+
+    return _fastest(step) / len(inputs), _fastest(forward) / len(inputs)
+
+
+def _fastest(work: Callable[[], None]) -> float:
+    """Seconds of the faster of two tries, after one to warm up."""
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
 
 
 def _key(plan: Plan, threads: int, batch_size: int) -> str:

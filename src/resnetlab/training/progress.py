@@ -119,6 +119,14 @@ class TrainingProgress:
         parts.append(f"{clock(self.seconds_left())} left")
         self.say("  ".join(parts))
 
+    def show_head(self, line: dict[str, Any]) -> None:
+        """The line of a classifier that was fitted before the first step."""
+        parts = [f"classifier fitted in {clock(line['seconds'])}, the rest untouched:"]
+        parts.append(f"train top-1 {line['train_top1']:.2f} %")
+        if line["val_top1"] is not None:
+            parts.append(f"val loss {line['val_loss']:.3f} top-1 {line['val_top1']:.2f} %")
+        self.say("  ".join(parts))
+
     def say_where(self, done: int) -> None:
         """Where a resumed training goes on."""
         epoch = min(done // self.steps_per_epoch + 1, self.epochs)

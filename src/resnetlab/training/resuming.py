@@ -26,6 +26,7 @@ from resnetlab.training.probe import choose_execution
 FIXED = (
     *("model", "model_overrides", "pretrained", "load", "zero_init", "optimizer"),
     *("dataset", "val_size", "test_size", "split_seed", "split_file", "train_size", "batch_size"),
+    *("freeze", "head", "head_views", "head_lr", "layer_decay", "balanced"),
 )
 """Fields of a recipe that a run which has begun cannot change."""
 

@@ -15,11 +15,11 @@ from resnetlab.compute.kernels.fused import fuse
 from resnetlab.compute.kernels.winograd import use_winograd
 from resnetlab.data.images import normalize
 from resnetlab.errors import UserError
-from resnetlab.models.adaptation import adapt
+from resnetlab.models.adaptation import adapt, replace_head
 from resnetlab.models.resnet import ResNet
 from resnetlab.seeding import fold_in
 from resnetlab.training.optimizer import create_optimizer, create_schedule
-from resnetlab.training.plan import Plan
+from resnetlab.training.plan import Plan, has_same_classes
 from resnetlab.weights.checkpoint import Checkpoint
 
 
@@ -59,11 +59,9 @@ class State:
                     images, _ = plan.data.batch(torch.arange(min(5000, len(plan.data))))
                     model.whiten(normalize(images, plan.data.preprocessing))
             else:
-                model = adapt(
-                    start.build(),
-                    num_classes=architecture.num_classes,
-                    in_channels=architecture.in_channels,
-                )
+                model = adapt(start.build(), in_channels=architecture.in_channels)
+                if not has_same_classes(plan.data, start):
+                    replace_head(model, architecture.num_classes)
                 if start.fresh:
                     initial = ResNet(architecture).state_dict()
                     fresh = {name: initial[name] for name in start.fresh}

@@ -66,7 +66,12 @@ def train_step(
         with nullcontext() if last else no_sync():
             with execution.autocast():
                 logits = network(part).float()
-                loss = F.cross_entropy(logits, part_targets, label_smoothing=recipe.label_smoothing)
+                loss = F.cross_entropy(
+                    logits,
+                    part_targets,
+                    weight=plan.class_weights,
+                    label_smoothing=recipe.label_smoothing,
+                )
             state.scaler.scale(loss * (len(part) / n)).backward()
         labels = part_targets if part_targets.dim() == 1 else part_targets.argmax(1)
         with torch.no_grad():

@@ -80,6 +80,15 @@ def from_torchvision(model: str, member: str) -> tuple[Path, dict[str, Any], str
     return download(weight.url), card, f"torchvision {weight}"
 
 
+def torchvision_answers(model: str, member: str) -> bool:
+    """Whether a torchvision weight is in PyTorch's cache, or its host answers at once."""
+    from torchvision.models import get_model_weights
+
+    url = get_model_weights(model)[member].url
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name_of(url)
+    return cached.is_file() or _reachable(url, timeout=3.0)
+
+
 def from_hub(name: str) -> tuple[Path, dict[str, Any], str]:
     """The weights of a Hugging Face repository, of timm or of transformers.
 
@@ -212,12 +221,11 @@ def preprocessing_of_transformers(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _reachable(address: str) -> bool:
+def _reachable(address: str, timeout: float = _TIMEOUT) -> bool:
     """Whether a host answers at all; huggingface_hub itself would retry for half a minute."""
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(address, method="HEAD"), timeout=_TIMEOUT
-        ):
+        request = urllib.request.Request(address, method="HEAD")
+        with urllib.request.urlopen(request, timeout=timeout):
             return True
     except urllib.error.HTTPError:
         return True

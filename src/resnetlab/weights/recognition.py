@@ -163,6 +163,23 @@ def _name(architecture: Architecture, **changes: str) -> str | None:
     return next(iter(exact + like), None)
 
 
+def named(architecture: Architecture) -> tuple[str, dict[str, int | str]]:
+    """The nearest name in the table, and the fields in which the record differs from it.
+
+    The fields are as ``get_architecture`` takes them; classes and input channels are left out.
+    """
+    sizes = {"num_classes": architecture.num_classes, "in_channels": architecture.in_channels}
+    alike = {name: replace(record, **sizes) for name, record in ARCHITECTURES.items()}
+    nearest = min(alike, key=lambda name: len(differences(alike[name], architecture)))
+    changes = {}
+    for field in fields(Architecture):
+        value = getattr(architecture, field.name)
+        if value != getattr(alike[nearest], field.name):
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            changes[field.name] = text
+    return nearest, changes
+
+
 def differences(one: Architecture, other: Architecture) -> list[str]:
     """Fields in which the second record differs from the first, with the second's values."""
     pairs = [(f.name, getattr(one, f.name), getattr(other, f.name)) for f in fields(Architecture)]
