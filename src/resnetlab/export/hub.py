@@ -143,6 +143,6 @@ def _upload(folder: Path, repository: str, private: bool, token: str | None) -> 
         ) from error
     except (HfHubHTTPError, OSError) as error:
         raise UserError(
-            f"{repository} cannot be written: {reason_of(error)}; see `hf auth login`."
+            f"{repository} cannot be written: {reason_of(error).rstrip('.')}; see `hf auth login`."
         ) from error
     return str(address)
