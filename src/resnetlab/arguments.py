@@ -79,11 +79,7 @@ def _options(hint: Any) -> Iterator[Any]:
         yield hint
     else:
         kind = get_origin(hint) or hint
-        # A TypeVar is anything, and so is a protocol that cannot be asked.
-        known = isinstance(kind, type)
-        if known and getattr(kind, "_is_protocol", False):
-            known = getattr(kind, "_is_runtime_protocol", False)
-        yield kind if known else Any
+        yield kind if isinstance(kind, type) else Any  # a TypeVar is anything
 
 
 def _check(name: str, value: Any, options: list[Any]) -> None:
@@ -102,6 +98,8 @@ def _check(name: str, value: Any, options: list[Any]) -> None:
 
 
 def _is(value: Any, kind: type) -> bool:
+    if getattr(kind, "_is_protocol", False):  # whatever behaves like it
+        return not isinstance(value, numbers.Number | NoneType)
     if isinstance(value, bool) and kind in (int, float):
         return False
     if isinstance(value, str) and kind in (Sequence, Iterable):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from resnetlab.preprocessing import Preprocessing
 from resnetlab.weights.checkpoint import Checkpoint
 
 
-@runtime_checkable
 class Backend(Protocol):
     """A trained network, ready to use, whatever computes it."""
 
