@@ -163,6 +163,18 @@ def _error(row: dict[str, str], key: str) -> str:
     return f"{float(row[key]):.2f}" + (f" ± {float(around):.2f}" if around else "")
 
 
+def _finetuning() -> str:
+    from benchmarks.finetuning import EPOCHS, METHODS, rows
+
+    headings = ["learnt", "images", *(f"{method}, %" for method in METHODS), "n"]
+    caption = (
+        "Top-1 on the test set, mean ± standard deviation over n seeds, which draw the images too; "
+        f"{EPOCHS} epochs each. A ResNet-20 starts from classes 0 to 4 of CIFAR-10, or from all of "
+        "it; images are to train and to validate on (`python -m benchmarks.finetuning FOLDER`)."
+    )
+    return f"{_table(headings, rows())}\n\n{_wrapped(caption)}"
+
+
 def _score(score: Score | None) -> str:
     return "" if score is None else f"{score.mean:.2f} ± {score.deviation:.2f}"
 
@@ -191,6 +203,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "timings": _timings,
     "runs": _runs,
     "degradation": _degradation,
+    "finetuning": _finetuning,
 }
 """Name of a section -> its text."""
 

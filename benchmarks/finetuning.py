@@ -183,21 +183,26 @@ def _photographs(folder: Path) -> Path:
 
 
 def rows() -> list[list[str]]:
-    """For each task and method mean and standard deviation of top-1, and the runs' number."""
+    """For each task mean and standard deviation of top-1 by method, and how many seeds all have."""
     results = read()
     table = []
     for task, images in dict.fromkeys((r.task, r.images) for r in results):
-        row = [task, f"{images:,}"]
-        counts = []
-        for method in METHODS:
-            found = [
+        found = {
+            method: [
                 r.top1 for r in results if (r.task, r.images, r.method) == (task, images, method)
             ]
-            counts.append(len(found))
-            deviation = f" ± {np.std(found, ddof=1):.2f}" if len(found) > 1 else ""
-            row.append(f"{np.mean(found):.2f}{deviation}" if found else "")
-        table.append([*row, " / ".join(map(str, dict.fromkeys(counts)))])
+            for method in METHODS
+        }
+        n = min(map(len, found.values()))
+        if n:
+            scores = [_score(top1[:n]) for top1 in found.values()]
+            table.append([task, f"{images:,}", *scores, str(n)])
     return table
+
+
+def _score(top1: list[float]) -> str:
+    deviation = f" ± {np.std(top1, ddof=1):.2f}" if len(top1) > 1 else ""
+    return f"{np.mean(top1):.2f}{deviation}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from resnetlab.compute.execution import Execution
 from resnetlab.data.dataset import Dataset
 from resnetlab.environment import torch_defaults
 from resnetlab.evaluation.evaluate import REPRODUCIBLE, logit_batches
@@ -86,12 +87,14 @@ def choose_threshold(
 
 
 @torch_defaults()
-def calibrated(checkpoint: Checkpoint, val: Dataset) -> Checkpoint:
+def calibrated(
+    checkpoint: Checkpoint, val: Dataset, execution: Execution | str = REPRODUCIBLE
+) -> Checkpoint:
     """The same network with temperature and threshold fitted to its validation split.
 
-    It is computed in fp32, so that the two do not depend on the machine.
+    By default it is computed in fp32, so that the two do not depend on the machine.
     """
-    batches = list(logit_batches(TorchBackend.load(checkpoint, REPRODUCIBLE), val))
+    batches = list(logit_batches(TorchBackend.load(checkpoint, execution), val))
     logits, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     temperature = fit_temperature(logits, labels)
     threshold = choose_threshold(logits, labels, temperature=temperature)

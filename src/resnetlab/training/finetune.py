@@ -47,7 +47,7 @@ MOST_STEPS = 1500
 
 VIEWS = 4
 """Of each image, for the classifier: worth 0.4 to 1.2 points on 50 to 1,000 images of CIFAR-10
-(benchmarks/README.md)."""
+(seeds 0 to 2 each)."""
 
 MOST_EPOCHS_FROM_SCRATCH = 300
 
