@@ -145,6 +145,7 @@ def test_a_damaged_best_is_named(tmp_path, content):
     with pytest.raises(ValueError, match=re.escape(str(path))) as error:
         load_checkpoint(tmp_path)
     assert "\n" not in str(error.value)
+    assert "This is an inter" not in str(error.value)  # half of torch's second sentence
 
 
 def same(one, two):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from resnetlab.arguments import check_types
 from resnetlab.compute import distributed
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import Execution
@@ -61,6 +62,7 @@ class Training:
     """the same with the recipe's test-time augmentation, if it has one"""
 
 
+@check_types
 def train(
     recipe: str | Recipe = "cifar10-quick",
     *,
@@ -113,6 +115,7 @@ def train(
         return _train(plan, state, run, world, weights)
 
 
+@check_types
 def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> Training:
     """Resume a run: an interrupted one bit for bit as if it had not been interrupted.
 
