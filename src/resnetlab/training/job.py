@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -194,8 +195,9 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
         paths["cache"] = recipe.cache
     if is_path(recipe.dataset):
         paths["dataset"] = recipe.dataset
-    if recipe.pretrained and user_path(recipe.pretrained).exists():
-        paths["pretrained"] = recipe.pretrained
+    with contextlib.suppress(OSError):  # of a name that no file can have
+        if recipe.pretrained and user_path(recipe.pretrained).exists():
+            paths["pretrained"] = recipe.pretrained
     absolute = {n: str(user_path(path).absolute()) for n, path in paths.items() if path}
     return replace(recipe, **absolute)
 
