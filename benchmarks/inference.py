@@ -15,7 +15,9 @@ from benchmarks.turns import Contestant
 from resnetlab.benchmark import random_dataset, random_predictor
 from resnetlab.compute.execution import Execution
 from resnetlab.data.images import normalize
+from resnetlab.inference.choice import BackendName
 from resnetlab.models.architecture import get_architecture
+from resnetlab.preprocessing import Preprocessing
 
 
 def backends(model: str, batch_size: int, image_size: int, folder: Path) -> list[Contestant]:
@@ -28,6 +30,7 @@ def backends(model: str, batch_size: int, image_size: int, folder: Path) -> list
         _contestant(f"{source}, eager, fp32", "eager", **common, source=source),
         _contestant("Predictor, fp32", "predictor", **common, execution="plain"),
         _contestant(f"Predictor, {FAST}", "predictor", **common, execution=FAST),
+        _contestant("Predictor, backend auto", "predictor", **common, backend="auto"),
         _contestant("ONNX Runtime, fp32", "onnxruntime", **exported),
         _contestant("OpenVINO, fp32", "openvino", **exported, precision="f32"),
         _contestant("OpenVINO, bf16", "openvino", **exported, precision="bf16"),
@@ -60,7 +63,8 @@ def _pixels(batch_size: int, image_size: int) -> Tensor:
 
 def _normalized(images: Tensor, execution: Execution | None = None) -> Tensor:
     layout = execution.memory_format if execution else torch.contiguous_format
-    return normalize(images, (0.5,) * 3, (0.25,) * 3, memory_format=layout)
+    how = Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3, size=images.size(2))
+    return normalize(images, how, memory_format=layout)
 
 
 def eager(
@@ -78,9 +82,16 @@ def eager(
     yield from _repeat(work, _pixels(batch_size, image_size))
 
 
-def predictor(*, model: str, batch_size: int, image_size: int, execution: str) -> Iterator[int]:
+def predictor(
+    *,
+    model: str,
+    batch_size: int,
+    image_size: int,
+    execution: str = "auto",
+    backend: BackendName | None = None,
+) -> Iterator[int]:
     """What `resnetlab predict` does with decoded images."""
-    found = random_predictor(get_architecture(model), image_size, Execution.parse(execution))
+    found = random_predictor(get_architecture(model), image_size, execution, backend)
     return _repeat(found.logits, _pixels(batch_size, image_size))
 
 

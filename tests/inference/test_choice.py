@@ -54,6 +54,15 @@ def test_a_runtime_gives_pytorchs_logits_and_maps(network, reference, runtime):
     assert torch.equal(backend.logits(channels_last), backend.logits(pixels(4)))
 
 
+def test_openvino_answers_the_same_when_a_size_comes_often(network, reference):
+    backend = open_backend(network, "openvino", "plain")
+    for _ in range(9):
+        for n in (2, 5, 7):
+            torch.testing.assert_close(
+                backend.logits(pixels(n)), reference.logits(pixels(n)), rtol=1e-4, atol=1e-4
+            )
+
+
 def test_precision_and_threads_are_the_executions(network, reference):
     backend = open_backend(network, "openvino", "bf16,threads=1")
     assert backend.name == "OpenVINO (bf16, threads=1)"

@@ -12,6 +12,7 @@ from PIL import Image
 
 from resnetlab.compute.execution import Execution
 from resnetlab.data.memory import MemoryDataset
+from resnetlab.inference.choice import BackendName
 from resnetlab.inference.predictor import Predictor
 from resnetlab.models.architecture import Architecture
 from resnetlab.models.resnet import ResNet
@@ -66,7 +67,10 @@ def _preprocessing(architecture: Architecture, size: int) -> Preprocessing:
 
 
 def random_predictor(
-    architecture: Architecture, image_size: int, execution: Execution
+    architecture: Architecture,
+    image_size: int,
+    execution: Execution | str,
+    backend: BackendName | None = None,
 ) -> Predictor:
     """A predictor with an untrained network."""
     checkpoint = Checkpoint(
@@ -75,4 +79,4 @@ def random_predictor(
         classes=tuple(map(str, range(architecture.num_classes))),
         preprocessing=_preprocessing(architecture, image_size),
     )
-    return Predictor(checkpoint, execution=execution)
+    return Predictor(checkpoint, backend=backend, execution=execution)
