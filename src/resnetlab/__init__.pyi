@@ -16,6 +16,9 @@ from .evaluation.calibration import choose_threshold, fit_temperature
 from .evaluation.comparing import RunComparison, compare_runs
 from .evaluation.evaluate import Evaluation, evaluate, evaluate_model
 from .evaluation.robustness import Robustness, evaluate_corruptions
+from .export.hub import push
+from .export.job import Export, export_network
+from .inference.job import Outcome, predict_to_file
 from .inference.predictor import Prediction, Predictor, predict
 from .models.adaptation import adapt
 from .models.architecture import ARCHITECTURES, Architecture, get_architecture, list_models
@@ -55,8 +58,10 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "Execution",
+    "Export",
     "FileRate",
     "NetworkRate",
+    "Outcome",
     "PreBasicBlock",
     "PreBottleneck",
     "Prediction",
@@ -89,6 +94,7 @@ __all__ = [
     "evaluate_corruptions",
     "evaluate_model",
     "explain",
+    "export_network",
     "export_state_dict",
     "fetch",
     "finetune",
@@ -109,6 +115,8 @@ __all__ = [
     "plot_predictions",
     "plot_samples",
     "predict",
+    "predict_to_file",
+    "push",
     "resume",
     "run_study",
     "save_weights",

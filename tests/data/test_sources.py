@@ -205,8 +205,8 @@ def test_a_damaged_cache_is_repaired(damage, tiny, host, home, lines):
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match="no data set 'mnist'; there are: cifar10, "):
-        fetch("mnist")
+    with pytest.raises(ValueError, match="no data set 'pets'; there are: cifar10, "):
+        fetch("pets")
 
 
 def test_a_home_that_cannot_be_written(tiny, host, monkeypatch, tmp_path, lines):

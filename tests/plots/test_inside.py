@@ -128,7 +128,7 @@ def test_the_most_confident_mistakes_come_first(smoke, tmp_path, drawn):
     others = [int(axes.get_title().split()[-2]) for axes in drawn[1].axes]
     assert min(shown) >= max(min(others), 0)
     assert shown[0] >= max(others)
-    with pytest.raises(UserError, match="`order` must be random or confident, not 'best'"):
+    with pytest.raises(UserError, match="`order` must be one of random, confident, not 'best'"):
         visualize(smoke.run, order="best", out=tmp_path / "x.png")  # pyright: ignore[reportArgumentType]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resnetlab.arguments import check_types
 from resnetlab.benchmark.records import DataRate
 from resnetlab.benchmark.samples import PHOTO, random_file
 from resnetlab.benchmark.timing import rate_fields, repeat, require_positive
@@ -30,6 +31,7 @@ from resnetlab.training.step import make_batch
 from resnetlab.weights.usual import IMAGENET
 
 
+@check_types
 def benchmark_data(
     dataset: str = "cifar10",
     batch_sizes: Sequence[int] = (128,),

@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from resnetlab.arguments import check_types
 from resnetlab.benchmark.records import FileRate, NetworkRate
 from resnetlab.benchmark.samples import write_samples
 from resnetlab.benchmark.timing import require_positive
@@ -26,6 +27,7 @@ from resnetlab.recipes.record import Recipe
 from resnetlab.recipes.table import get_recipe
 
 
+@check_types
 def benchmark_training(
     models: Sequence[str] = ("resnet20",),
     batch_sizes: Sequence[int] = (128,),
@@ -60,6 +62,7 @@ def benchmark_training(
     return rows
 
 
+@check_types
 def benchmark_inference(
     models: Sequence[str] = ("resnet20",),
     batch_sizes: Sequence[int] = (1, 16),
@@ -87,6 +90,7 @@ def benchmark_inference(
     return rows
 
 
+@check_types
 def benchmark_files(
     models: Sequence[str] = ("resnet20",),
     *,

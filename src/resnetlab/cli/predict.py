@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import closing
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -31,6 +33,14 @@ def predict(
     ],
     topk: Annotated[int, Parameter(help="classes to name for each image")] = 5,
     format: Annotated[Format, Parameter(help="how to print them")] = "table",
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="write them to FILE.csv, .jsonl or .parquet: any number of images, resumed by the "
+            "same command, shared under torchrun",
+            metavar="FILE",
+        ),
+    ] = None,
     min_confidence: Annotated[
         float | None,
         Parameter(
@@ -48,6 +58,22 @@ def predict(
     execution: Execution = "auto",
 ) -> None:
     """Classify image files, or all images in folders."""
+    if out is not None:
+        _to_file(
+            run,
+            images,
+            out,
+            topk=topk,
+            min_confidence=min_confidence,
+            backend=backend,
+            execution=execution,
+            model=model,
+            model_overrides=model_overrides,
+            mean=mean,
+            std=std,
+            classes=classes,
+        )
+        return
     with console.waiting("loading PyTorch"):
         from resnetlab.data.find import find_images
         from resnetlab.inference.predictor import Predictor
@@ -76,4 +102,17 @@ def predict(
             topk=topk,
         )
     if failed:
+        raise SystemExit(1)
+
+
+def _to_file(run: str, images: Sequence[str], out: Path, **options: Any) -> None:
+    with console.waiting("loading PyTorch"):
+        from resnetlab.inference.job import predict_to_file
+
+    done = predict_to_file(run, images, out, **options)
+    if not done.complete:
+        return
+    failed = f", {done.failed:,} of them could not be read" if done.failed else ""
+    console.print_line(f"{done.path}: {done.images:,} images{failed}")
+    if done.failed:
         raise SystemExit(1)

@@ -22,6 +22,7 @@ from resnetlab.cli import (
     compare_runs,
     data,
     evaluate,
+    export,
     finetune,
     models,
     plots,
@@ -95,7 +96,8 @@ for _app, *_members in (
     (_BENCHMARK, benchmark.training, benchmark.inference, benchmark.data),
     (PROGRAM, _DATA, models.models, models.show, train.TRAIN, train.resume, runs.runs),
     (PROGRAM, finetune.finetune, finetune.lr_find),
-    (PROGRAM, evaluate.evaluate, predict.predict, serve.serve, compare.compare),
+    (PROGRAM, evaluate.evaluate, predict.predict, compare.compare),
+    (PROGRAM, export.export, export.push, serve.serve),
     (PROGRAM, compare_runs.compare_runs, plots.plot, plots.visualize, plots.explain),
     (PROGRAM, plots.inspect, report.report, study.STUDY, _BENCHMARK),
 ):

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from inspect import Parameter as Argument
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 from cyclopts import App, Group, Parameter
 
@@ -128,10 +128,18 @@ _ACCEPT = Parameter(
     negative="",
 )
 _FROM_HERE_ON = Parameter(group=Group("Options", sort_key=0))
+
+
+def _or_as_it_was(option: Any) -> Any:
+    """The option with None for what the run has; pydantic, where it is there, checks the type."""
+    kind, *known = get_args(option)
+    return Annotated[kind | None, *known, _FROM_HERE_ON]
+
+
 set_options(
     resume,
     {
-        **{name: Annotated[OPTIONS[name], _FROM_HERE_ON] for name in _CHANGEABLE},
+        **{name: _or_as_it_was(OPTIONS[name]) for name in _CHANGEABLE},
         "accept_changes": Annotated[bool, _ACCEPT, _FROM_HERE_ON],
     },
     {**dict.fromkeys(_CHANGEABLE), "accept_changes": False},

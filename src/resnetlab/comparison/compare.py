@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from resnetlab.arguments import check_types
 from resnetlab.comparison.faults import (
     check_gradients,
     check_initialisation,
@@ -48,6 +49,7 @@ STRANGE = 0.5
 """From this distance on a network is none of the papers'."""
 
 
+@check_types
 def compare_models(
     candidate: nn.Module | Callable[..., Any],
     reference: ResNet | Architecture | str | None = None,

@@ -11,10 +11,11 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from resnetlab.arguments import check_types
 from resnetlab.console import Report, print_to_stderr
 from resnetlab.data import sources
 from resnetlab.data.collection import Collection, usual_size
-from resnetlab.data.dataset import SPLITS, Dataset, Split, cut
+from resnetlab.data.dataset import Dataset, Split, cut
 from resnetlab.data.duplicates import grouped, near_pairs
 from resnetlab.data.entries import CATALOGUE, Entry
 from resnetlab.data.folder import read_folder
@@ -48,6 +49,7 @@ def _entry(name: str) -> Entry:
     return CATALOGUE[name]
 
 
+@check_types
 def fetch(
     name: str, *, data_dir: str | Path | None = None, report: Report = print_to_stderr
 ) -> Path:
@@ -221,6 +223,7 @@ def is_path(name: str) -> bool:
     return known or os.sep in name or "/" in name or user_path(name).exists()
 
 
+@check_types
 @torch_defaults()
 def load_dataset(
     name: str | Path,
@@ -259,8 +262,6 @@ def load_dataset(
         UserError: An unknown name or split, an impossible size, unusable files, and a data set
             without that split.
     """
-    if split not in SPLITS:
-        raise UserError(f"`split` must be one of {', '.join(SPLITS)}, not {split!r}.")
     dataset = open_dataset(
         name,
         data_dir=data_dir,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from resnetlab.console import Report, print_to_stderr, waiting
@@ -83,3 +83,45 @@ def _look_below(folder: Path) -> tuple[list[Path], list[Path]]:
                 else:
                     open_folders.append(path)
     return files, closed
+
+
+def walk_images(images: Iterable[str | Path]) -> Iterator[Path]:
+    """The same files as ``find_images``, one after another: only one folder's names are held.
+
+    Sorted within each folder, a folder's own images before those of the folders in it. A folder
+    without images gives none.
+    """
+    seen: set[tuple[int, int]] = set()
+    for image in images:
+        path = Path(image) if is_address(image) else user_path(image)
+        if is_address(image) or not path.is_dir():
+            yield path
+            continue
+        open_folders = [path]
+        while open_folders:
+            folder = open_folders.pop()
+            try:
+                status = folder.stat()
+                names, inner = _names_in(folder)
+            except OSError:
+                yield folder  # for its reader to complain of
+                continue
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            yield from (folder / name for name in names)
+            open_folders += [folder / name for name in reversed(inner)]
+
+
+def _names_in(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the images and of the folders in a folder, sorted, without hidden ones."""
+    files, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                files.append(entry.name)
+    return sorted(files), sorted(folders)

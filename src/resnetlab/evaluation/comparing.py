@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 from torch import Tensor
 
+from resnetlab.arguments import check_types
 from resnetlab.compute.execution import Execution
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
@@ -152,6 +153,7 @@ def _welch(a: np.ndarray, b: np.ndarray) -> Interval:
     return lead - half, lead + half
 
 
+@check_types
 @torch_defaults()
 def compare_runs(
     a: Side,

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from resnetlab.arguments import check_types
 from resnetlab.compute import distributed
 from resnetlab.compute.cores import on_fewer_where_faster
 from resnetlab.compute.distributed import World
@@ -177,6 +178,7 @@ def backend_for(
     return in_order_of(dataset, open_backend(network, backend, execution))
 
 
+@check_types
 @torch_defaults()
 def evaluate(
     run: str | Path | Checkpoint | Exported,

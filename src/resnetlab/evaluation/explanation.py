@@ -14,8 +14,10 @@ from resnetlab.data.find import find_images
 from resnetlab.data.images import ImageSource, normalize, read_image
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
+from resnetlab.inference.backends import TorchBackend
+from resnetlab.inference.choice import open_backend
 from resnetlab.inference.exported import Exported
-from resnetlab.inference.network import load_layers
+from resnetlab.inference.network import load_network
 from resnetlab.models.architecture import Architecture
 from resnetlab.models.resnet import ResNet
 from resnetlab.records import did_you_mean
@@ -89,7 +91,7 @@ def stage_for(model: ResNet, size: int, asked: str | None = None) -> tuple[str, 
 
 @torch_defaults()
 def explain_images(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Exported,
     images: Iterable[ImageSource],
     *,
     classes: Sequence[str] = (),
@@ -99,28 +101,40 @@ def explain_images(
     """For each image where the network sees its likeliest classes, or the ``classes`` named.
 
     Returns the explanations and a sentence if another stage than the last was taken. UserError for
-    an image that cannot be read, a class or a stage that there is not.
+    an image that cannot be read, a class or a stage that there is not, and of an exported file
+    without class-activation maps.
     """
     if top < 1:
         raise UserError(f"`top` must be at least 1, not {top}.")
     numbers = [_class_number(name, checkpoint.classes) for name in classes]
     preprocessing = checkpoint.preprocessing
-    model = checkpoint.build()
-    stage, note = stage_for(model, preprocessing.size, stage)
+    if isinstance(checkpoint, Exported):
+        if stage is not None:
+            raise UserError("an exported file has maps of its last stage alone; leave `stage` out.")
+        backend, note, stage = open_backend(checkpoint, execution="plain"), None, "last stage"
+        model = None
+    else:
+        model = checkpoint.build()
+        backend = TorchBackend(model=model, classes=(), preprocessing=preprocessing)
+        stage, note = stage_for(model, preprocessing.size, stage)
     found = []
     for source in images:
         pixels = read_image(source, preprocessing)
-        x = normalize(pixels[None], preprocessing)
-        with torch.inference_mode():
-            logits = model(x)[0].double() / checkpoint.temperature
+        logits = backend.logits(pixels[None])[0].double() / checkpoint.temperature
         percent = 100 * logits.softmax(0)
         chosen = torch.tensor(numbers or percent.argsort(descending=True)[:top].tolist())
+        several = pixels[None].expand(len(chosen), -1, -1, -1)
+        if model is None:
+            maps = backend.class_maps(several, chosen).relu()
+            maps /= maps[0].numel()  # as Grad-CAM scales them
+        else:
+            maps = heat_maps(model, normalize(several, preprocessing), chosen, stage=stage)
         found.append(
             Explanation(
                 path=str(source) if isinstance(source, str | Path) else "image",
                 pixels=pixels,
                 top=tuple((checkpoint.classes[i], float(percent[i])) for i in chosen.tolist()),
-                maps=heat_maps(model, x.expand(len(chosen), -1, -1, -1), chosen, stage=stage),
+                maps=maps,
                 stage=stage,
             )
         )
@@ -145,5 +159,5 @@ def load_and_explain(
     model_overrides: Mapping[str, Any] | None = None,
 ) -> tuple[list[Explanation], str | None]:
     """``explain_images`` of a run or of any source of ``load_checkpoint``; folders as well."""
-    checkpoint = load_layers(run, model=model, model_overrides=model_overrides)
+    checkpoint = load_network(run, model=model, model_overrides=model_overrides)
     return explain_images(checkpoint, find_images(images), classes=classes, top=top, stage=stage)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from resnetlab.arguments import check_types
 from resnetlab.compute.execution import Execution
 from resnetlab.console import progress
 from resnetlab.data.dataset import Dataset
@@ -86,6 +87,7 @@ class Robustness:
         }
 
 
+@check_types
 @torch_defaults()
 def evaluate_corruptions(
     run: str | Path | Checkpoint | Exported,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnetlab.compute.execution import PLAIN, Execution
+from resnetlab.compute.execution import Execution
 from resnetlab.errors import UserError
 from resnetlab.files import is_address, reading, user_path
-from resnetlab.inference.runtimes import SESSIONS, Runtime, Session
+from resnetlab.inference.runtimes import SESSIONS, Runtime, Session, read_card
 from resnetlab.preprocessing import Preprocessing
 
 FORMAT = 1
@@ -52,8 +51,7 @@ class Exported:
     @classmethod
     def read(cls, path: Path) -> Exported:
         runtime = _ENDINGS[path.suffix.lower()]
-        # A runtime reads the file, so that a damaged one is found now and by its own rules.
-        card = SESSIONS[runtime](path, PLAIN).card
+        card = read_card(path, runtime)
         if card is None:
             raise UserError(
                 f"{path} has no record of its classes and preprocessing, so it was not written by "
@@ -142,8 +140,3 @@ def find_exported(source: str | os.PathLike[str]) -> Exported | None:
         if path.suffix.lower() not in _ENDINGS or not path.is_file():
             return None
     return Exported.read(path)
-
-
-def read_card_beside(path: Path) -> dict[str, Any]:
-    """The JSON that lies beside an exported file."""
-    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))

@@ -57,7 +57,7 @@ def load_network(
                 f"`{given[0]}` is for weights; {network} holds all that is needed to use it."
             )
         return exported
-    mean, std = (None if values is None else tuple(map(float, values)) for values in (mean, std))
+    mean, std = _numbers("mean", mean), _numbers("std", std)
     if bool(mean) != bool(std):
         raise UserError("`mean` and `std` go together: give each a number for every channel.")
     if mean and max(mean) > 1:
@@ -69,6 +69,13 @@ def load_network(
     return load_checkpoint(
         network, model=model, overrides=model_overrides, mean=mean, std=std, classes=classes
     )
+
+
+def _numbers(name: str, values: Sequence[float] | None) -> tuple[float, ...] | None:
+    try:
+        return None if values is None else tuple(map(float, values))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"each of `{name}` must be a number: {reason_of(error)}.") from error
 
 
 def load_layers(network: str | Path | Checkpoint | Exported, **options: Any) -> Checkpoint:

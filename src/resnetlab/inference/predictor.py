@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from resnetlab.arguments import check_types
 from resnetlab.compute.cores import on_fewer_where_faster
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import available_cores
@@ -69,6 +70,7 @@ class Predictor:
         UserError: There is no network, no such backend or execution, or it is not installed.
     """
 
+    @check_types
     def __init__(
         self,
         network: Backend | Checkpoint | Exported | str | Path,
@@ -118,6 +120,7 @@ class Predictor:
             raise UserError(prediction.error)
         return prediction
 
+    @check_types
     def predict(
         self, images: Iterable[ImageSource], *, topk: int = 5, batch_size: int | None = None
     ) -> Generator[Prediction, None, None]:
@@ -205,6 +208,7 @@ def _groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield group
 
 
+@check_types
 def predict(
     run: Backend | Checkpoint | Exported | str | Path,
     images: ImageSource | Iterable[ImageSource],

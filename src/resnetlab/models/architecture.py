@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from resnetlab.arguments import check_types
 from resnetlab.errors import UserError
 from resnetlab.records import Record, check_fields, did_you_mean
 
@@ -236,6 +237,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 """Name -> record. Every other network of these families is one of these with fields changed."""
 
 
+@check_types
 def get_architecture(name: str, **overrides: Any) -> Architecture:
     """The record of this name, with ``overrides`` for some of its fields.
 

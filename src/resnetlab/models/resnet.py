@@ -12,6 +12,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
+from resnetlab.arguments import check_types
 from resnetlab.errors import UserError
 from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.fast import (
@@ -252,6 +253,7 @@ def _stage(architecture: Architecture, index: int) -> nn.Sequential:
     return nn.Sequential(*blocks)
 
 
+@check_types
 def create_model(
     name: str,
     *,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from resnetlab.arguments import check_types
 from resnetlab.errors import UserError
 from resnetlab.models.architecture import PUBLISHED, Architecture, get_architecture, list_models
 from resnetlab.models.resnet import ResNet
@@ -44,6 +45,7 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+@check_types
 def summarize(architecture: Architecture, image_size: int | None = None) -> list[Layer]:
     """The network part by part, for one square image.
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from resnetlab.arguments import check_types
 from resnetlab.plots.picture import Picture
 from resnetlab.plots.style import Figure, PowerNorm, new_figure, own_style, shorten, write_figure
 
@@ -73,6 +74,7 @@ def _largest(counts: np.ndarray, classes: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+@check_types
 def plot_confusion(
     confusion: Tensor,
     classes: Sequence[str],

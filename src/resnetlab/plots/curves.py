@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from resnetlab.arguments import check_types
 from resnetlab.errors import UserError
 from resnetlab.files import user_path
 from resnetlab.plots.picture import Picture
@@ -35,6 +36,7 @@ Lines = Sequence[Mapping[str, Any]]
 """Those of a metrics.jsonl."""
 
 
+@check_types
 def plot_curves(
     run: str | Path | Lines | Sequence[str | Path], out: str | Path | None = None
 ) -> Picture:

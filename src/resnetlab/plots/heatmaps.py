@@ -8,6 +8,7 @@ from typing import Any
 
 import torch.nn.functional as F
 
+from resnetlab.arguments import check_types
 from resnetlab.evaluation.explanation import Explanation, load_and_explain
 from resnetlab.inference.exported import Exported
 from resnetlab.models.architecture import Architecture
@@ -55,6 +56,7 @@ def figure_heatmaps(found: Sequence[Explanation], *, note: str | None = None) ->
     return figure
 
 
+@check_types
 def explain(
     run: str | Path | Checkpoint | Exported,
     images: str | Path | Sequence[str | Path],

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from resnetlab.arguments import check_types
 from resnetlab.compute.execution import Execution
 from resnetlab.data.dataset import Dataset, Subset
 from resnetlab.environment import torch_defaults
@@ -47,6 +48,7 @@ Only = Literal["all", "right", "wrong"]
 Order = Literal["random", "confident"]
 
 
+@check_types
 def plot_samples(dataset: Dataset, out: str | Path, **options: Any) -> Picture:
     """Draw ``figure_samples``, whose options it takes, to a file, which is returned."""
     return write_figure(figure_samples(dataset, **options), out)
@@ -63,7 +65,7 @@ def figure_samples(
     shown. UserError for a ``per_class`` below 1.
     """
     if per_class < 1:
-        raise UserError(f"per_class must be at least 1, not {per_class}.")
+        raise UserError(f"`per_class` must be at least 1, not {per_class}.")
     classes = dataset.classes[:max_classes]
     columns = math.ceil(len(classes) / 25)
     rows = math.ceil(len(classes) / columns)
@@ -156,6 +158,7 @@ def figure_predictions(
     return figure
 
 
+@check_types
 @torch_defaults()
 def visualize(
     run: str | Path | Checkpoint | Exported,
@@ -203,10 +206,6 @@ def visualize(
     """
     if n < 1:
         raise UserError(f"`n` must be at least 1, not {n}.")
-    if only not in get_args(Only):
-        raise UserError(f"`only` must be one of {', '.join(get_args(Only))}, not {only!r}.")
-    if order not in get_args(Order):
-        raise UserError(f"`order` must be random or confident, not {order!r}.")
     execution = inference_execution(execution)  # a wrong word is said before anything is loaded
     out = check_format(out or beside(run))
     checkpoint = load_network(

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from resnetlab.arguments import check_types
 from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import dataset_of
 from resnetlab.evaluation.responses import Response, first_filters, layer_responses
@@ -91,6 +92,7 @@ def figure_responses(found: Mapping[str, Sequence[Response]]) -> Figure:
     return figure
 
 
+@check_types
 def inspect(
     networks: str | Path | Checkpoint | Sequence[str | Path],
     *,

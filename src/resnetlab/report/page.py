@@ -15,6 +15,7 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from resnetlab.arguments import check_types
 from resnetlab.compute.machine import available_cores, processor
 from resnetlab.console import print_to_stderr, waiting
 from resnetlab.environment import torch_defaults
@@ -49,6 +50,7 @@ class Drawing:
     caption: str
 
 
+@check_types
 @torch_defaults()
 def write_report(
     run: str | Path, *, out: str | Path | None = None, data_dir: str | Path | None = None

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from resnetlab.arguments import check_types
 from resnetlab.compute.machine import available_cores
 from resnetlab.console import print_line, print_to_stderr, waiting
 from resnetlab.errors import UserError, reason_of
@@ -30,6 +31,7 @@ _FAILED = 3
 """uvicorn's exit code of a process that could not start, and that is not started again"""
 
 
+@check_types
 def serve(
     network: str,
     /,

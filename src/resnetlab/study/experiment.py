@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from resnetlab.arguments import check_types
 from resnetlab.compute.execution import Execution
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
@@ -78,6 +79,7 @@ def plan_study(
     return StudyPlan(study=study, folder=folder, runs=tuple(runs))
 
 
+@check_types
 @torch_defaults()
 def run_study(
     name: str,

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from resnetlab.arguments import check_types
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import compiler, default_threads, has_fast_bf16
 from resnetlab.console import print_to_stderr, waiting, with_flags
@@ -107,6 +108,7 @@ class Choice:
     """why: of the data, the network, the images, the training"""
 
 
+@check_types
 def finetune(
     dataset: str | Path,
     /,

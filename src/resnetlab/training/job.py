@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from resnetlab.arguments import check_types
 from resnetlab.compute import distributed
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import Execution
@@ -61,6 +63,7 @@ class Training:
     """the same with the recipe's test-time augmentation, if it has one"""
 
 
+@check_types
 def train(
     recipe: str | Recipe = "cifar10-quick",
     *,
@@ -113,6 +116,7 @@ def train(
         return _train(plan, state, run, world, weights)
 
 
+@check_types
 def resume(run: str | Path, *, accept_changes: bool = False, **changes: Any) -> Training:
     """Resume a run: an interrupted one bit for bit as if it had not been interrupted.
 
@@ -191,8 +195,9 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
         paths["cache"] = recipe.cache
     if is_path(recipe.dataset):
         paths["dataset"] = recipe.dataset
-    if recipe.pretrained and user_path(recipe.pretrained).exists():
-        paths["pretrained"] = recipe.pretrained
+    with contextlib.suppress(OSError):  # of a name that no file can have
+        if recipe.pretrained and user_path(recipe.pretrained).exists():
+            paths["pretrained"] = recipe.pretrained
     absolute = {n: str(user_path(path).absolute()) for n, path in paths.items() if path}
     return replace(recipe, **absolute)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from resnetlab.arguments import check_types
 from resnetlab.errors import UserError
 from resnetlab.files import user_path
 from resnetlab.runs import Run, best_epoch
@@ -42,6 +43,7 @@ class RunStatus:
     """of a damaged one, what is wrong"""
 
 
+@check_types
 def list_runs(folder: str | Path = "runs") -> list[RunStatus]:
     """The runs below ``folder``, by their paths.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from resnetlab.arguments import check_types
 from resnetlab.compute import distributed
 from resnetlab.compute.machine import default_threads
 from resnetlab.console import print_to_stderr, progress, with_flags
@@ -52,6 +53,7 @@ class RangeTest:
     picture: Picture
 
 
+@check_types
 def lr_find(
     recipe: str | Recipe = "cifar10-quick",
     *,

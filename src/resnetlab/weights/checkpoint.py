@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from resnetlab.arguments import check_types
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
 from resnetlab.models.adaptation import adapt
@@ -78,6 +79,7 @@ class Checkpoint:
         write_weights(self.weights, path, card | {"preprocessing": self.preprocessing.to_dict()})
 
 
+@check_types
 def load_checkpoint(
     source: str | Path,
     *,
@@ -201,6 +203,7 @@ def _check_bounds(recorded: Architecture, tensors: Mapping[str, Tensor]) -> None
         raise UserError("its record describes a larger network than its tensors; it is damaged.")
 
 
+@check_types
 def load_weights(
     model_or_name: ResNet | str,
     source: str | Path | Checkpoint,

@@ -206,6 +206,11 @@ def complete(
         if names
     ]
     if faults and not allow_mismatch:
+        if not (unexpected or misshapen) and {"fc.weight", "fc.bias"} == set(missing):
+            raise UserError(
+                "it has no classifier (2 missing: fc.weight, fc.bias), so it names no classes; "
+                "train it one, with `pretrained` of train or finetune."
+            )
         raise UserError(
             f"as {describe(architecture)} it has tensors {', '.join(faults)}; nothing was loaded: "
             + remedy(training=not head)

@@ -149,7 +149,9 @@ def read_repository(
     if config.get("downsample_in_bottleneck") or config.get("downsample_in_first_stage"):
         raise UserError(f"{name} has its strides where its tensors do not tell and we do not.")
     fields = preprocessing_of_timm(config.get("pretrained_cfg") or {})
-    card: dict[str, Any] = {"preprocessing": fields | preprocessing_of_transformers(processor)}
+    fields |= preprocessing_of_transformers(processor)
+    # Without any, what the weights themselves record stands.
+    card: dict[str, Any] = {"preprocessing": fields} if fields else {}
     labels = config.get("id2label") or {}
     if names := config.get("label_names") or [labels[key] for key in sorted(labels, key=int)]:
         card["classes"] = names

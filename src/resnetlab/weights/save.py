@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from resnetlab.arguments import check_types
 from resnetlab.errors import UserError
 from resnetlab.files import atomic_write, not_whole, user_path
 from resnetlab.models.architecture import Architecture
@@ -50,6 +51,7 @@ def export_state_dict(model: ResNet, layout: Literal["torchvision", "timm"]) -> 
     return _copies(model.state_dict())
 
 
+@check_types
 def save_weights(
     model: ResNet,
     path: str | Path,

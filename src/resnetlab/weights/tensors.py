@@ -19,7 +19,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from resnetlab.errors import UserError
+from resnetlab.errors import UserError, reason_of
 from resnetlab.files import check_zip, reading
 from resnetlab.weights import mindspore
 from resnetlab.weights.card import NAMES, read_card
@@ -125,8 +125,9 @@ def _unpickled(path: Path) -> Any:
         struct.error,
         zipfile.BadZipFile,
     ) as error:
+        why = reason_of(error).partition(". ")[0]  # what torch adds is for its own authors
         raise UserError(
-            f"cannot be read as PyTorch weights ({str(error)[:100]}): it is damaged or not "
+            f"cannot be read as PyTorch weights ({why[:100]}): it is damaged or not "
             "a state dict; save one anew with torch.save(model.state_dict(), file)."
         ) from error
 
