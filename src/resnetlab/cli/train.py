@@ -92,7 +92,7 @@ def set_options(
 
 
 def _optional(hint: Any, default: Any) -> Any:
-    """The type with None where that is the default; pydantic, where it is there, would refuse it."""
+    """The type with None where that is the default; pydantic, if installed, would refuse it."""
     if default is not None:
         return hint
     kind, *known = get_args(hint)
