@@ -21,10 +21,8 @@ NO_OPTION = {
     "predict RUN x.png --csv": "did you mean '--format csv'?",
     "predict RUN x.png --fromat=csv": "did you mean '--format'?",
     "predict RUN x.png --top-k 3": "did you mean '--topk'?",
-    "predict RUN x.png --tta flip": "there are: --topk, --format, --min-confidence, --backend, "
-    "--execution, and more in `resnetlab predict --help`.",
-    "predict RUN x.png --out y": "there are: --topk, --format, --min-confidence, --backend, "
-    "--execution, and more in `resnetlab predict --help`.",
+    "predict RUN x.png --tta flip": "there are: --topk, --format, --out, --min-confidence, "
+    "--backend, --execution, and more in `resnetlab predict --help`.",
     "resume RUN --epoch 3": "did you mean '--epochs'?",
     "resume RUN --seed 3": "there are: --epochs, --lr, --norm-lr, --muon-lr, --warmup-share, ",
     "plot RUN --format svg": "there are: --out.",

@@ -111,8 +111,8 @@ def test_killed_after_the_classifier_it_goes_on_from_there(tiny, tmp_path):
     with tiny.signal_after(2, len(PENALTIES) + 1), pytest.raises(KeyboardInterrupt):
         tiny.train("broken", **recipe)
     run = Run(tmp_path / "broken")
-    saved = run.previous_file
-    saved.replace(run.last_file)
+    saved = run.states.previous_file
+    saved.replace(run.states.last_file)
     assert run.last["step"] == 0
     resume(run.path)
     assert tiny.contents(run.path) == tiny.contents(whole.run)

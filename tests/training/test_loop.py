@@ -320,5 +320,5 @@ def test_a_second_result_with_test_time_augmentation(tiny):
     assert result["top1"] == training.test.top1
     assert result["with_tta"] == evaluate(training.run, tta="flip-shift").to_dict()
     assert training.test_tta.loss != training.test.loss
-    with pytest.raises(ValueError, match="`tta` must be none, flip or flip-shift"):
+    with pytest.raises(ValueError, match="`tta` must be one of none, flip, flip-shift"):
         evaluate(training.run, tta="mirror")

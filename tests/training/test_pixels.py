@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from resnetlab.data.cache import disk_usage
+from resnetlab.data.cache import FOLDER, disk_usage
 from resnetlab.recipes.table import get_recipe
 from resnetlab.runs import Run
 from resnetlab.training import pixels
@@ -53,7 +53,7 @@ def test_any_cache_and_a_resumed_run_give_the_same_bits(tiny, recipe, tmp_path, 
             continue
         assert found[part] == unbroken[part], part
     assert found["last"]["model"] == unbroken["last"]["model"]
-    assert not empty_cache.exists()
+    assert not (empty_cache / FOLDER).exists()
 
 
 def test_by_default_pixels_lie_in_the_cache_of_data_sets(recipe, empty_cache):
@@ -102,7 +102,7 @@ def test_without_room_images_are_decoded_in_every_epoch(
     assert "where 50 kB are free: they are decoded anew in every epoch" in said[0]
     assert train.whole.cache is None if hasattr(train.whole, "cache") else True
     assert len(train.uncropped(torch.arange(4), 24)) == 4
-    assert disk_usage(empty_cache) == 0
+    assert disk_usage(empty_cache / FOLDER) == 0
 
 
 def test_small_sets_in_memory_need_no_cache(samples):

@@ -109,7 +109,8 @@ RESNET18 = {"model": "resnet18", "model_overrides": {}}
         ({"batch_size": 1, "image_size": 64, "early_size": 32, "early_share": 0.5}, 1),
     ],
 )
-def test_batch_norm_of_one_value_is_said(changes, processes):
+def test_batch_norm_of_one_value_is_said(changes, processes, monkeypatch):
+    monkeypatch.setattr(World, "gather_objects", lambda self, value: [value] * self.size)
     recipe = get_recipe("smoke", **RESNET18 | changes)
     world = World(size=processes)
     with pytest.raises(UserError, match=r"^batch norm needs more than one value.*`accumulate`"):

@@ -78,7 +78,8 @@ def set_options(
     *arguments: Argument,
 ) -> None:
     """Give a command options with these types, after its arguments."""
-    command.__annotations__ = {each.name: each.annotation for each in arguments} | dict(options)
+    options = {name: _optional(hint, defaults[name]) for name, hint in options.items()}
+    command.__annotations__ = {each.name: each.annotation for each in arguments} | options
     command.__signature__ = inspect.Signature(  # pyright: ignore[reportFunctionMemberAccess]
         [
             *arguments,
@@ -88,6 +89,14 @@ def set_options(
             ),
         ]
     )
+
+
+def _optional(hint: Any, default: Any) -> Any:
+    """The type with None where that is the default; pydantic, if installed, would refuse it."""
+    if default is not None:
+        return hint
+    kind, *known = get_args(hint)
+    return Annotated[kind | None, *known]
 
 
 def _options() -> dict[str, Any]:
@@ -129,17 +138,10 @@ _ACCEPT = Parameter(
 )
 _FROM_HERE_ON = Parameter(group=Group("Options", sort_key=0))
 
-
-def _or_as_it_was(option: Any) -> Any:
-    """The option with None for what the run has; pydantic, where it is there, checks the type."""
-    kind, *known = get_args(option)
-    return Annotated[kind | None, *known, _FROM_HERE_ON]
-
-
 set_options(
     resume,
     {
-        **{name: _or_as_it_was(OPTIONS[name]) for name in _CHANGEABLE},
+        **{name: Annotated[OPTIONS[name], _FROM_HERE_ON] for name in _CHANGEABLE},
         "accept_changes": Annotated[bool, _ACCEPT, _FROM_HERE_ON],
     },
     {**dict.fromkeys(_CHANGEABLE), "accept_changes": False},

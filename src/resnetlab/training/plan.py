@@ -161,11 +161,6 @@ def check_plan(plan: Plan, world: World) -> None:
             f"{data.name} has {classes} classes; leave num_classes out."
         )
     share = next(plan.batches(0, rank=world.rank, world_size=world.size))
-    if world.size > 1 and (other := _rank_with_other_data(data, world)):
-        raise UserError(
-            f"process {other} finds other training images in {data.name} than process 0: copy the "
-            "same files to all machines."
-        )
     if recipe.sync_batchnorm == "on" and plan.execution.mode != "eager":
         raise UserError(
             f"`sync_batchnorm` on cannot be computed by `execution` {plan.execution.mode}; leave "
@@ -186,6 +181,11 @@ def check_plan(plan: Plan, world: World) -> None:
             f"of 1 x 1 of {side} pixels, and a part of a batch is 1 image (`batch_size` "
             f"{recipe.batch_size}, {world.size} process(es), `accumulate` {recipe.accumulate}); "
             "give each part 2 images or more."
+        )
+    if world.size > 1 and (other := _rank_with_other_data(data, world)):
+        raise UserError(
+            f"process {other} finds other training images in {data.name} than process 0: copy the "
+            "same files to all machines."
         )
 
 
