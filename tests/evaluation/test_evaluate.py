@@ -166,7 +166,7 @@ def test_the_networks_own_normalisation_is_used(smoke):
 def test_a_data_set_that_does_not_fit_is_a_sentence(smoke, samples):
     with pytest.raises(ValueError, match="takes 3-channel images and fashion-mnist-sample has 1"):
         evaluate(smoke.run, dataset="fashion-mnist-sample", data_dir=samples)
-    with pytest.raises(ValueError, match="`split` must be val or test, not 'train'"):
+    with pytest.raises(ValueError, match="`split` must be one of val, test, not 'train'"):
         evaluate(smoke.run, split="train")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="no data set 'cifar11'"):
         evaluate(smoke.run, dataset="cifar11", data_dir=samples)

@@ -312,7 +312,7 @@ def test_what_is_no_run_or_recipe_is_a_sentence(samples):
         resume(123)
     with pytest.raises(UserError, match="`recipe` must be text or of type Recipe, not 5"):
         train(5)
-    with pytest.raises(UserError, match="`out` must be .*a path.*, not 5"):
+    with pytest.raises(UserError, match=r"`out` must be .*a path.*, not 5"):
         train("smoke", out=5, data_dir=samples)
     with pytest.raises(UserError, match="has no field 'lrr'; did you mean 'lr'"):
         resume("run", lrr=1)
