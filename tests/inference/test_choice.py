@@ -149,7 +149,7 @@ def test_a_conversion_is_kept_and_a_damaged_one_is_made_again(network, monkeypat
 
 
 def test_wrong_words(network):
-    with pytest.raises(ValueError, match=r"`backend` must be one of auto, torch, onnx, openvino, not"):
+    with pytest.raises(ValueError, match="`backend` must be one of auto, torch, onnx, openvino"):
         Predictor(network, backend="tensorrt")
     with pytest.raises(ValueError, match="`backend` is for a network that is yet to be loaded"):
         Predictor(open_backend(network), backend="onnx")
