@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from resnetlab.data.dataset import Dataset
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_THREADS = "resnetlab ahead"
 
 
 def one_ahead(
@@ -26,7 +28,7 @@ def one_ahead(
     come in order; an exception is raised where its batch would have come. Closing the iterator
     early waits for the items that are being computed, and drops the rest.
     """
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads, _THREADS)
     ahead: deque[list[Future[Result]]] = deque()
     try:
         for batch in batches:
@@ -36,7 +38,9 @@ def one_ahead(
         while ahead:
             yield [future.result() for future in ahead.popleft()]
     finally:
-        pool.shutdown(cancel_futures=True)
+        # An abandoned iterator may be collected in one of these threads, which cannot join itself.
+        inside = threading.current_thread().name.startswith(_THREADS)
+        pool.shutdown(wait=not inside, cancel_futures=True)
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
