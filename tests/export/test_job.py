@@ -45,10 +45,11 @@ def test_formats_are_checked_and_used_like_any_network(format, data, tmp_path):
     assert done.check.reference_top1 == 89.0
     assert done.check.largest_difference < 1e-5
     assert {speed.n for speed in done.speeds} == {1, 4}
-    card = json.loads(done.path.with_suffix(".json").read_text())
+    card = json.loads(done.path.with_name(f"{done.path.name}.json").read_text())
+    folder = done.path.with_name(f"{done.path.name}.golden")
     assert card["classes"][3] == "cat"
     assert card["check"]["differ"] == 0
-    assert len(json.loads((tmp_path / "golden" / "golden.json").read_text())) == 8
+    assert len(json.loads((folder / "golden.json").read_text())) == 8
     assert not list(tmp_path.glob(".export-partial*"))
     if format == "torch":
         module = torch.export.load(done.path).module()
@@ -57,9 +58,9 @@ def test_formats_are_checked_and_used_like_any_network(format, data, tmp_path):
     result = evaluate(done.path, **data)
     assert (result.n, result.top1) == (100, 89.0)
     predictor = Predictor(done.path, execution="plain")
-    golden = json.loads((tmp_path / "golden" / "golden.json").read_text())
+    golden = json.loads((folder / "golden.json").read_text())
     for answer in golden:
-        top = predictor(tmp_path / "golden" / answer["file"]).top
+        top = predictor(folder / answer["file"]).top
         assert [name for name, _ in top] == [x["class"] for x in answer["top"]]
         assert [p / 100 for _, p in top] == pytest.approx(
             [x["probability"] for x in answer["top"]], abs=1e-4
@@ -148,7 +149,13 @@ def test_int8(format, data, tmp_path, monkeypatch):
     assert 0 < done.check.largest_difference < 0.5
     assert done.bytes < 0.5 * 1.1e6
     assert load_network(done.path).card["precision"] == "int8"
-    assert {path.suffix for path in tmp_path.iterdir()} <= {".onnx", ".xml", ".bin", ".json", ""}
+    assert {path.suffix for path in tmp_path.iterdir()} <= {
+        ".onnx",
+        ".xml",
+        ".bin",
+        ".json",
+        ".golden",
+    }
 
 
 def test_int8_that_does_not_pay_says_by_how_much():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,11 @@ def _quiet_nncf() -> Iterator[None]:
     """Without its telemetry, its progress bars and its log."""
     before = os.environ.get("NNCF_CI")
     os.environ["NNCF_CI"] = "1"  # how it is told to send nothing; read when it is imported
-    logging.getLogger("nncf").setLevel(logging.ERROR)
+    for name in ("nncf", "torch.utils.cpp_extension"):  # the latter is looked for by the former
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         if before is None:
             del os.environ["NNCF_CI"]

@@ -85,7 +85,7 @@ def export_network(
 
     Before the file gets its name it is loaded in its runtime, its logits are compared with those
     of PyTorch in fp32 on real images at batch 1, 2, 3 and 16, and the test set is replayed. Beside
-    it lie a JSON file (classes, preprocessing, temperature, threshold, the check) and golden/, a
+    it lie NAME.json (classes, preprocessing, temperature, threshold, the check) and NAME.golden/, a
     few images with their answers.
 
     Args:
@@ -148,7 +148,7 @@ def export_network(
             )
         done = _prove(checkpoint, path, format, proof, int8)
         check = {"check": done.check.to_dict(), "speeds": [x.to_dict() for x in done.speeds]}
-        write_json(path.with_suffix(".json"), card | check)
+        write_json(_beside(path, format, "json"), card | check)
         if format == "bundle":
             write_bundle(workplace, checkpoint, done.check, done.speeds, done.bytes)
     return replace(done, path=folder if format == "bundle" else folder / name)
@@ -240,15 +240,16 @@ def _prove(
     if isinstance(proof, LabelledImages):
         pair = in_order_of(proof.dataset, reference), in_order_of(proof.dataset, exported)
     check = replay(*pair, batches, images=proof.name, what=path.name, exact=not int8)
-    backends: dict[str, Backend] = {_REFERENCE: reference, exported.name: exported}
+    kind = ", int8" if int8 else ""
+    backends: dict[str, Backend] = {_REFERENCE: reference, exported.name + kind: exported}
     how = inference_execution("auto")
     if format in ("openvino", "safetensors") and how.precision != "fp32":
         fast = open_written(checkpoint, path, format, how)
-        backends[fast.name] = fast
+        backends[fast.name + kind] = fast
     if int8:
         runtime = "openvino" if format == "openvino" else "onnx"
         floats = open_backend(checkpoint, runtime, how)
-        backends[f"{floats.name}, not int8"] = floats
+        backends[floats.name] = floats
     with waiting("measuring speed"):
         measured = speeds(backends, some, (1, size))
     if int8:
@@ -256,7 +257,7 @@ def _prove(
         floats_speed = list(last.values())[-1]
         quantized = max(list(last.values())[1:-1], key=lambda speed: speed.ratio)
         require_worthwhile(check, floats_speed, quantized, path.name)
-    write_golden(proof, exported, path.parent / "golden")
+    write_golden(proof, exported, _beside(path, format, "golden"))
     files = [path, *([path.with_suffix(".bin")] if format == "openvino" else [])]
     return Export(
         path=path,
@@ -264,6 +265,13 @@ def _prove(
         check=check,
         speeds=tuple(measured),
     )
+
+
+def _beside(path: Path, format: Format, what: str) -> Path:
+    """Of a bundle model.json and golden; else NAME.onnx.json and so on, as a folder holds many."""
+    if format == "bundle":
+        return path.with_suffix(".json") if what == "json" else path.with_name(what)
+    return path.with_name(f"{path.name}.{what}")
 
 
 def _folder(run: Checkpoint | str | Path, out: str | Path | None) -> Path:
