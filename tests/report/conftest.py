@@ -24,7 +24,7 @@ def reported(smoke, samples, tmp_path_factory) -> Run:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives, no other test of the process can run asyncio
 def browser():
     """Debian's chromium, without a way to the network."""
     sync_api = pytest.importorskip("playwright.sync_api")
