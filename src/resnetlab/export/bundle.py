@@ -74,8 +74,8 @@ def _readme(checkpoint: Checkpoint, check: Check, speeds: Sequence[Speed], size:
         [
             *lines,
             "",
-            f"In brackets: times PyTorch's speed. Measured in turn by resnetlab {__version__} on the "
-            f"machine that exported it; model.onnx has {size / 1e6:,.1f} MB.",
+            f"In brackets: times PyTorch's speed. Measured in turn by resnetlab {__version__} on "
+            f"the machine that exported it; model.onnx has {size / 1e6:,.1f} MB.",
             "",
         ]
     )
