@@ -20,6 +20,7 @@ from resnetlab.compute.machine import available_cores, processor
 from resnetlab.console import print_to_stderr, waiting
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
+from resnetlab.evaluation.calibration import remark
 from resnetlab.evaluation.evaluate import dataset_of, evaluate
 from resnetlab.files import user_path, write_text
 from resnetlab.models.summary import summarize
@@ -114,6 +115,7 @@ def _values(run: Run, checkpoint: Checkpoint, data_dir: str | Path | None) -> di
         "result": result,
         "augmented": [v for k, v in evaluations.items() if k.startswith(f"{split}, flip")],
         "corruptions": corruptions,
+        "remark": remark(checkpoint.temperature),
         "trouble": trouble or lost,
         "metrics": metrics,
         "best": metrics[best_epoch(metrics)],
