@@ -169,6 +169,13 @@ def test_the_users_own_style_is_neither_used_nor_changed(tmp_path):
         assert matplotlib.rcParams["axes.facecolor"] == "black"
 
 
+@pytest.mark.parametrize("c", [2, 10, 30])
+def test_confusion_of_short_names(c, tmp_path, drawn, assert_readable):
+    matrix = 1000 * torch.eye(c, dtype=torch.int64)
+    plot_confusion(matrix, [f"c{i}" for i in range(c)], tmp_path / "c.png")
+    assert_readable(drawn[0])
+
+
 @pytest.mark.parametrize("c", [2, 10, 20, 21])
 def test_confusion_of_any_number_of_long_names(c, tmp_path, drawn, assert_readable):
     names = [f"{word} \x1b[31m of $x^2$ and {i}" for i, word in enumerate(("猫🐈é_" * 9)[:c])]

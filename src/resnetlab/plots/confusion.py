@@ -38,7 +38,7 @@ def figure_confusion(
     c = len(classes)
     cell, font = (0.62, 9) if c <= 20 else (0.14, 7)
     side = max(cell * c, 3.6) if c <= 100 else 9
-    figure = new_figure(side + 2.6, side + (1.7 if c <= 20 else 3.4))
+    figure = new_figure(side + 2.6, side + (2.1 if c <= 20 else 3.6))
     axes = figure.subplots()
     axes.set_anchor("N")
     # The square root, because the confusions to look for are a few percent.
