@@ -145,15 +145,15 @@ def figure_predictions(
     counts = ", ".join(f"{count} {word}" for count, word in tallies if count)
     figure.suptitle(f"{title}: {counts}" if title else counts, parse_math=False)
     cells = list(figure.subplots(rows, columns, squeeze=False).flat)
-    names = shorten_all(classes, 12)
+    predictions, targets = shorten_all(classes, 11), shorten_all(classes, 14)
     for axes in cells[n:]:
         axes.remove()
     for i, (axes, pixels) in enumerate(zip(cells, pixels_of(images), strict=False)):
         color, mark = (BLUE, "✓") if right[i] else (ORANGE, "✗")
         text = {"fontsize": 9, "parse_math": False}
-        head = f"{mark} {names[int(predicted[i])]} {100 * confidence[i]:.0f} %"
+        head = f"{mark} {predictions[int(predicted[i])]} {100 * confidence[i]:.0f} %"
         axes.set_title(head, color=color, pad=4, **text)
-        axes.set_xlabel(f"true: {names[int(labels[i])]}", labelpad=3, **text)
+        axes.set_xlabel(f"true: {targets[int(labels[i])]}", labelpad=3, **text)
         _show(axes, pixels, size=images.shape[-1])
         axes.set_yticks([])
         axes.spines[:].set(color=color, linewidth=2)

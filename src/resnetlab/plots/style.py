@@ -116,6 +116,8 @@ def shorten_all(names: Sequence[str], length: int) -> list[str]:
     for text in {text for text in short if short.count(text) > 1}:
         alike = [i for i, other in enumerate(short) if other == text]
         first, last = min(names[i] for i in alike), max(names[i] for i in alike)
+        if first == last:
+            continue
         same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
         shared = "".join(letter for letter, _ in same)
         cut = max(map(shared.rfind, " _-/")) + 1
