@@ -137,6 +137,7 @@ def _evaluations(run: Run, data_dir: str | Path | None) -> tuple[dict[str, Any],
     found = run.evaluations
     if _judged(found):
         return found, None
+    trouble = None
     for split in SPLITS:
         try:
             evaluate(run.path, split=split, data_dir=data_dir)
