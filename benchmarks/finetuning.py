@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -54,11 +55,12 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.finetuning", description=__doc__)
     arguments.add_argument("folder", type=Path, help="for images and runs; 300 MB")
     arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--most", type=int, help="runs to do before it ends; default: all")
     options = arguments.parse_args()
     done = {(r.task, r.images, r.method, r.seed) for r in read()}
-    for task, images, method, seed, work in _runs(options.folder, options.seeds):
-        if (task, images, method, seed) in done:
-            continue
+    runs = _runs(options.folder, options.seeds)
+    missing = (run for run in runs if run[:4] not in done)
+    for task, images, method, seed, work in itertools.islice(missing, options.most):
         began = time.perf_counter()
         top1 = work()
         result = Result(
@@ -124,6 +126,7 @@ def _runs(folder: Path, seeds: int) -> Iterator[tuple[str, int, str, int, Any]]:
                 return _top1("fashion-mnist", size | changes, seed, folder)
 
             yield "Fashion-MNIST", 1200, method, seed, fashion
+    for seed in range(seeds):
         for method, changes in METHODS.items():
 
             def photographs(seed: int = seed, changes: dict[str, Any] = changes) -> float:
