@@ -30,7 +30,7 @@ EPOCHS = 30
 """Of every training but that of the first network."""
 EXECUTION = "bf16,channels_last,winograd"
 METHODS: dict[str, dict[str, Any]] = {
-    "from scratch": {"pretrained": "none"},
+    "from scratch": {"pretrained": "none", "model": "resnet20"},
     "classifier alone": {"freeze": "backbone"},
     "all layers": {},
 }

@@ -34,8 +34,8 @@ from resnetlab.compute.execution import Execution
 from resnetlab.data.prefetch import load_batches
 from resnetlab.inference.prepare import inference_execution, ready_for_inference
 from resnetlab.recipes.record import Recipe
-from resnetlab.training.finetune import FINETUNE
 from resnetlab.training.plan import load_data, make_plan
+from resnetlab.training.start import FINETUNE
 from resnetlab.training.state import State
 from resnetlab.training.step import augment, train_step
 from resnetlab.training.tuning import begin_epoch

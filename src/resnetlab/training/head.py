@@ -59,6 +59,7 @@ def fit_head(plan: Plan, state: State, world: World) -> dict[str, Any]:
         world.copy_from_main((fc.weight.data, fc.bias.data))
     line = {"epoch": 0, "step": 0, "lr": 0.0} | _scores("train", head, train, labels)
     line |= _scores("val", head, *val) if val else {"val_loss": None, "val_top1": None}
+    state.val_logits = (head(val[0]), val[1]) if val else None
     images = len(labels) + (len(val[1]) if val else 0)
     return line | {
         "images_per_second": images / seconds,
