@@ -1,9 +1,10 @@
 """Writes every published figure of the recipes into the documents: `make figures`.
 
 README.md and benchmarks/README.md hold sections between `<!-- figures:begin NAME -->` and
-`<!-- figures:end -->`; they are written from resnetlab.recipes.measured and the records beside this
-file. The pictures in docs/ are drawn from a run of cifar10-quick, which is trained first if there is
-none. docs/degradation.png and .csv are those that `resnetlab study degradation` writes to its folder, copied.
+`<!-- figures:end -->`; they are written from resnetlab.recipes.measured and the records beside
+this file. The pictures in docs/ are drawn from a run of cifar10-quick, which is trained first if
+there is none. docs/degradation.png and .csv are those that `resnetlab study degradation` writes
+to its folder, copied.
 """
 
 from __future__ import annotations
