@@ -114,7 +114,7 @@ def compete(contestant: Contestant, data: Path, options: argparse.Namespace) -> 
         done = subprocess.run(
             ["taskset", "-c", options.core, *program],
             env=os.environ | {"OMP_NUM_THREADS": threads, "YOLO_CONFIG_DIR": run},
-            cwd=run,
+            cwd=run if contestant.venv else None,
             stdout=subprocess.PIPE,
             check=True,
             text=True,
@@ -145,7 +145,7 @@ def _ours(folder: str, began: float) -> dict[str, object]:
     return {
         "top1": result["top1"],
         "images": steps * recipe.batch_size,
-        "ended": run.states.best_file.stat().st_mtime,
+        "ended": run.best_file.stat().st_mtime,
         "network": recipe.model,
         "version": __version__,
     }

@@ -19,7 +19,7 @@ def main() -> None:
     arguments.add_argument("folder")
     arguments.add_argument("seconds", type=float)
     arguments.add_argument("--tuned", action="store_true")
-    arguments.add_argument("--network", default=NETWORK)
+    arguments.add_argument("--size", type=int, default=32, help="side in pixels")
     options = arguments.parse_args()
     sys.stdout, stdout = sys.stderr, sys.stdout
     settings = {"batch": 128, "auto_augment": None, "erasing": 0.0, "scale": 0.2, "cache": "ram"}
@@ -30,12 +30,12 @@ def main() -> None:
         nonlocal seen
         seen += trainer.args.batch
 
-    network = YOLO(f"{options.network}.yaml")
+    network = YOLO(f"{NETWORK}.yaml")
     network.add_callback("on_train_batch_end", count)
     network.train(
         data=options.folder,
         time=options.seconds / 3600,
-        imgsz=32,
+        imgsz=options.size,
         device="cpu",
         pretrained=False,
         plots=False,
@@ -44,12 +44,14 @@ def main() -> None:
         **(settings if options.tuned else {}),
     )
     ended = time.time()
-    found = network.val(data=options.folder, split="test", imgsz=32, device="cpu", plots=False)
+    found = network.val(
+        data=options.folder, split="test", imgsz=options.size, device="cpu", plots=False
+    )
     values = {
         "top1": 100 * float(found.top1),
         "images": seen,
         "ended": ended,
-        "network": options.network,
+        "network": f"{NETWORK}, {options.size} pixels",
         "version": ultralytics.__version__,
     }
     print(json.dumps(values), file=stdout)
