@@ -224,7 +224,7 @@ def _views(recipe: Recipe) -> str:
 def _training_line(recipe: Recipe, start: Start, epochs: float, most: float) -> str:
     limit = "what so few images can teach" if epochs >= round(most) else "what the time allows"
     if not start.pretrained:
-        return f"training: {epochs:g} epochs, {limit}"
+        return f"training: {epochs:g} epoch{'s' if epochs != 1 else ''}, {limit}"
     if recipe.freeze == "backbone":
         return "training: the classifier alone, as asked for"
     later = round(recipe.unfreeze_share * epochs)

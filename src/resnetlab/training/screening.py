@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from resnetlab.console import Report
 from resnetlab.data.catalogue import is_own, read_collection
-from resnetlab.data.check import Finding, check
+from resnetlab.data.check import check
 from resnetlab.data.collection import Collection
+from resnetlab.data.findings import Finding
 from resnetlab.data.manifest import divided_by
 from resnetlab.data.survey import readable
 from resnetlab.errors import UserError
@@ -36,11 +37,10 @@ def screen(
     findings = check(_collection(dataset, settings))
     fatal = [finding for finding in findings if finding.severity == "misleads"]
     if fatal and on_findings == "error":
-        each = "\n".join(f"  {_sentence(finding)}" for finding in fatal)
         raise UserError(
-            f"a network trained on {dataset} would be wrong, or its accuracy:\n{each}\nPictures of "
-            f"all: resnetlab data check {dataset} --sheet findings.png. To train all the same: "
-            "`on_findings` warn."
+            f"a network trained on {dataset} would be wrong, or its accuracy: "
+            f"{' '.join(map(_sentence, fatal))} `resnetlab data check {dataset} --sheet "
+            "findings.png` draws them; to train all the same: `on_findings` warn."
         )
     for finding in findings:
         if finding.severity != "note":
