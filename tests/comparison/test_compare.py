@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from pathlib import Path
@@ -15,8 +16,10 @@ from torch import nn
 
 import resnetlab.comparison
 from resnetlab.comparison import compare_models, draw, load_target, render
+from resnetlab.comparison.operations import Node
+from resnetlab.comparison.trace import trace_network
 from resnetlab.errors import UserError
-from resnetlab.models.resnet import BasicBlock, create_model
+from resnetlab.models.resnet import BasicBlock, ResNet, create_model
 
 FOREIGN = Path(__file__).parent.parent / "foreign"
 
@@ -549,3 +552,42 @@ def test_imports_run_down_the_line_that_the_package_states() -> None:
         source = (folder / f"{name}.py").read_text(encoding="utf-8")
         imported = set(re.findall(r"from resnetlab\.comparison\.(\w+) import", source))
         assert imported <= set(line[place + 1 :])
+
+
+class Kept(nn.Module):
+    """The network of 20 layers, whose copies can be counted."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = small()
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def networks() -> int:
+    return sum(type(x) in (Kept, ResNet, Node) for x in gc.get_objects())
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+def test_no_network_outlives_the_comparison(crashes: bool) -> None:
+    def make():
+        net = Kept()
+        if crashes:
+            net.body.fc = None
+        return net
+
+    gc.collect()
+    gc.disable()  # what only the collector frees piles up, as it does not see how large it is
+    try:
+        before = networks()
+        comparison = compare_models(make)
+        assert networks() == before
+    finally:
+        gc.enable()
+    assert comparison.rows
+
+
+def test_a_trace_keeps_no_activations() -> None:
+    trace = trace_network(small(), torch.randn(1, 3, 16, 16))
+    assert all(tensor.grad_fn is None for _, _, tensor in trace.heads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import groupby
 from typing import Any, Literal
@@ -26,8 +26,8 @@ from resnetlab.comparison.layers import Pairs
 from resnetlab.comparison.nearest import SMALL_IMAGE, choose_reference, guess_fields, nearest
 from resnetlab.comparison.operations import Node
 from resnetlab.comparison.proof import Proof
-from resnetlab.comparison.report import Comparison, Findings
-from resnetlab.comparison.rules import compare_structures, distance
+from resnetlab.comparison.report import Comparison, Findings, Row
+from resnetlab.comparison.rules import SideBySide, compare_structures, distance
 from resnetlab.comparison.structure import Structure, Unit, parse, parse_before
 from resnetlab.comparison.target import build, origin_of, own_settings
 from resnetlab.comparison.trace import (
@@ -157,7 +157,7 @@ class _Run:
             image_size=self.size,
             in_channels=self.channels,
             notes=tuple(self.found.notes),
-            structures=(parsed, own, sides),
+            rows=_rows(parsed, own, sides),
         )
 
     @property
@@ -275,38 +275,43 @@ def draw(comparison: Comparison) -> str:
     Blocks that are alike and bear no mark are drawn as one row. Raises nothing: of a candidate that
     does not run, the part before the crash is drawn.
     """
-    candidate, reference, sides = comparison.structures
     marks = _marks(comparison)
-    pairs = sides.units if sides else [(None, unit) for unit in reference.units]
     rows = [
-        _Row(_row_words(candidate.stem if candidate else []), _row_words(reference.stem), "stem")
+        (row.candidate, row.reference, sorted({m for place, m in marks if _belongs(place, row)}))
+        for row in comparison.rows
     ]
-    for mine, other in pairs:
-        name = candidate.name(mine) if candidate and mine is not None else ""
-        rows.append(_Row(_block(mine, candidate), _block(other, reference), name))
-    rows.append(
-        _Row(_row_words(candidate.head if candidate else []), _row_words(reference.head), "head")
-    )
-    for row in rows:
-        row.marks = sorted({m for place, m in marks if _belongs(place, row, candidate)})
-    placed = {mark for row in rows for mark in row.marks}
-    loose = sorted({mark for _, mark in marks} - placed)
-    if loose:
-        rows.append(_Row("the whole network", "", "network", loose))
+    placed = {mark for *_, marked in rows for mark in marked}
+    if loose := sorted({mark for _, mark in marks} - placed):
+        rows.append(("the whole network", "", loose))
     drawn = [
         (key, len(list(group)))
-        for key, group in groupby(rows, key=lambda r: (r.left, r.right, tuple(r.marks)))
+        for key, group in groupby(rows, key=lambda row: (*row[:2], tuple(row[2])))
     ]
     return _svg(comparison, drawn)
 
 
-@dataclass
-class _Row:
-    left: str
-    right: str
-    name: str
-    marks: list[tuple[str, str]] = field(default_factory=list)
-    """(kind, harm) of the differences"""
+def _rows(
+    candidate: Structure | None, reference: Structure, sides: SideBySide | None
+) -> tuple[Row, ...]:
+    """Both networks in words, which hold no weights."""
+    one = candidate or Structure([], [], [], "")
+    pairs = sides.units if sides else [(None, unit) for unit in reference.units]
+    blocks = [
+        Row(one.name(mine) if mine else "", _block(mine), _block(other)) for mine, other in pairs
+    ]
+    stem, head = (
+        Row(
+            name,
+            _row_words(nodes),
+            _row_words(others),
+            frozenset(place for node in nodes for place in (node.place, node.label)),
+        )
+        for name, nodes, others in (
+            ("stem", one.stem, reference.stem),
+            ("head", one.head, reference.head),
+        )
+    )
+    return (stem, *blocks, head)
 
 
 def _marks(comparison: Comparison) -> list[tuple[str, tuple[str, str]]]:
@@ -318,11 +323,10 @@ def _marks(comparison: Comparison) -> list[tuple[str, tuple[str, str]]]:
     ]
 
 
-def _belongs(place: str, row: _Row, candidate: Structure | None) -> bool:
+def _belongs(place: str, row: Row) -> bool:
     path = place.partition(" (")[0].partition(" to ")[0]
     if row.name in ("stem", "head"):
-        nodes = getattr(candidate, row.name) if candidate else []
-        return bool(path) and any(n.place == path or n.label == place for n in nodes)
+        return bool(path) and bool({path, place} & row.places)
     return bool(row.name) and (path == row.name or path.startswith(f"{row.name}."))
 
 
@@ -338,8 +342,8 @@ def _operation(node: Node) -> str:
     return f"{size} conv {node.settings['out']}"
 
 
-def _block(unit: Unit | None, structure: Structure | None) -> str:
-    if unit is None or structure is None:
+def _block(unit: Unit | None) -> str:
+    if unit is None:
         return ""
     convs = ", ".join(_operation(node) for node in unit.convs)
     shortcut = unit.shortcut_kind

@@ -82,14 +82,15 @@ def _branch_ends(nodes: list[Node]) -> set[int]:
         for parent in node.inputs:
             readers[parent.index].append(node)
 
-    def ends(node: Node, depth: int = 0) -> bool:
-        after = readers[node.index]
-        if any(reader.kind == "add" for reader in after):
-            return True
-        skipped = ("mul", "scale", "gate", "norm")
-        return depth < 4 and any(r.kind in skipped and ends(r, depth + 1) for r in after)
+    return {node.index for node in nodes if node.kind in ("conv", "norm") and _ends(node, readers)}
 
-    return {node.index for node in nodes if node.kind in ("conv", "norm") and ends(node)}
+
+def _ends(node: Node, readers: dict[int, list[Node]], depth: int = 0) -> bool:
+    after = readers[node.index]
+    if any(reader.kind == "add" for reader in after):
+        return True
+    skipped = ("mul", "scale", "gate", "norm")
+    return depth < 4 and any(r.kind in skipped and _ends(r, readers, depth + 1) for r in after)
 
 
 def _judge_classifier(node: Node, found: Findings) -> None:
@@ -198,9 +199,9 @@ def check_output(trace: Trace, found: Findings) -> None:
     """Report an output that is not a tensor of logits; one that names its logits is noted."""
     if trace.logits is None or "no-classifier" in found.kinds():
         return
-    kind = type(trace.result).__name__
+    kind = trace.returned.__name__
     key = next((k for k, _, t in trace.heads if t is trace.logits), "")
-    if not isinstance(trace.result, Tensor):
+    if not issubclass(trace.returned, Tensor):
         if key and not key.split(".")[-1].isdigit():
             found.note(f"forward returns {a(kind)}; its `{key}` is compared.")
             return

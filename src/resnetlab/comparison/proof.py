@@ -176,6 +176,8 @@ class Proof:
             return
         (other * weights).sum().backward()
         self._compare_gradients(layers)
+        self.model.zero_grad(set_to_none=True)
+        self.reference.zero_grad(set_to_none=True)
 
     def _compare_gradients(self, layers: Layers) -> None:
         parameters = dict(self.model.named_parameters())

@@ -45,6 +45,8 @@ class Recorder(TorchDispatchMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        self.token = object()
+        """what its nodes know it by: a cycle would keep the network until Python collects it"""
         self.nodes: list[Node] = []
         self.stack: list[tuple[str, nn.Module, Tensor | None, int]] = []
         self.random: list[tuple[str, str, tuple[str, int] | None]] = []
@@ -147,7 +149,7 @@ class Recorder(TorchDispatchMode):
             settings or {},
             tensors,
             index=len(self.nodes),
-            owner=self,
+            owner=self.token,
             learns=any(parent.learns for parent in inputs),
         )
         self.nodes.append(node)
@@ -156,7 +158,7 @@ class Recorder(TorchDispatchMode):
     def tag(self, tensor: Tensor) -> Node | frozenset[str]:
         """The operation behind a tensor, or, of a constant, the names behind it."""
         mark = getattr(tensor, "_node", None)
-        if isinstance(mark, Node) and mark.owner is self:
+        if isinstance(mark, Node) and mark.owner is self.token:
             return mark
         if id(tensor) in self.names:
             return frozenset([self.names[id(tensor)]])
@@ -179,11 +181,9 @@ class Recorder(TorchDispatchMode):
             path, _, x, _ = self.stack[-1]
             shape = tuple(x.shape) if isinstance(x, Tensor) else ()
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
-        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-        numbers = [number for _, number in traceback.walk_tb(error.__traceback__)]
         own = [
             (frame.f_code.co_filename, number)
-            for frame, number in zip(frames, numbers, strict=True)
+            for frame, number in traceback.walk_tb(error.__traceback__)
             if is_candidates_own(frame.f_code.co_filename)
         ]
         written = [place for place in own if "site-packages" not in place[0]] or own

@@ -212,6 +212,18 @@ def _fill(what: str, amount: int) -> str:
     return re.sub(r"{amount:(\w+)}", lambda m: m[1] + "s" * (amount != 1), what)
 
 
+@dataclass(frozen=True)
+class Row:
+    """A part of both networks in words, '' where one has none: the stem, a block, the head."""
+
+    name: str
+    """stem, head, or the block's place in the candidate"""
+    candidate: str
+    reference: str
+    places: frozenset[str] = frozenset()
+    """of the candidate's operations in the stem and in the head"""
+
+
 TELLING = 5
 """Differences shown of a network that is none of the papers'."""
 
@@ -242,8 +254,8 @@ class Comparison:
     in_channels: int
     notes: tuple[str, ...]
     """what is worth knowing and no difference"""
-    structures: Any = field(repr=False, compare=False)
-    """candidate, reference and their pairs, for the diagram"""
+    rows: tuple[Row, ...] = field(repr=False, compare=False)
+    """both networks side by side, for the diagram"""
 
     @property
     def is_resnet(self) -> bool:
@@ -260,7 +272,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the names of kinds and fields are promised."""
-        values = {k: v for k, v in vars(self).items() if k not in ("structures", "differences")}
+        values = {k: v for k, v in vars(self).items() if k not in ("rows", "differences")}
         values["differences"] = [
             asdict(d) | {"where": d.where, "harm": d.harm, "paper": d.paper, "page": d.page}
             for d in self.differences

@@ -32,7 +32,8 @@ class Trace:
     nodes: list[Node]
     output: Node | None = None
     logits: Tensor | None = None
-    result: Any = None
+    returned: type = type(None)
+    """what forward returns"""
     heads: list[tuple[str, Node, Tensor]] = field(default_factory=list)
     """every tensor of the output: (its key or index, node, tensor)"""
     crash: Crash | None = None
@@ -54,10 +55,11 @@ class Trace:
 def trace_network(
     model: nn.Module, images: Tensor, *, training: bool = False, classes: int | None = None
 ) -> Trace:
-    """Run ``model`` on images (n, c, h, w) and record what it does; the graph of gradients is kept.
+    """Run ``model`` on images (n, c, h, w) and record what it does.
 
     An exception of the network is not raised but recorded as ``crash``. Leaves the mode and the
-    buffers (running statistics) as they were. ``classes``: the expected columns of the logits.
+    buffers (running statistics) as they were, and keeps no graph of gradients, which would hold
+    every activation. ``classes``: the expected columns of the logits.
     """
     recorder = Recorder(model)
     known = [*model.modules(), *recorder.hidden]
@@ -74,26 +76,30 @@ def trace_network(
                 module._buffers[name] = buffer.copy_(value)  # it may hold another tensor by now
     for module, mode in modes:
         module.training = mode
+    trace.heads = [(key, node, tensor.detach()) for key, node, tensor in trace.heads]
+    if trace.heads:
+        _, trace.output, trace.logits = choose_logits(trace.heads, classes)
     return trace
 
 
 def record(
     recorder: Recorder, model: nn.Module, images: Tensor, classes: int | None, grad: bool = True
 ) -> Trace:
-    """``trace_network`` without the mode and the buffers put back."""
+    """``trace_network`` with the graph of gradients, without the mode and the buffers put back."""
     images = images.clone()
     images._node = source = recorder.node("input", [], images)  # type: ignore[attr-defined]
     trace = Trace(recorder.nodes)
+    result = None
     with torch.set_grad_enabled(grad), _hooks(recorder):
         try:
             with recorder:
-                trace.result = model(images)
+                result = model(images)
         except Exception as error:  # a candidate's code raises anything
-            *_, last = traceback.walk_tb(error.__traceback__)
-            if is_ours(last[0].f_code.co_filename):
+            if is_ours(traceback.extract_tb(error.__traceback__)[-1].filename):
                 raise  # our own fault, not the candidate's
             trace.crash = recorder.crash(error)
-    for key, tensor in leaves(trace.result):
+    trace.returned = type(result)
+    for key, tensor in leaves(result):
         node = recorder.tag(tensor)
         if isinstance(node, Node):
             trace.heads.append((key, node, tensor))
@@ -102,7 +108,7 @@ def record(
         _, trace.output, trace.logits = choose_logits(trace.heads, classes)
     elif not trace.crash:
         message = "the output does not depend on the input"
-        message = message if trace.result is not None else "forward returns nothing"
+        message = message if result is not None else "forward returns nothing"
         trace.crash = Crash("", None, "", message, (), "", [], [source])
     alive = {node.index for node in trace.live()}
     trace.cuts = [cut[1:] for cut in recorder.cuts if cut[0].index in alive]
