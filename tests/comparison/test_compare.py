@@ -389,7 +389,7 @@ def with_relu_after_the_sum_of_2016() -> nn.Module:
     [
         (without_division_by_the_area, "pooling", "resnet20"),
         (with_squeeze, "single-image", "resnet20"),
-        (with_dropout_for_ever, "dropout", "resnet20"),
+        (with_dropout_for_ever, "dropout-in-evaluation", "resnet20"),
         (with_average_shortcut, "shortcut-option", "resnet20"),
         (with_narrow_head, "head-shape", "resnet50_v1"),
         (without_padding, "padding", "resnet20"),

@@ -73,3 +73,9 @@ def test_a_gate_is_one_operation() -> None:
 
     parsed = structure(Gated())
     assert [node.kind for node in parsed.layers] == ["conv", "gate", "globalpool"]
+
+
+def test_a_relu_after_the_max_pool_is_the_same() -> None:
+    model = create_model("resnet18", depths=(1, 1, 1, 1))
+    model.relu, model.maxpool = nn.Identity(), nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.ReLU())
+    assert [node.kind for node in structure(model, 64).stem] == ["conv", "norm", "relu", "maxpool"]

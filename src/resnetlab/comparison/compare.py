@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from html import escape
 from itertools import groupby
@@ -26,7 +26,7 @@ from resnetlab.comparison.layers import Pairs
 from resnetlab.comparison.nearest import SMALL_IMAGE, choose_reference, guess_fields, nearest
 from resnetlab.comparison.operations import Node
 from resnetlab.comparison.proof import Proof
-from resnetlab.comparison.report import Comparison, Findings, Row
+from resnetlab.comparison.report import HARMS, Comparison, Findings, Row
 from resnetlab.comparison.rules import SideBySide, compare_structures, distance
 from resnetlab.comparison.structure import Structure, Unit, parse, parse_before
 from resnetlab.comparison.target import build, origin_of, own_settings
@@ -79,7 +79,7 @@ def compare_models(
     refuse(model)
     origin = origin_of(model)
     name = origin.name or type(model).__name__
-    found = Findings(defined=origin.lines)
+    found = Findings(made=origin.made)
     with own_settings():
         fill_lazy_layers(model, image_size or 224, in_channels or 3, found)
         try:
@@ -183,7 +183,7 @@ class _Run:
         self._check_repeated_input()
         check_output(trace, found)
         other_size = check_sizes(self.model, self.size, self.channels, trace, found)
-        check_single_image(self.model, self.size, self.channels, trace, found)
+        check_single_image(self.model, trace, found)
         small, second = (32, 24) if self.reference.architecture.stem == "cifar" else (64, 32)
         small = min(self.size, small) if other_size else self.size
         training = trace_network(
@@ -297,21 +297,26 @@ def _rows(
     one = candidate or Structure([], [], [], "")
     pairs = sides.units if sides else [(None, unit) for unit in reference.units]
     blocks = [
-        Row(one.name(mine) if mine else "", _block(mine), _block(other)) for mine, other in pairs
+        Row(
+            one.name(mine) if mine else "",
+            _block(mine),
+            _block(other),
+            _places(mine.layers if mine else []),
+        )
+        for mine, other in pairs
     ]
     stem, head = (
-        Row(
-            name,
-            _row_words(nodes),
-            _row_words(others),
-            frozenset(place for node in nodes for place in (node.place, node.label)),
-        )
+        Row(name, _row_words(nodes), _row_words(others), _places(nodes))
         for name, nodes, others in (
             ("stem", one.stem, reference.stem),
             ("head", one.head, reference.head),
         )
     )
     return (stem, *blocks, head)
+
+
+def _places(nodes: list[Node]) -> frozenset[str]:
+    return frozenset(place for node in nodes for place in (node.place, node.label))
 
 
 def _marks(comparison: Comparison) -> list[tuple[str, tuple[str, str]]]:
@@ -325,9 +330,8 @@ def _marks(comparison: Comparison) -> list[tuple[str, tuple[str, str]]]:
 
 def _belongs(place: str, row: Row) -> bool:
     path = place.partition(" (")[0].partition(" to ")[0]
-    if row.name in ("stem", "head"):
-        return bool(path) and bool({path, place} & row.places)
-    return bool(row.name) and (path == row.name or path.startswith(f"{row.name}."))
+    inside = any(own == path or own.startswith(f"{path}.") for own in row.places)
+    return place in row.places or (bool(path) and (path == row.name or inside))
 
 
 def _row_words(nodes: list[Node]) -> str:
@@ -364,6 +368,7 @@ def _svg(
         _text(10, 24, f"candidate: {comparison.candidate}", "title"),
         _text(WIDTH + GAP, 24, f"reference: {comparison.reference}", "title"),
         _text(10, 44, f"verdict: {comparison.verdict}"),
+        *_legend({difference.harm for difference in comparison.differences}),
     ]
     for number, ((left, right, marks), count) in enumerate(rows):
         y = TOP + ROW * number
@@ -382,6 +387,20 @@ def _svg(
             words = ", ".join(kind for kind, _ in marks)
             parts.append(_text(2 * WIDTH + GAP + 20, y + 13, words, colour=COLOURS[worst]))
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _legend(harms: Collection[str]) -> list[str]:
+    """What the colours mean that stand in the picture."""
+    parts, y = [], 14
+    for harm, words in HARMS.items():
+        if harm in harms:
+            x = 2 * WIDTH + GAP + 20
+            parts += [
+                f'<rect x="{x}" y="{y}" width="10" height="10" fill="{COLOURS[harm]}"/>',
+                _text(x + 16, y + 9, words, colour=COLOURS[harm]),
+            ]
+            y += 16
+    return parts
 
 
 def _short(words: str, limit: int = 74) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -121,6 +122,9 @@ def fold(row: list[Any]) -> list[Any]:
     three or more scales and shifts with a value for each channel.
     """
     row = [_with_padding(row, i) for i in range(len(row)) if not _is_padding(row, i)]
+    for i, (item, follower) in enumerate(pairwise(row)):  # the maximum of ReLUs is the ReLU of it
+        if [getattr(x, "kind", "") for x in (item, follower)] == ["maxpool", "relu"]:
+            row[i : i + 2] = follower, item
     folded: list[Any] = []
     i = 0
     while i < len(row):
@@ -194,6 +198,7 @@ def _folded(run: list[Node], training: bool) -> Node:
         tuple(sorted({name for node in run for name in node.names})),
         tuple(sorted({name for node in run for name in node.buffers})),
         index=run[-1].index,
+        value=run[-1].value,
     )
 
 

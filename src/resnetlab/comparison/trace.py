@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as nn_module
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from resnetlab.comparison.operations import POOLS, Crash, Node, behind
+from resnetlab.comparison.operations import POOLS, Crash, Cut, Node, behind
 from resnetlab.comparison.recorder import Recorder, is_ours
 from resnetlab.comparison.report import Findings, phrase
 from resnetlab.errors import UserError
@@ -32,6 +32,8 @@ class Trace:
     nodes: list[Node]
     output: Node | None = None
     logits: Tensor | None = None
+    images: Tensor = field(default_factory=lambda: torch.empty(0))
+    """what it was given"""
     returned: type = type(None)
     """what forward returns"""
     heads: list[tuple[str, Node, Tensor]] = field(default_factory=list)
@@ -41,8 +43,8 @@ class Trace:
     """(place, operation, line where no layer of torch draws) of every draw of random numbers"""
     unregistered: dict[str, int] = field(default_factory=dict)
     """parameters in use that the network does not know of: name -> elements"""
-    cuts: list[tuple[Node, str, tuple[str, int] | None]] = field(default_factory=list)
-    """(operation that no gradient passes, module path, line) for each lost gradient"""
+    cuts: list[Cut] = field(default_factory=list)
+    """every lost gradient"""
     precision: set[str] = field(default_factory=set)
     """number types of the convolutions"""
 
@@ -53,15 +55,21 @@ class Trace:
 
 
 def trace_network(
-    model: nn.Module, images: Tensor, *, training: bool = False, classes: int | None = None
+    model: nn.Module,
+    images: Tensor,
+    *,
+    training: bool = False,
+    classes: int | None = None,
+    watch: bool = False,
 ) -> Trace:
     """Run ``model`` on images (n, c, h, w) and record what it does.
 
     An exception of the network is not raised but recorded as ``crash``. Leaves the mode and the
     buffers (running statistics) as they were, and keeps no graph of gradients, which would hold
-    every activation. ``classes``: the expected columns of the logits.
+    every activation. ``classes``: the expected columns of the logits. ``watch``: whether the
+    operations keep a ``value``.
     """
-    recorder = Recorder(model)
+    recorder = Recorder(model, watch=watch)
     known = [*model.modules(), *recorder.hidden]
     modes = [(module, module.training) for module in known]
     buffers = [
@@ -86,9 +94,9 @@ def record(
     recorder: Recorder, model: nn.Module, images: Tensor, classes: int | None, grad: bool = True
 ) -> Trace:
     """``trace_network`` with the graph of gradients, without the mode and the buffers put back."""
+    trace = Trace(recorder.nodes, images=images)
     images = images.clone()
     images._node = source = recorder.node("input", [], images)  # type: ignore[attr-defined]
-    trace = Trace(recorder.nodes)
     result = None
     with torch.set_grad_enabled(grad), _hooks(recorder):
         try:
@@ -111,7 +119,7 @@ def record(
         message = message if result is not None else "forward returns nothing"
         trace.crash = Crash("", None, "", message, (), "", [], [source])
     alive = {node.index for node in trace.live()}
-    trace.cuts = [cut[1:] for cut in recorder.cuts if cut[0].index in alive]
+    trace.cuts = [cut for reader, _, cut in recorder.cuts if reader.index in alive]
     trace.random, trace.unregistered = recorder.random, recorder.unregistered
     trace.precision = recorder.precision
     return trace
