@@ -529,6 +529,13 @@ def test_diagram_marks_the_blocks() -> None:
     assert "bias-before-norm" in words
     assert "shortcut-option" in words
     assert any(word.startswith("3 x 3x3 conv 16") for word in words)
+    assert {"makes it slower, larger or fragile", "is a variant"} <= set(words)
+
+
+def test_diagram_marks_every_use_of_a_shared_block() -> None:
+    rows = draw(compare_models(textbooks.the_same_block_again))
+    assert rows.count(">shared-weights<") == 3
+    assert "the whole network" not in rows
 
 
 def test_diagram_of_a_network_that_does_not_run() -> None:

@@ -266,8 +266,10 @@ def check_single_image(model: nn.Module, trace: Trace, found: Findings) -> None:
 
     One that needs two images is ``single-image``, such as one that squeezes the batch away.
     """
-    if trace.logits is None or trace.logits.dim() != 2 or any(c.how == "outside" for c in trace.cuts):
+    if trace.logits is None or trace.logits.dim() != 2:
         return
+    if any(cut.how == "outside" for cut in trace.cuts):
+        return  # which is only followed through a batch
     alone = trace_network(model, trace.images[:1])
     if alone.logits is not None and alone.logits.dim() == 2:
         known = trace.random or "norm-statistics" in found.kinds()

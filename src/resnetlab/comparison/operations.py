@@ -51,7 +51,8 @@ WORDS = {
     "upsample_bicubic2d": "bicubic resizing", "native_channel_shuffle": "channel shuffle",
     "convolution": "convolution", "bmm": "matrix product of two branches", "where": "selection",
     "copy": "padding", "reflection_pad2d": "padding by reflection", "window": "sliding window",
-    "replication_pad2d": "padding by replication", "outside": "computation outside of torch", "clamp": "clamp", "clamp_max": "clamp",
+    "replication_pad2d": "padding by replication", "clamp": "clamp", "clamp_max": "clamp",
+    "outside": "computation outside of torch",
 }  # fmt: skip
 
 
@@ -371,18 +372,17 @@ def _reduction(
 
 
 def _reduces_maps(name: str, x: Tensor, out: Tensor) -> bool:
-    """Whether a result with one row an image has the mean (or sum) of each channel's map.
+    """Whether a row of features for each image has the mean (or sum) of each channel's map.
 
-    Not so behind a reshape that mixes channels and positions.
+    Not so behind a reshape that mixes channels and positions. True of everything else.
     """
     image = map_behind(x)
-    if image.dim() != 4 or out.numel() < len(image) or math.prod(out.shape[2:]) != 1:
+    if image.dim() != 4 or out.shape[:1] != image.shape[:1] or math.prod(out.shape[2:]) != 1:
         return True
-    right = image.mean((2, 3)) if name == "mean" else image.sum((2, 3))
+    right = (image.mean((2, 3)) if name == "mean" else image.sum((2, 3))).flatten()
     if right.numel() != out.numel():
-        return x.dim() == 4  # a mean over some axes of the map, which is no pooling
-    gap = (right.flatten() - out.flatten()).abs().max()
-    return bool(gap <= 1e-3 * right.abs().max())
+        return False
+    return bool((right - out.flatten()).abs().max() <= 1e-3 * right.abs().max())
 
 
 def map_behind(x: Tensor) -> Tensor:

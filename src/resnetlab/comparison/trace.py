@@ -34,7 +34,7 @@ class Trace:
     logits: Tensor | None = None
     images: Tensor = field(default_factory=lambda: torch.empty(0))
     """what it was given"""
-    returned: type = type(None)
+    returned: type = object
     """what forward returns"""
     heads: list[tuple[str, Node, Tensor]] = field(default_factory=list)
     """every tensor of the output: (its key or index, node, tensor)"""
