@@ -432,3 +432,47 @@ def one_stage_forgets_to_halve():
             return [Block(fan_in, fan_out, stride)] + [Block(fan_out, fan_out, 1) for _ in "ab"]
 
     return Stages()
+
+
+class Paths(nn.Module):
+    """A ResNeXt block as figure 3a of its paper draws it."""
+
+    def __init__(self, fan_in, fan_out, stride, paths=32):
+        super().__init__()
+        width = fan_out // 64
+        self.paths = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(fan_in, width, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                nn.Conv2d(width, width, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                nn.Conv2d(width, fan_out, 1, bias=False),
+            )
+            for _ in range(paths)
+        )
+        self.norm = nn.BatchNorm2d(fan_out)
+        self.down = Block.shortcut(self, fan_in, fan_out, stride)  # type: ignore[arg-type]
+
+    def forward(self, x):
+        y = self.norm(sum(path(x) for path in self.paths))
+        return F.relu(y + (x if self.down is None else self.down(x)))
+
+
+class SeparatePaths(nn.Module):
+    """A ResNeXt of one block a stage."""
+
+    def __init__(self, paths=32):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64))
+        self.pool, self.blocks = nn.MaxPool2d(3, 2, 1), nn.Sequential()
+        before = 64
+        for stage in range(2):
+            after = 256 << stage
+            self.blocks.append(Paths(before, after, 2 if stage else 1, paths))
+            before = after
+        self.fc = nn.Linear(before, 10)
+
+    def forward(self, x):
+        return self.fc(self.blocks(self.pool(F.relu(self.stem(x)))).mean((2, 3)))

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import strangers
 import textbooks
 import torch
 import torchvision
@@ -559,6 +560,14 @@ def test_imports_run_down_the_line_that_the_package_states() -> None:
         source = (folder / f"{name}.py").read_text(encoding="utf-8")
         imported = set(re.findall(r"from resnetlab\.comparison\.(\w+) import", source))
         assert imported <= set(line[place + 1 :])
+
+
+def test_paths_by_themselves_are_a_resnext_in_another_form() -> None:
+    whole = create_model("resnext50_32x4d", depths=(1, 1), widths=(64, 128), num_classes=10)
+    comparison = compare_models(strangers.SeparatePaths, whole, image_size=64)
+    assert kinds(comparison) == ["separate-paths"]
+    assert comparison.parameters == comparison.reference_parameters
+    assert comparison.is_resnet
 
 
 class Kept(nn.Module):

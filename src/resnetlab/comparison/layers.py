@@ -143,6 +143,8 @@ def compare_settings(
         if "axes" in mine.settings:
             swapped = mine.settings["axes"] == (0, 1, 3, 2)
             say("function", "axes" if swapped else "order", layer=a(mine.words))
+        if mine.settings.get("paths") and mine.settings["groups"] > 1:
+            say("separate-paths", "block", count=mine.settings["paths"])
         if mine.kind == "conv":
             _bias(mine, other, followers.get(id(mine)), say, style)
         if other is None:

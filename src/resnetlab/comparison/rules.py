@@ -137,7 +137,9 @@ def distance(trace: Trace, sides: SideBySide | None, own: Structure) -> float:
         partners += max(0.0, 1 - 0.5 * wide - 0.4 * odd)
     merges = [(x.merge, y.merge) for x, y in (sides.units if sides else []) if x and y]
     added = sum(bool(x and y and x.kind == "add" == y.kind) for x, y in merges)
-    total = len(mine) + len(other) + joined
+    paths = [x.settings for x, _ in pairs if x and x.settings.get("paths")]
+    repeated = sum(each["paths"] - 1 + each.get("sums", 0) for each in paths)
+    total = len(mine) - repeated + len(other) + joined
     return 1 - 2 * (partners + added) / total if total else 1.0
 
 
