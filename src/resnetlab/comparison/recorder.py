@@ -69,6 +69,13 @@ class Recorder(TorchDispatchMode):
         self.paths = {id(m): n for n, m in model.named_modules()}
         for name, module in list(model.named_modules()):
             self._find_hidden(name, module)
+        self.attributes = {
+            id(value)
+            for module in [*model.modules(), *self.hidden]
+            for value in vars(module).values()
+            if isinstance(value, Tensor)
+        }
+        """tensors that a module holds as such"""
         self.root = model
         self.learned = {id(p): (name, p) for name, p in model.named_parameters()}
         self.names = {id(b): name for name, b in model.named_buffers()}
@@ -176,7 +183,8 @@ class Recorder(TorchDispatchMode):
             return mark
         if id(tensor) in self.names:
             return frozenset([self.names[id(tensor)]])
-        if mark is None and self.detached and tensor.dim() > 1 and len(tensor) == self.batch > 1:
+        unknown = mark is None and id(tensor) not in self.attributes
+        if unknown and self.detached and tensor.dim() > 1 and len(tensor) == self.batch > 1:
             return self._from_outside(tensor, *self.detached)
         return mark if isinstance(mark, frozenset) else frozenset()
 
@@ -284,7 +292,8 @@ class Recorder(TorchDispatchMode):
             path = self.stack[-1][0] if self.stack else ""
             cut = Cut(path, own_line(sys._getframe(1)), "detach")
             self.detached = (x, cut)
-        if name in VIEWS and out is not x:
+        if name in VIEWS and out is not x and name != "detach":
+            # Autograd detaches what it keeps: a way back from there would be a cycle.
             out._map = map_behind(x)  # type: ignore[attr-defined]
         if cut is not None and out is not x and not out.requires_grad:
             out._cut = cut  # type: ignore[attr-defined]
