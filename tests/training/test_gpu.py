@@ -61,7 +61,7 @@ def test_a_gpu_learns_what_a_cpu_learns(tiny):
 
 
 def test_classes_count_differently(tiny):
-    training = tiny.train(class_weights="inverse", execution="cuda")
+    training = tiny.train(class_weights="balanced", execution="cuda")
     assert training.history[-1]["train_loss"] < 10
 
 
