@@ -39,7 +39,7 @@ def quick(monkeypatch):
     """A machine whose speed is known: seconds of a step and of a forward pass for an image."""
 
     def set_speed(step, forward=0.0):
-        monkeypatch.setattr(module, "seconds_an_image", lambda plan: (step, forward))
+        monkeypatch.setattr(module, "seconds_an_image", lambda *_: (step, forward))
 
     set_speed(0.001)
     return set_speed

@@ -179,7 +179,9 @@ def _fit(
         shown = replace(Recipe.from_dict(settings), image_size=largest)
         with waiting(f"measuring how fast {start.model} is here"):
             plan = make_plan(shown, data.prepared(_sized(data, largest)))
-            step, forward = seconds_an_image(plan)
+            # Of a few small images, a step would be little but the optimizer.
+            probed = shown.batch_size if largest <= SMALL_IMAGES else 16
+            step, forward = seconds_an_image(plan, probed)
         sizes = [largest] if "image_size" in changes else start.sizes
         least = LEAST_EPOCHS if start.pretrained else LEAST_EPOCHS_FROM_SCRATCH
         for size in sizes:
@@ -204,8 +206,8 @@ def _fit(
     most = MOST_STEPS / steps if start.pretrained else MOST_EPOCHS_FROM_SCRATCH
     lines = [
         f"network: {chosen.model}, {start.why}",
-        f"images: {chosen.image_size} pixels, batches of {chosen.batch_size}; features of "
-        f"{_views(chosen)} in {passes:.0f} s, as measured",
+        f"images: {chosen.image_size} pixels, batches of {chosen.batch_size}"
+        + (f"; features of {_views(chosen)} in {passes:.0f} s, as measured" if passes else ""),
     ]
     if "freeze" not in changes and start.pretrained and not fits and "epochs" not in changes:
         text = "training: the classifier alone, on features of the network as it is; for more,"
