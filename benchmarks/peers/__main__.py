@@ -18,6 +18,7 @@ import csv
 import itertools
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,8 @@ class Result:
     """of the training, validation and all included"""
     seconds: float
     """from the start of the command to the trained network; without the test"""
+    core: float
+    """% of its core that the whole command had: other programs had the rest"""
     network: str
     version: str
 
@@ -110,7 +113,7 @@ def compete(contestant: Contestant, data: Path, options: argparse.Namespace) -> 
             program = [sys.executable, "-m", "resnetlab", verb, str(data), "--budget", f"{budget}s"]
             program += ["--out", f"{run}/run", *rest]
         threads = str(len(options.core.split(",")))
-        began = time.time()
+        began, used = time.time(), _processor_seconds()
         done = subprocess.run(
             ["taskset", "-c", options.core, *program],
             env=os.environ | {"OMP_NUM_THREADS": threads, "YOLO_CONFIG_DIR": run},
@@ -120,6 +123,7 @@ def compete(contestant: Contestant, data: Path, options: argparse.Namespace) -> 
             text=True,
         )
         found = json.loads(done.stdout.splitlines()[-1]) if contestant.venv else _ours(run, began)
+        share = (_processor_seconds() - used) / (time.time() - began) / int(threads)
     seconds = found["ended"] - began
     return Result(
         contestant=contestant.name,
@@ -127,9 +131,16 @@ def compete(contestant: Contestant, data: Path, options: argparse.Namespace) -> 
         top1=round(found["top1"], 2),
         images_per_second=round(found["images"] / seconds, 1),
         seconds=round(seconds, 1),
+        core=round(100 * share, 1),
         network=found["network"],
         version=found["version"],
     )
+
+
+def _processor_seconds() -> float:
+    """Of all commands so far."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _ours(folder: str, began: float) -> dict[str, object]:
@@ -184,7 +195,7 @@ def read(record: Path = RECORD) -> list[Result]:
 
 
 def _parsed(row: dict[str, str]) -> Result:
-    numbers = {name: float(row[name]) for name in ("top1", "images_per_second", "seconds")}
+    numbers = {name: float(row[name]) for name in ("top1", "images_per_second", "seconds", "core")}
     texts = {name: row[name] for name in ("contestant", "network", "version")}
     return Result(images=int(row["images"]), **numbers, **texts)
 
@@ -198,7 +209,15 @@ def _append(record: Path, result: Result) -> None:
         writer.writerow(asdict(result))
 
 
-HEADINGS = ["images", "contestant", "network", "test accuracy, %", "images/s", "seconds"]
+HEADINGS = [
+    "images",
+    "contestant",
+    "network",
+    "test accuracy, %",
+    "images/s",
+    "seconds",
+    "of a core, %",
+]
 
 
 def rows() -> Iterator[list[str]]:
@@ -211,6 +230,7 @@ def rows() -> Iterator[list[str]]:
             f"{result.top1:.2f}",
             f"{result.images_per_second:,.0f}",
             f"{result.seconds:.0f}",
+            f"{result.core:.0f}",
         ]
 
 
