@@ -113,6 +113,11 @@ def calibrated(
     """
     batches = list(logit_batches(TorchBackend.load(checkpoint, execution), val))
     logits, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return calibrated_by(checkpoint, logits, labels)
+
+
+def calibrated_by(checkpoint: Checkpoint, logits: Tensor, labels: Tensor) -> Checkpoint:
+    """The same by what it computes of its validation images: (n, classes), int64 (n,)."""
     temperature = fit_temperature(logits, labels)
     threshold = choose_threshold(logits, labels, temperature=temperature)
     return replace(checkpoint, temperature=temperature, threshold=threshold)
