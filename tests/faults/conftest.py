@@ -4,9 +4,6 @@ RESNETLAB_FAULTS=long asks for the long form: more kills, every operation on a f
 """
 
 import json
-import os
-import select
-import signal
 import subprocess
 import sys
 import time
@@ -32,19 +29,11 @@ class Server:
         assert line, "the server has ended"
         return [int(word) for word in line.split()]
 
-    def run(self, run, changes, *, kill_after=None, **order):
-        """The exit status of a child that trains ``run``, killed after so many seconds.
-
-        Of several processes, a list of them.
-        """
+    def run(self, run, changes, **order):
+        """The exit status of a child that trains ``run``; of several processes, a list of them."""
         line = json.dumps({"run": str(run), "changes": changes} | order) + "\n"
         self.process.stdin.write(line.encode())
         self.process.stdin.flush()
-        (child,) = self._answer()
-        if kill_after is not None:
-            ended, *_ = select.select([self.process.stdout], [], [], kill_after)
-            if not ended:
-                os.kill(child, signal.SIGKILL)
         ends = self._answer()
         return ends if len(ends) > 1 else ends[0]
 
