@@ -10,6 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import webdataset
+from PIL import Image
+
+from resnetlab.data.catalogue import CATALOGUE
+from resnetlab.data.sources import read_split
 
 
 class Server:
@@ -69,3 +74,20 @@ def changes(samples):
         "warmup_epochs": 1,
         "checkpoint_minutes": 1e-9,
     }
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory, samples):
+    """200 images in a folder for each class, and in two tar shards."""
+    top = tmp_path_factory.mktemp("images")
+    name = "cifar10-sample"
+    images, labels = read_split(CATALOGUE[name].source, "train", samples / name)
+    (top / "shards").mkdir()
+    for shard in range(2):
+        with webdataset.TarWriter(str(top / "shards" / f"train-00{shard}.tar")) as sink:
+            for i in range(100 * shard, 100 * shard + 100):
+                file = top / "folder" / f"class{labels[i]}" / f"{i}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(images[i]).save(file)
+                sink.write({"__key__": f"{i:06}", "png": file.read_bytes(), "cls": int(labels[i])})
+    return top

@@ -3,11 +3,7 @@
 import signal
 
 import pytest
-import webdataset
-from PIL import Image
 
-from resnetlab.data.catalogue import CATALOGUE
-from resnetlab.data.sources import read_split
 from resnetlab.runs import Run
 from resnetlab.training.head import PENALTIES
 
@@ -27,23 +23,6 @@ KINDS = {
     "shards": {"ema_decay": 0.8},
     "stages": PRETRAINED | {"head": "fitted", "freeze": "stages=3", "epochs": 2},
 }
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory, samples):
-    """200 images in a folder for each class, and in two tar shards."""
-    top = tmp_path_factory.mktemp("images")
-    name = "cifar10-sample"
-    images, labels = read_split(CATALOGUE[name].source, "train", samples / name)
-    (top / "shards").mkdir()
-    for shard in range(2):
-        with webdataset.TarWriter(str(top / "shards" / f"train-00{shard}.tar")) as sink:
-            for i in range(100 * shard, 100 * shard + 100):
-                file = top / "folder" / f"class{labels[i]}" / f"{i}.png"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(images[i]).save(file)
-                sink.write({"__key__": f"{i:06}", "png": file.read_bytes(), "cls": int(labels[i])})
-    return top
 
 
 def kill_at(server, run, changes, step):
