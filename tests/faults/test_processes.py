@@ -14,6 +14,7 @@ import pytest
 from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.runs import Run
 
+LONG = os.environ.get("RESNETLAB_FAULTS") == "long"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 
 
@@ -68,7 +69,7 @@ def step_of(run):
 def test_torchrun_starts_a_killed_run_again_and_it_ends_with_the_same_bits(
     start, server, changes, tmp_path, tiny
 ):
-    """``--max-restarts``, the same command line: rank 1 is killed with -9, and then rank 0."""
+    """``--max-restarts``, the same command line: rank 1 is killed with -9, then perhaps rank 0."""
     overrides = {"depths": "1,1,1", "widths": "8,16,16"}  # as a command line states them
     changes |= {"epochs": 40, "ema_decay": 0.8, "model_overrides": overrides}
     server.timed(tmp_path / "whole", changes, processes=2)
@@ -78,7 +79,8 @@ def test_torchrun_starts_a_killed_run_again_and_it_ends_with_the_same_bits(
         values = chain(*value.items()) if name == "model_overrides" else [value]
         words += [f"--{name.replace('_', '-')}", *values]
     job = start(*words, program=(*TORCHRUN, "--max-restarts", 2, "-m", "resnetlab"))
-    for rank, step in ((1, 31), (0, 62)):
+    kills = ((1, 31), (0, 62)) if LONG else ((1, 31),)
+    for rank, step in kills:
         end = time.monotonic() + 120
         while step_of(run) < step:
             assert job.poll() is None, job.communicate()
@@ -87,7 +89,7 @@ def test_torchrun_starts_a_killed_run_again_and_it_ends_with_the_same_bits(
         os.kill(process_of(job.pid, rank), signal.SIGKILL)
     _, said = job.communicate(timeout=180)
     assert job.returncode == 0, said
-    assert said.count("resuming after step") == 2
+    assert said.count("resuming after step") == len(kills)
     assert tiny.contents(run) == tiny.contents(tmp_path / "whole")
 
 
