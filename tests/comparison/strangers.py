@@ -200,7 +200,7 @@ def padded_layer_that_pads_nothing_in_words():
     return net_of(Zeros)
 
 
-@truth("dropout")
+@truth("dropout-in-evaluation")
 def dropout_that_never_ends():
     class Drop(Net):
         def pool(self, x):
@@ -238,3 +238,241 @@ def other_without_gradients():
             return x if torch.is_grad_enabled() else 0.9 * x
 
     return Quiet()
+
+
+class Before(Net):
+    """A network that does something to the image before its stem."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, x):
+        return super().forward(self.change(x))
+
+
+@truth("batch-dependence")
+def standardised_over_the_batch():
+    return Before(lambda x: (x - x.mean(0, keepdim=True)) / (x.std(0, keepdim=True) + 1e-5))
+
+
+@truth("batch-dependence")
+def divided_by_the_largest_of_the_batch():
+    return Before(lambda x: x / x.abs().max())
+
+
+@truth("batch-dependence")
+def features_centred_over_the_batch():
+    class Centred(Net):
+        def pool(self, x):
+            x = super().pool(x)
+            return x - 0.5 * x.mean(0)
+
+    return Centred()
+
+
+@truth("normalised-input")
+def standardised_for_itself():
+    axes = (1, 2, 3)
+    return Before(lambda x: (x - x.mean(axes, keepdim=True)) / (x.std(axes, keepdim=True) + 1e-5))
+
+
+@truth("normalised-input")
+def divided_by_255():
+    return Before(lambda x: x / 255.0)
+
+
+@truth("activation")
+def clamped_at_six():
+    class Six(Block):
+        def forward(self, x):
+            return (self.branch(x) + self.skip(x)).clamp(0, 6)
+
+    return net_of(Six)
+
+
+@truth("activation")
+def clamped_at_six_in_two_steps():
+    class Six(Block):
+        def forward(self, x):
+            return super().forward(x).clamp(max=6)
+
+    return net_of(Six)
+
+
+@truth("order")
+def pooled_before_the_last_relu():
+    class Late(Net):
+        def body(self, x):
+            for layer in self.layers[:-1]:
+                x = layer(x)
+            return self.layers[-1].branch(x) + x
+
+        def pool(self, x):
+            return F.relu(super().pool(x))
+
+    return Late()
+
+
+@truth("stride")
+def halved_one_stage_too_early():
+    net = Net()
+    for i, stride in ((0, 2), (3, 1)):
+        fan_in, fan_out = ((16, 16), (16, 32))[i > 0]
+        net.layers[i] = Block(fan_in, fan_out, stride)
+    return net
+
+
+@truth("gradient-cut")
+def shortcut_by_way_of_numpy():
+    class Away(Block):
+        def skip(self, x):
+            return torch.from_numpy(super().skip(x).detach().numpy())
+
+    return net_of(Away)
+
+
+@truth("gradient-cut")
+def doubled_in_numpy():
+    class Away(Net):
+        def body(self, x):
+            x = super().body(x)
+            return torch.tensor((2 * x.detach().numpy()).tolist())
+
+    return Away()
+
+
+@truth("pooling")
+def pooled_over_a_reshaped_map():
+    class Mixed(Net):
+        def pool(self, x):
+            n, c, h, w = x.shape
+            return x.view(n, h * w, c).mean(1)
+
+    return Mixed()
+
+
+@truth()
+def pooled_over_a_turned_map():
+    class Turned(Net):
+        def pool(self, x):
+            return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
+
+    return Turned()
+
+
+@truth("function")
+def map_reshaped_between_two_stages():
+    class Mixed(Net):
+        def body(self, x):
+            for i, layer in enumerate(self.layers):
+                x = layer(x)
+                if i == 5:
+                    n, c, h, w = x.shape
+                    x = x.view(n, h * w, c).transpose(1, 2).reshape(n, c, h, w)
+            return x
+
+    return Mixed()
+
+
+@truth("shared-weights")
+def one_norm_for_both_convolutions():
+    class One(Block):
+        def branch(self, x):
+            return self.b1(self.c2(F.relu(self.b1(self.c1(x)))))
+
+        def __init__(self, fan_in, fan_out, stride):
+            super().__init__(fan_in, fan_out, stride)
+            del self.b2
+
+    return net_of(One)
+
+
+@truth("shared-weights")
+def a_block_many_times():
+    class Repeated(Net):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(*self.stage(16, 16, 1), *self.stage(16, 32, 2))
+            self.layers.extend(self.stage(32, 64, 2))
+
+        def stage(self, fan_in, fan_out, stride):
+            rest = [Block(fan_out, fan_out, 1)] * 2
+            return [Block(fan_in, fan_out, stride), *rest]
+
+    return Repeated()
+
+
+def conv_and_norm(fan_in, fan_out, stride=1):
+    made = [nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=fan_in == 32), nn.BatchNorm2d(fan_out)]
+    return nn.Sequential(*made)
+
+
+@truth("bias-before-norm")
+def biased_by_a_helper():
+    class Helped(Block):
+        def __init__(self, fan_in, fan_out, stride):
+            super().__init__(fan_in, fan_out, stride)
+            self.c1, self.b1 = conv_and_norm(fan_in, fan_out, stride), nn.Identity()
+
+    return net_of(Helped)
+
+
+@truth("stride")
+def one_stage_forgets_to_halve():
+    class Stages(Net):
+        def __init__(self):
+            super().__init__()
+            one = self.stage(16, 16, 1)
+            two = self.stage(16, 32, 1)
+            three = self.stage(32, 64, 2)
+            self.layers = nn.Sequential(*one, *two, *three)
+
+        def stage(self, fan_in, fan_out, stride):
+            return [Block(fan_in, fan_out, stride)] + [Block(fan_out, fan_out, 1) for _ in "ab"]
+
+    return Stages()
+
+
+class Paths(nn.Module):
+    """A ResNeXt block as figure 3a of its paper draws it."""
+
+    def __init__(self, fan_in, fan_out, stride, paths=32):
+        super().__init__()
+        width = fan_out // 64
+        self.paths = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(fan_in, width, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                nn.Conv2d(width, width, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                nn.Conv2d(width, fan_out, 1, bias=False),
+            )
+            for _ in range(paths)
+        )
+        self.norm = nn.BatchNorm2d(fan_out)
+        self.down = Block.shortcut(self, fan_in, fan_out, stride)  # type: ignore[arg-type]
+
+    def forward(self, x):
+        y = self.norm(sum(path(x) for path in self.paths))
+        return F.relu(y + (x if self.down is None else self.down(x)))
+
+
+class SeparatePaths(nn.Module):
+    """A ResNeXt of one block a stage."""
+
+    def __init__(self, paths=32):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64))
+        self.pool, self.blocks = nn.MaxPool2d(3, 2, 1), nn.Sequential()
+        before = 64
+        for stage in range(2):
+            after = 256 << stage
+            self.blocks.append(Paths(before, after, 2 if stage else 1, paths))
+            before = after
+        self.fc = nn.Linear(before, 10)
+
+    def forward(self, x):
+        return self.fc(self.blocks(self.pool(F.relu(self.stem(x)))).mean((2, 3)))

@@ -177,16 +177,66 @@ def test_textbook(maker) -> None:
         (strangers.variance_forgotten, "running variance"),
         (strangers.pooled_in_numpy, ".numpy()"),
         (strangers.shortcut_set_before_the_loop, "input of an earlier block"),
+        (strangers.dropout_that_never_ends, "another answer each time"),
+        (strangers.standardised_over_the_batch, "changes with the other images of its batch"),
+        (strangers.standardised_for_itself, "each image by its own statistics"),
+        (strangers.divided_by_255, "scales the image's values"),
+        (strangers.clamped_at_six, "the activation is ReLU6"),
+        (strangers.pooled_before_the_last_relu, "after the global average pooling; the reference"),
+        (strangers.halved_one_stage_too_early, "strides 2, 1, 2, the reference's 1, 2, 2"),
+        (strangers.pooled_over_a_reshaped_map, "mixes channels and positions"),
+        (strangers.map_reshaped_between_two_stages, "the layers before this one give"),
+        (strangers.one_norm_for_both_convolutions, "one batch norm is used in several places"),
+        (cases.r47_softmax_in_eval, "in evaluation alone"),
     ],
 )
 def test_words_for_strangers(maker, words: str) -> None:
     assert words in told(maker).differences[0].what
 
 
-def test_line_of_dropout_is_where_it_is_called() -> None:
-    (difference,) = told(strangers.dropout_that_never_ends).differences
-    assert "F.dropout(x, 0.3)" in difference.lines[0].code
-    assert "training=self.training" in difference.remedy
+@pytest.mark.parametrize(
+    ("maker", "code"),
+    [
+        (strangers.dropout_that_never_ends, "F.dropout(x, 0.3)"),
+        (strangers.standardised_over_the_batch, "x.mean(0, keepdim=True)"),
+        (strangers.shortcut_by_way_of_numpy, ".detach().numpy()"),
+        (strangers.doubled_in_numpy, ".detach().numpy()"),
+        (strangers.pooled_over_a_reshaped_map, "x.view(n, h * w, c).mean(1)"),
+        (strangers.a_block_many_times, "rest = [Block(fan_out, fan_out, 1)] * 2"),
+        (strangers.biased_by_a_helper, "bias=fan_in == 32"),
+        (strangers.one_stage_forgets_to_halve, "two = self.stage(16, 32, 1)"),
+        (textbooks.biased, "nn.Conv2d(i, o, 3, stride=stride, padding=1)"),
+    ],
+)
+def test_line_is_where_the_fault_is(maker, code: str) -> None:
+    (difference,) = told(maker).differences
+    assert code in difference.lines[0].code
+
+
+def test_first_layer_that_gives_something_else_is_named() -> None:
+    (difference,) = told(strangers.map_reshaped_between_two_stages).differences
+    assert difference.places == ("layers.6.c1",)
+
+
+@pytest.mark.parametrize(
+    ("maker", "remedy"),
+    [
+        (strangers.dropout_that_never_ends, "training=self.training"),
+        (strangers.one_norm_for_both_convolutions, "a batch norm of its own"),
+        (strangers.a_block_many_times, "[block] * n repeats one block"),
+    ],
+)
+def test_remedy_fits(maker, remedy: str) -> None:
+    assert remedy in told(maker).differences[0].remedy
+
+
+@pytest.mark.parametrize(
+    "maker", [strangers.dropout_that_never_ends, strangers.standardised_over_the_batch]
+)
+def test_what_makes_answers_wrong_ranks_as_wrong(maker) -> None:
+    (difference,) = told(maker).differences
+    assert difference.harm == "wrong"
+    assert "bernoulli" not in f"{difference.what} {difference.where}"
 
 
 def test_buffers_that_forward_replaces_are_put_back() -> None:

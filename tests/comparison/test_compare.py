@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import strangers
 import textbooks
 import torch
 import torchvision
@@ -15,8 +17,10 @@ from torch import nn
 
 import resnetlab.comparison
 from resnetlab.comparison import compare_models, draw, load_target, render
+from resnetlab.comparison.operations import Node
+from resnetlab.comparison.trace import trace_network
 from resnetlab.errors import UserError
-from resnetlab.models.resnet import BasicBlock, create_model
+from resnetlab.models.resnet import BasicBlock, ResNet, create_model
 
 FOREIGN = Path(__file__).parent.parent / "foreign"
 
@@ -386,7 +390,7 @@ def with_relu_after_the_sum_of_2016() -> nn.Module:
     [
         (without_division_by_the_area, "pooling", "resnet20"),
         (with_squeeze, "single-image", "resnet20"),
-        (with_dropout_for_ever, "dropout", "resnet20"),
+        (with_dropout_for_ever, "dropout-in-evaluation", "resnet20"),
         (with_average_shortcut, "shortcut-option", "resnet20"),
         (with_narrow_head, "head-shape", "resnet50_v1"),
         (without_padding, "padding", "resnet20"),
@@ -526,6 +530,13 @@ def test_diagram_marks_the_blocks() -> None:
     assert "bias-before-norm" in words
     assert "shortcut-option" in words
     assert any(word.startswith("3 x 3x3 conv 16") for word in words)
+    assert {"makes it slower, larger or fragile", "is a variant"} <= set(words)
+
+
+def test_diagram_marks_every_use_of_a_shared_block() -> None:
+    rows = draw(compare_models(textbooks.the_same_block_again))
+    assert rows.count(">shared-weights<") == 3
+    assert "the whole network" not in rows
 
 
 def test_diagram_of_a_network_that_does_not_run() -> None:
@@ -549,3 +560,50 @@ def test_imports_run_down_the_line_that_the_package_states() -> None:
         source = (folder / f"{name}.py").read_text(encoding="utf-8")
         imported = set(re.findall(r"from resnetlab\.comparison\.(\w+) import", source))
         assert imported <= set(line[place + 1 :])
+
+
+def test_paths_by_themselves_are_a_resnext_in_another_form() -> None:
+    whole = create_model("resnext50_32x4d", depths=(1, 1), widths=(64, 128), num_classes=10)
+    comparison = compare_models(strangers.SeparatePaths, whole, image_size=64)
+    assert kinds(comparison) == ["separate-paths"]
+    assert comparison.parameters == comparison.reference_parameters
+    assert comparison.is_resnet
+
+
+class Kept(nn.Module):
+    """The network of 20 layers, whose copies can be counted."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = small()
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def networks() -> int:
+    return sum(type(x) in (Kept, ResNet, Node) for x in gc.get_objects())
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+def test_no_network_outlives_the_comparison(crashes: bool) -> None:
+    def make():
+        net = Kept()
+        if crashes:
+            net.body.fc = None
+        return net
+
+    gc.collect()
+    gc.disable()  # what only the collector frees piles up, as it does not see how large it is
+    try:
+        before = networks()
+        comparison = compare_models(make)
+        assert networks() == before
+    finally:
+        gc.enable()
+    assert comparison.rows
+
+
+def test_a_trace_keeps_no_activations() -> None:
+    trace = trace_network(small(), torch.randn(1, 3, 16, 16))
+    assert all(tensor.grad_fn is None for _, _, tensor in trace.heads)

@@ -52,6 +52,10 @@ def patches(net, x):
         (lambda net, x: F.avg_pool2d(x, 1), "input"),
         (lambda net, x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2), "input"),
         (lambda net, x: torch.add(x, F.relu(x), alpha=0.1), "add"),
+        (lambda net, x: F.relu6(x), "act"),
+        (lambda net, x: x.clamp(0, 6), "act"),
+        (lambda net, x: F.relu(x).clamp(max=6), "act"),
+        (lambda net, x: x.clamp(max=6), "clamp"),
     ],
 )
 def test_kind(function, kind: str) -> None:
@@ -74,3 +78,30 @@ def test_no_raw_name_is_said() -> None:
     assert Node("div", []).words == "division"
     assert Node("fft", []).words == "call of torch.fft"
     assert all(" " in words or words.isalpha() or "-" in words for words in WORDS.values())
+
+
+@pytest.mark.parametrize(
+    ("function", "mixed"),
+    [
+        (lambda net, x: x.mean((2, 3)), False),
+        (lambda net, x: x.flatten(2).mean(-1), False),
+        (lambda net, x: x.permute(0, 2, 3, 1).flatten(1, 2).mean(1), False),
+        (lambda net, x: x.transpose(1, 2).mean((1, 3)), False),
+        (lambda net, x: x.view(2, 64, 16).mean(1), True),
+        (lambda net, x: x.view(2, 16, 64).sum(1) / 16, True),
+        (lambda net, x: x.mean((1, 2)), True),
+    ],
+)
+def test_a_mean_of_something_else_than_the_maps_is_seen(function, mixed: bool) -> None:
+    trace = trace_network(Written(function), torch.randn(2, 16, 8, 8))
+    assert any(node.settings.get("mixed") for node in trace.nodes) == mixed
+
+
+def test_the_activation_with_a_ceiling_has_a_name() -> None:
+    names = []
+    for ceiling in (6, 4):
+        network = Written(lambda net, x, top=ceiling: x.clamp(0, top))
+        output = trace_network(network, torch.randn(2, 16, 8, 8)).output
+        assert output is not None
+        names.append(output.words)
+    assert names == ["ReLU6", "ReLU with a ceiling of 4"]

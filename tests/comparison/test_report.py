@@ -8,7 +8,7 @@ import pytest
 import textbooks
 
 from resnetlab.comparison import Comparison, compare_models, render
-from resnetlab.comparison.report import HARMS, KINDS, Findings, document, plural
+from resnetlab.comparison.report import HARMS, KINDS, Findings, Made, document, plural
 
 ROOT = Path(__file__).parents[2]
 PROMISED = [
@@ -119,6 +119,31 @@ def test_findings_are_in_the_order_of_harm_and_join_places() -> None:
 def test_findings_with_an_unknown_kind_are_refused() -> None:
     with pytest.raises(KeyError):
         Findings().add("no-such-kind", "x")
+
+
+def test_the_line_shown_is_the_innermost_that_made_nothing_right() -> None:
+    helper, one, two = ("net.py", 1), ("net.py", 2), ("net.py", 3)
+    made = {
+        "a": Made("Conv2d", (helper, one)),
+        "b": Made("Conv2d", (helper, two)),
+        "norm": Made("BatchNorm2d", (helper, two)),
+    }
+    rows = [(("b",), two), (("a", "b"), helper), (("norm",), helper), (("unknown",), None)]
+    for modules, line in rows:
+        found = Findings(made=made)
+        for module in modules:
+            found.add("bias-before-norm", "bias", module, module=module)
+        shown = [(line.file, line.line) for line in found.differences()[0].lines]
+        assert shown == ([line] if line else [])
+
+
+def test_a_finding_that_another_explains_is_dropped() -> None:
+    found = Findings()
+    found.add("extra-operation", "a.", line=("net.py", 1))
+    found.add("extra-operation", "b.", line=("net.py", 2))
+    assert found.drop("extra-operation", ("net.py", 1))
+    assert not found.drop("stem")
+    assert [row.what for row in found.differences()] == ["b."]
 
 
 def test_plural() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from strangers import Paths
 from torch import nn
 
 from resnetlab.comparison.structure import parse
@@ -73,3 +74,35 @@ def test_a_gate_is_one_operation() -> None:
 
     parsed = structure(Gated())
     assert [node.kind for node in parsed.layers] == ["conv", "gate", "globalpool"]
+
+
+def test_a_relu_after_the_max_pool_is_the_same() -> None:
+    model = create_model("resnet18", depths=(1, 1, 1, 1))
+    model.relu, model.maxpool = nn.Identity(), nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.ReLU())
+    assert [node.kind for node in structure(model, 64).stem] == ["conv", "norm", "relu", "maxpool"]
+
+
+class Headed(nn.Module):
+    def __init__(self, block):
+        super().__init__()
+        self.stem, self.block = nn.Conv2d(3, 64, 3), block
+
+    def forward(self, x):
+        return self.block(self.stem(x).relu()).mean((2, 3))
+
+
+def test_equal_paths_that_are_added_are_one_path_of_groups() -> None:
+    parsed = structure(Headed(Paths(64, 128, 1, paths=4)))
+    (unit,) = parsed.units
+    assert [conv.settings["groups"] for conv in unit.convs] == [1, 4, 1]
+    assert [conv.settings["out"] for conv in unit.convs] == [8, 8, 128]
+    assert [conv.settings["in"] for conv in unit.convs] == [64, 8, 8]
+    assert [node.kind for node in unit.branch][-1] == "norm"
+    assert unit.shortcut_kind == "projection"
+
+
+def test_few_or_unlike_paths_are_none() -> None:
+    block = Paths(64, 128, 1, paths=2)
+    block.paths.append(nn.Conv2d(64, 128, 3, padding=1))
+    parsed = structure(Headed(block))
+    assert not any(conv.settings.get("paths") for unit in parsed.units for conv in unit.convs)

@@ -142,9 +142,9 @@ def test_notebook_is_its_cells_without_magics(tmp_path) -> None:
     )
     model = load_target(f"{file}:Net(2)")
     assert len(model.layers) == 2  # type: ignore[arg-type]
-    lines = origin_of(model).lines["layers"]
-    assert lines[0].endswith("my notebook.ipynb, cell 4")
-    assert lines[1] == 8
+    (file_of_cell, line), *_ = origin_of(model).made["layers"].lines
+    assert file_of_cell.endswith("my notebook.ipynb, cell 4")
+    assert line == 8
 
 
 def test_notebook_without_the_name_says_what_failed(tmp_path) -> None:

@@ -104,7 +104,7 @@ def test_buffers_and_mode_are_put_back() -> None:
 def test_lost_gradients_are_seen_where_they_are_lost(form, cut: bool) -> None:
     trace = trace_network(Heads(form), IMAGES, training=True)
     assert bool(trace.cuts) == cut
-    assert all(location[0] == __file__ for _, _, location in trace.cuts if location)
+    assert all(cut.location[0] == __file__ for cut in trace.cuts if cut.location)
 
 
 def test_detached_statistics_that_nobody_reads_are_no_cut() -> None:

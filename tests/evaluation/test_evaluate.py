@@ -148,7 +148,7 @@ def test_validation_is_the_validation_split_of_the_training(smoke):
 
 
 def test_the_number_is_that_of_fp32_unless_asked_otherwise(smoke, monkeypatch):
-    monkeypatch.setattr("resnetlab.inference.prepare.has_fast_bf16", lambda: True)
+    monkeypatch.setattr("resnetlab.inference.prepare.fast_precision", lambda device: "bf16")
     result, plain = evaluate(smoke.run), evaluate(smoke.run, execution="plain")
     assert result.loss == smoke.test.loss == pytest.approx(plain.loss, rel=1e-5)
     assert result.top1 == plain.top1

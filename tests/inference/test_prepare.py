@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from resnetlab.compute import machine
 from resnetlab.compute.execution import PLAIN, Execution
-from resnetlab.inference import prepare
 from resnetlab.inference.backends import TorchBackend
 from resnetlab.inference.prepare import (
     inference_batch_size,
@@ -94,12 +94,14 @@ def test_what_stays_of_the_batch_norms_stays_in_fp32():
     [
         (False, True, "bf16,channels_last"),
         (False, False, "fp32,channels_last"),
-        (True, True, "cuda"),
+        (True, True, "cuda,bf16,channels_last"),
+        (True, False, "cuda,fp16,channels_last"),
     ],
 )
 def test_auto_takes_what_the_machine_has(monkeypatch, gpu, bf16, words):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr(prepare, "has_fast_bf16", lambda: bf16)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16)
+    monkeypatch.setattr(machine, "has_fast_bf16", lambda: bf16)
     assert inference_execution() == inference_execution("auto") == Execution.parse(words)
 
 

@@ -24,9 +24,12 @@ def reported(smoke, samples, tmp_path_factory) -> Run:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Debian's chromium, without a way to the network."""
+    """Debian's chromium, without a way to the network.
+
+    Playwright leaves an event loop running in this thread, which other modules cannot have.
+    """
     sync_api = pytest.importorskip("playwright.sync_api")
     if not Path(CHROMIUM).exists():
         pytest.skip(f"there is no browser at {CHROMIUM}")

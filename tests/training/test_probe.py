@@ -55,7 +55,7 @@ def machine(monkeypatch, tmp_path):
     machine = Machine()
     monkeypatch.setenv("RESNETLAB_HOME", str(tmp_path))
     monkeypatch.setattr(probe, "_measure", machine.measure)
-    monkeypatch.setattr(probe, "has_fast_bf16", lambda: True)
+    monkeypatch.setattr(probe, "fast_precision", lambda device: "bf16")
     monkeypatch.setattr(probe, "compiled", machine.compiled)
     monkeypatch.setattr(probe, "compiler", machine.compiler)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -180,7 +180,7 @@ def test_a_compiler_that_has_gone_is_missed(machine):
 
 
 def test_a_machine_without_bf16_and_compiler(machine, monkeypatch):
-    monkeypatch.setattr(probe, "has_fast_bf16", lambda: False)
+    monkeypatch.setattr(probe, "fast_precision", lambda device: "fp32")
     machine.without_compiler = True
     assert words(machine.choose(epochs=1e5)) == ("fp32", "channels_last", "eager")
     assert not any(x in name for name in machine.measured for x in ("bf16", "winograd", "compile"))

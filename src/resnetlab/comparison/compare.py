@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import groupby
 from typing import Any, Literal
@@ -26,8 +26,8 @@ from resnetlab.comparison.layers import Pairs
 from resnetlab.comparison.nearest import SMALL_IMAGE, choose_reference, guess_fields, nearest
 from resnetlab.comparison.operations import Node
 from resnetlab.comparison.proof import Proof
-from resnetlab.comparison.report import Comparison, Findings
-from resnetlab.comparison.rules import compare_structures, distance
+from resnetlab.comparison.report import HARMS, Comparison, Findings, Row
+from resnetlab.comparison.rules import SideBySide, compare_structures, distance
 from resnetlab.comparison.structure import Structure, Unit, parse, parse_before
 from resnetlab.comparison.target import build, origin_of, own_settings
 from resnetlab.comparison.trace import (
@@ -79,7 +79,7 @@ def compare_models(
     refuse(model)
     origin = origin_of(model)
     name = origin.name or type(model).__name__
-    found = Findings(defined=origin.lines)
+    found = Findings(made=origin.made)
     with own_settings():
         fill_lazy_layers(model, image_size or 224, in_channels or 3, found)
         try:
@@ -157,7 +157,7 @@ class _Run:
             image_size=self.size,
             in_channels=self.channels,
             notes=tuple(self.found.notes),
-            structures=(parsed, own, sides),
+            rows=_rows(parsed, own, sides),
         )
 
     @property
@@ -183,7 +183,7 @@ class _Run:
         self._check_repeated_input()
         check_output(trace, found)
         other_size = check_sizes(self.model, self.size, self.channels, trace, found)
-        check_single_image(self.model, self.size, self.channels, trace, found)
+        check_single_image(self.model, trace, found)
         small, second = (32, 24) if self.reference.architecture.stem == "cifar" else (64, 32)
         small = min(self.size, small) if other_size else self.size
         training = trace_network(
@@ -275,38 +275,48 @@ def draw(comparison: Comparison) -> str:
     Blocks that are alike and bear no mark are drawn as one row. Raises nothing: of a candidate that
     does not run, the part before the crash is drawn.
     """
-    candidate, reference, sides = comparison.structures
     marks = _marks(comparison)
-    pairs = sides.units if sides else [(None, unit) for unit in reference.units]
     rows = [
-        _Row(_row_words(candidate.stem if candidate else []), _row_words(reference.stem), "stem")
+        (row.candidate, row.reference, sorted({m for place, m in marks if _belongs(place, row)}))
+        for row in comparison.rows
     ]
-    for mine, other in pairs:
-        name = candidate.name(mine) if candidate and mine is not None else ""
-        rows.append(_Row(_block(mine, candidate), _block(other, reference), name))
-    rows.append(
-        _Row(_row_words(candidate.head if candidate else []), _row_words(reference.head), "head")
-    )
-    for row in rows:
-        row.marks = sorted({m for place, m in marks if _belongs(place, row, candidate)})
-    placed = {mark for row in rows for mark in row.marks}
-    loose = sorted({mark for _, mark in marks} - placed)
-    if loose:
-        rows.append(_Row("the whole network", "", "network", loose))
+    placed = {mark for *_, marked in rows for mark in marked}
+    if loose := sorted({mark for _, mark in marks} - placed):
+        rows.append(("the whole network", "", loose))
     drawn = [
         (key, len(list(group)))
-        for key, group in groupby(rows, key=lambda r: (r.left, r.right, tuple(r.marks)))
+        for key, group in groupby(rows, key=lambda row: (*row[:2], tuple(row[2])))
     ]
     return _svg(comparison, drawn)
 
 
-@dataclass
-class _Row:
-    left: str
-    right: str
-    name: str
-    marks: list[tuple[str, str]] = field(default_factory=list)
-    """(kind, harm) of the differences"""
+def _rows(
+    candidate: Structure | None, reference: Structure, sides: SideBySide | None
+) -> tuple[Row, ...]:
+    """Both networks in words, which hold no weights."""
+    one = candidate or Structure([], [], [], "")
+    pairs = sides.units if sides else [(None, unit) for unit in reference.units]
+    blocks = [
+        Row(
+            one.name(mine) if mine else "",
+            _block(mine),
+            _block(other),
+            _places(mine.layers if mine else []),
+        )
+        for mine, other in pairs
+    ]
+    stem, head = (
+        Row(name, _row_words(nodes), _row_words(others), _places(nodes))
+        for name, nodes, others in (
+            ("stem", one.stem, reference.stem),
+            ("head", one.head, reference.head),
+        )
+    )
+    return (stem, *blocks, head)
+
+
+def _places(nodes: list[Node]) -> frozenset[str]:
+    return frozenset(place for node in nodes for place in (node.place, node.label))
 
 
 def _marks(comparison: Comparison) -> list[tuple[str, tuple[str, str]]]:
@@ -318,12 +328,10 @@ def _marks(comparison: Comparison) -> list[tuple[str, tuple[str, str]]]:
     ]
 
 
-def _belongs(place: str, row: _Row, candidate: Structure | None) -> bool:
+def _belongs(place: str, row: Row) -> bool:
     path = place.partition(" (")[0].partition(" to ")[0]
-    if row.name in ("stem", "head"):
-        nodes = getattr(candidate, row.name) if candidate else []
-        return bool(path) and any(n.place == path or n.label == place for n in nodes)
-    return bool(row.name) and (path == row.name or path.startswith(f"{row.name}."))
+    inside = any(own == path or own.startswith(f"{path}.") for own in row.places)
+    return place in row.places or (bool(path) and (path == row.name or inside))
 
 
 def _row_words(nodes: list[Node]) -> str:
@@ -338,8 +346,8 @@ def _operation(node: Node) -> str:
     return f"{size} conv {node.settings['out']}"
 
 
-def _block(unit: Unit | None, structure: Structure | None) -> str:
-    if unit is None or structure is None:
+def _block(unit: Unit | None) -> str:
+    if unit is None:
         return ""
     convs = ", ".join(_operation(node) for node in unit.convs)
     shortcut = unit.shortcut_kind
@@ -360,6 +368,7 @@ def _svg(
         _text(10, 24, f"candidate: {comparison.candidate}", "title"),
         _text(WIDTH + GAP, 24, f"reference: {comparison.reference}", "title"),
         _text(10, 44, f"verdict: {comparison.verdict}"),
+        *_legend({difference.harm for difference in comparison.differences}),
     ]
     for number, ((left, right, marks), count) in enumerate(rows):
         y = TOP + ROW * number
@@ -378,6 +387,20 @@ def _svg(
             words = ", ".join(kind for kind, _ in marks)
             parts.append(_text(2 * WIDTH + GAP + 20, y + 13, words, colour=COLOURS[worst]))
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _legend(harms: Collection[str]) -> list[str]:
+    """What the colours mean that stand in the picture."""
+    parts, y = [], 14
+    for harm, words in HARMS.items():
+        if harm in harms:
+            x = 2 * WIDTH + GAP + 20
+            parts += [
+                f'<rect x="{x}" y="{y}" width="10" height="10" fill="{COLOURS[harm]}"/>',
+                _text(x + 16, y + 9, words, colour=COLOURS[harm]),
+            ]
+            y += 16
+    return parts
 
 
 def _short(words: str, limit: int = 74) -> str:

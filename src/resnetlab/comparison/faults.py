@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 import torch
 from torch import Tensor, nn
 
-from resnetlab.comparison.operations import POOLS, Node
+from resnetlab.comparison.operations import POOLS, Node, alike, line_words
 from resnetlab.comparison.report import Findings, a, plural
 from resnetlab.comparison.structure import parse
 from resnetlab.comparison.trace import Trace, explain_crash, trace_network
@@ -82,14 +82,15 @@ def _branch_ends(nodes: list[Node]) -> set[int]:
         for parent in node.inputs:
             readers[parent.index].append(node)
 
-    def ends(node: Node, depth: int = 0) -> bool:
-        after = readers[node.index]
-        if any(reader.kind == "add" for reader in after):
-            return True
-        skipped = ("mul", "scale", "gate", "norm")
-        return depth < 4 and any(r.kind in skipped and ends(r, depth + 1) for r in after)
+    return {node.index for node in nodes if node.kind in ("conv", "norm") and _ends(node, readers)}
 
-    return {node.index for node in nodes if node.kind in ("conv", "norm") and ends(node)}
+
+def _ends(node: Node, readers: dict[int, list[Node]], depth: int = 0) -> bool:
+    after = readers[node.index]
+    if any(reader.kind == "add" for reader in after):
+        return True
+    skipped = ("mul", "scale", "gate", "norm")
+    return depth < 4 and any(r.kind in skipped and _ends(r, readers, depth + 1) for r in after)
 
 
 def _judge_classifier(node: Node, found: Findings) -> None:
@@ -108,9 +109,8 @@ def _times(std: float, usual: float) -> str:
 
 def check_gradients(training: Trace, found: Findings) -> None:
     """Report every point where a gradient that should pass does not."""
-    for node, place, location in training.cuts:
-        what = "no_grad" if node.without_gradient else "detach"
-        found.add("gradient-cut", what, place or "forward", line=location)
+    for cut in training.cuts:
+        found.add("gradient-cut", cut.how, cut.place or "forward", line=cut.location)
 
 
 def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> None:
@@ -122,7 +122,7 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
     for owner in _owners(set(unused), sizes):
         amount = sum(size for name, size in unused.items() if f"{name}.".startswith(f"{owner}."))
         what = "parameters" if amount else "lazy"
-        found.add("unused-parameters", what, owner, amount=amount, line=found.defined.get(owner))
+        found.add("unused-parameters", what, owner, amount=amount, line=found.line_of(owner))
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     if frozen:
         found.note(
@@ -144,11 +144,13 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
     shared = {name: count for name, count in uses.items() if count > 1}
     for owner in _owners(set(shared), sizes):
         count = max(uses for name, uses in shared.items() if name.startswith(owner))
-        line = found.defined.get(owner)
-        found.add("shared-weights", "module", f"{owner} ({count} times)", line=line)
+        readers = {n.kind for n in live[0] if n.names and f"{n.names[0]}.".startswith(f"{owner}.")}
+        what = "norm" if readers == {"norm"} else "layer" if len(readers) == 1 else "module"
+        line = found.line_of(owner)
+        found.add("shared-weights", what, f"{owner} ({count} times)", line=line)
     for name, size in traces[0].unregistered.items():
         place = name[: name.rindex("]") + 1] if "]" in name else name.rpartition(".")[0] or name
-        found.add("unregistered", "in use", place, amount=size, line=found.defined.get(place))
+        found.add("unregistered", "in use", place, amount=size, line=found.line_of(place))
 
 
 def _owners(names: set[str], sizes: dict[str, int]) -> list[str]:
@@ -169,9 +171,13 @@ def check_training(evaluation: Trace, training: Trace, found: Findings) -> None:
     """Report what training does that evaluation does not: chance, other operations, crashes."""
     source = evaluation if evaluation.random else training
     for place, operation, line in source.random:
-        what = "evaluation" if source is evaluation else "training"
-        where = place or f"forward ({operation})"
-        found.add("dropout", what, where, line=line or found.defined.get(place))
+        where = place or (f"({line_words(line)})" if line else "forward")
+        line = line or found.line_of(place)
+        if source is evaluation:
+            what = "dropout" if operation in ("bernoulli", "native_dropout") else "random"
+            found.add("dropout-in-evaluation", what, where, line=line)
+        else:
+            found.add("dropout", "training", where, line=line)
     if training.crash:
         message, place = training.crash.message, training.crash.label
         found.add("train-mode", "crash", place, line=training.crash.location, message=message)
@@ -184,7 +190,11 @@ def check_training(evaluation: Trace, training: Trace, found: Findings) -> None:
     rows = [[node for node in p.layers if node.kind not in quiet] for p in parsed]
     kinds = [Counter((n.kind, n.place) for n in row) for row in rows]
     lost, gained = kinds[0] - kinds[1], kinds[1] - kinds[0]
-    if gained and not training.random and "softmax" not in {kind for kind, _ in lost}:
+    dropped = next((n for n in rows[0] if n.kind == "softmax" and (n.kind, n.place) in lost), None)
+    if dropped is not None and found.drop("softmax"):
+        where = dropped.label or "the end of forward"
+        found.add("softmax", "evaluation", where, node=dropped, words=dropped.words)
+    if gained and not training.random and dropped is None:
         odd = [n for n in rows[1] if (n.kind, n.place) in gained]
         words, place = ", ".join(dict.fromkeys(n.words for n in odd)), odd[0].label or "forward"
         found.add("train-mode", "operations", place, node=odd[0], words=words)
@@ -198,9 +208,9 @@ def check_output(trace: Trace, found: Findings) -> None:
     """Report an output that is not a tensor of logits; one that names its logits is noted."""
     if trace.logits is None or "no-classifier" in found.kinds():
         return
-    kind = type(trace.result).__name__
+    kind = trace.returned.__name__
     key = next((k for k, _, t in trace.heads if t is trace.logits), "")
-    if not isinstance(trace.result, Tensor):
+    if not issubclass(trace.returned, Tensor):
         if key and not key.split(".")[-1].isdigit():
             found.note(f"forward returns {a(kind)}; its `{key}` is compared.")
             return
@@ -251,14 +261,24 @@ def check_sizes(model: nn.Module, size: int, channels: int, trace: Trace, found:
     return False
 
 
-def check_single_image(
-    model: nn.Module, size: int, channels: int, trace: Trace, found: Findings
-) -> None:
-    """Report a network that needs two images, such as one that squeezes the batch away."""
-    alone = trace_network(model, torch.randn(1, channels, size, size))
+def check_single_image(model: nn.Module, trace: Trace, found: Findings) -> None:
+    """Report a network whose answer to an image depends on the others of its batch.
+
+    One that needs two images is ``single-image``, such as one that squeezes the batch away.
+    """
     if trace.logits is None or trace.logits.dim() != 2:
         return
+    if any(cut.how == "outside" for cut in trace.cuts):
+        return  # which is only followed through a batch
+    alone = trace_network(model, trace.images[:1])
     if alone.logits is not None and alone.logits.dim() == 2:
+        known = trace.random or "norm-statistics" in found.kinds()
+        known = known or not trace.logits.isfinite().all()
+        tolerance = 1e-3 if trace.precision <= {"float32"} else 0.1
+        scale = trace.logits.detach().abs().max()
+        gap = (alone.logits[:1].double() - trace.logits[:1].double()).abs().max()
+        if not known and not gap <= tolerance * scale:
+            _blame_for_the_batch(model, trace, found)
         return
     crash = alone.crash
     fate = f"crashes: {crash.message.rstrip('.')}" if crash else ""
@@ -266,3 +286,18 @@ def check_single_image(
         fate = f"gives the shape {list(alone.logits.shape)}, not {[1, *trace.logits.shape[1:]]}"
     place, line = (crash.label, crash.location) if crash else ("forward", None)
     found.add("single-image", f"one image alone {fate}.", place, line=line)
+
+
+def _blame_for_the_batch(model: nn.Module, trace: Trace, found: Findings) -> None:
+    """Name the first operation whose result for one image changes with its neighbours."""
+    others = trace.images.clone()
+    others[1:] = torch.randn_like(others[1:])
+    rows = [trace_network(model, x, watch=True).live() for x in (trace.images, others)]
+    differ = [a for a, b in zip(*rows, strict=False) if a.kind != "input" and not alike(a, b)]
+    node = differ[0] if differ else None
+    if node is None:
+        found.add("batch-dependence", "count", "forward")
+        return
+    for kind in ("normalised-input", "extra-operation"):  # seen in the structure
+        found.drop(kind, node.location)
+    found.add("batch-dependence", "neighbours", node.label or "forward", node=node)

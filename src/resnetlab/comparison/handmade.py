@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnetlab.comparison.operations import Description, Node, conv_settings
+from resnetlab.comparison.operations import Description, Node, behind, conv_settings
 
 UNDERSTOOD = frozenset("conv norm relu act linear maxpool avgpool globalpool softmax".split())  # noqa: SIM905
 """One of these in a module needs no recognition."""
@@ -121,6 +122,9 @@ def fold(row: list[Any]) -> list[Any]:
     three or more scales and shifts with a value for each channel.
     """
     row = [_with_padding(row, i) for i in range(len(row)) if not _is_padding(row, i)]
+    for i, (item, follower) in enumerate(pairwise(row)):  # the maximum of ReLUs is the ReLU of it
+        if [getattr(x, "kind", "") for x in (item, follower)] == ["maxpool", "relu"]:
+            row[i : i + 2] = follower, item
     folded: list[Any] = []
     i = 0
     while i < len(row):
@@ -194,7 +198,59 @@ def _folded(run: list[Node], training: bool) -> Node:
         tuple(sorted({name for node in run for name in node.names})),
         tuple(sorted({name for node in run for name in node.buffers})),
         index=run[-1].index,
+        value=run[-1].value,
     )
+
+
+FEW_PATHS = 3
+"""From so many equal paths on a block is a ResNeXt's, written without groups."""
+
+
+def joined_paths(
+    fork: Node, inside: list[Node], merge: Node
+) -> tuple[list[Node], list[Node] | None] | None:
+    """The branch and the shortcut of a block whose branch is many equal paths that are added.
+
+    The paths become one of grouped convolutions, as in ResNeXt (arXiv:1611.05431, figure 3); the
+    shortcut is None if the sum is of the paths alone. None if there are no such paths.
+    """
+    own = {node.index for node in inside}
+    leaves, sums, todo = list[Node](), 0, [merge]
+    while todo:
+        node = todo.pop()
+        if node.kind == merge.kind == "add" and (node is merge or node.index in own):
+            sums += 1
+            todo += node.inputs[::-1]
+        else:
+            leaves.append(node)
+    if merge.kind == "cat":
+        leaves, sums = list(merge.inputs), 1
+    paths = [[n for n in behind([leaf], fork) if n is not fork] for leaf in leaves]
+    makes = [tuple((n.kind, n.settings.get("kernel"), n.shape) for n in path) for path in paths]
+    make = max(makes, key=makes.count)
+    equal = [path for path, other in zip(paths, makes, strict=True) if other == make]
+    others = [path for path, other in zip(paths, makes, strict=True) if other != make]
+    convs = [i for i, (kind, *_) in enumerate(make) if kind == "conv"]
+    whole = sum(map(len, paths)) + sums == len(inside) + 1
+    if len(equal) < FEW_PATHS or len(others) > (merge.kind == "add") or not convs or not whole:
+        return None
+    ends = convs[0], convs[-1] if merge.kind == "add" else len(make)
+    joined = [_joined(row, i, *ends) for i, row in enumerate(zip(*equal, strict=True))]
+    joined[convs[0]].settings["sums"] = sums - len(others)
+    return joined, others[0] if others else None
+
+
+def _joined(nodes: tuple[Node, ...], i: int, first: int, last: int) -> Node:
+    """The same operation of every path as one; the first and the last convolution are whole."""
+    node, count = nodes[0], len(nodes)
+    settings = dict(node.settings)
+    if node.kind == "conv":
+        settings["paths"] = count
+        settings["groups"] *= count if first < i < last else 1
+        settings["out"] *= count if i < last else 1
+        settings["in"] *= count if i > first else 1
+    names = tuple(name for other in nodes for name in other.names)
+    return replace(node, settings=settings, tensors=(), names=names, index=nodes[-1].index)
 
 
 def _line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -87,6 +87,19 @@ class Event:
     """nothing follows in its row"""
 
 
+@dataclass
+class Telling:
+    """An event as it is to be told."""
+
+    event: Event
+    home: tuple[str, str]
+    """places in candidate and reference for what has none"""
+    slot: str
+    """where in the row"""
+    line: Node | None = None
+    """what lies nearest to a missing operation"""
+
+
 def find_events(row: Pairs, slot: str) -> list[Event]:
     events, convs = [], 0
     own = [a for a, _ in row if a is not None]
@@ -130,6 +143,8 @@ def compare_settings(
         if "axes" in mine.settings:
             swapped = mine.settings["axes"] == (0, 1, 3, 2)
             say("function", "axes" if swapped else "order", layer=a(mine.words))
+        if mine.settings.get("paths") and mine.settings["groups"] > 1:
+            say("separate-paths", "block", count=mine.settings["paths"])
         if mine.kind == "conv":
             _bias(mine, other, followers.get(id(mine)), say, style)
         if other is None:
@@ -142,6 +157,8 @@ def compare_settings(
             say("activation", "other", mine=mine.words)
         elif other.kind == "maxpool" and mine.kind in POOLS:
             _pool_settings(mine, other, say)
+        elif other.kind == "globalpool" and mine.settings.get("mixed"):
+            say("pooling", "mixed")
         elif other.kind == "globalpool" and mine.kind != "globalpool":
             if not (mine.kind in ("avgpool", "mean") and mine.shape[2:] == (1, 1)):
                 size = "x".join(map(str, mine.shape[2:])) or "1x1"
@@ -223,7 +240,12 @@ def _pool_settings(mine: Node, other: Node, say: Say) -> None:
 
 
 def compare_stems(
-    candidate: Structure, reference: Structure, found: Findings, same_style: bool, ratio: float
+    candidate: Structure,
+    reference: Structure,
+    found: Findings,
+    told: list[Telling],
+    same_style: bool,
+    ratio: float,
 ) -> Pairs:
     mine = _without_halving(_without_normalising(candidate.stem, found), found)
     row = lay_side_by_side(mine, reference.stem)
@@ -247,25 +269,36 @@ def compare_stems(
         compare_widths(row, (place, "conv1"), found, "the stem")
     if not same_style:
         events = [event for event in events if event.node.kind not in SWALLOWED]
-    swapped = {e.node.kind for e in events if e.extra} & {
-        e.node.kind for e in events if not e.extra
-    }
-    if swapped:
-        node = next(e.node for e in events if e.extra and e.node.kind in swapped)
-        found.add("order", "stem", place, "conv1", node=node)
     for event in events:
-        if event.node.kind not in (*swapped, "repeat", "cat", "expanded"):
-            report_event(event, found, (place, "conv1"), "in the stem", first)
+        if event.node.kind not in ("repeat", "cat", "expanded"):
+            own = mine if event.extra else reference.stem
+            told.append(Telling(event, (place, "conv1"), _slot(event, own), first))
     return row
 
 
+def _slot(event: Event, row: list[Node]) -> str:
+    """Where in the stem or the head."""
+    before = row[: row.index(event.node)]
+    if not before:
+        return f"at the start of the {event.slot}"
+    return f"in the {event.slot} after the {before[-1].words}"
+
+
 def _without_normalising(stem: list[Node], found: Findings) -> list[Node]:
-    """The stem without the image's own normalisation before it, which is reported."""
-    lead = list(takewhile(lambda node: node.kind in ("scale", "shift"), stem))
+    """The stem without what is done to the image's values before it, which is reported."""
+    lead = list(takewhile(lambda node: node.kind in _NORMALISING, stem))
+    kinds = {node.kind for node in lead}
     if lead:
-        where = lead[0].label or "the start of forward"
-        found.add("normalised-input", "stem", where, node=lead[0])
+        what = "scaled" if kinds == {"scale"} else "fixed" if kinds <= {"scale", "shift"} else "own"
+        found.add("normalised-input", what, lead[0].label or "the start of forward", node=lead[0])
+    for node, follower in pairwise(stem):
+        if (node.kind, follower.kind) == ("relu", "maxpool") and follower.index < node.index:
+            found.note("The stem's ReLU stands after its max pool, which is the same function.")
     return stem[len(lead) :]
+
+
+_NORMALISING = ("scale", "shift", "fork", "sub", "mul", "div", "linalg_vector_norm")
+"""Of what a normalisation of the image is made; a fork: by statistics of its own."""
 
 
 def _without_halving(stem: list[Node], found: Findings) -> list[Node]:
@@ -293,7 +326,11 @@ def _stem_words(stem: list[Node]) -> str:
 
 
 def compare_heads(
-    candidate: Structure, reference: Structure, found: Findings, same_style: bool
+    candidate: Structure,
+    reference: Structure,
+    found: Findings,
+    told: list[Telling],
+    same_style: bool,
 ) -> Pairs:
     row = lay_side_by_side(candidate.head, reference.head)
     events = find_events(row, "head")
@@ -304,6 +341,8 @@ def compare_heads(
         found.add("no-classifier", "features", "the end of forward", "fc", given=what)
         events = [e for e in events if e.extra or e.node.kind not in ("linear", "globalpool")]
     pooling = list(takewhile(lambda node: node.kind != "linear", candidate.head))
+    if pooling and pooling[0].kind == "globalpool" and "pow" not in kinds:
+        pooling = pooling[:1]
     if any(node.kind in ODD_POOLS for node in pooling):
         words = " and ".join(dict.fromkeys(node.words for node in pooling))
         found.add("pooling", "odd", pooling[0].label, node=pooling[0], words=words)
@@ -317,20 +356,36 @@ def compare_heads(
             where = node.label or "the end of forward"
             found.add("softmax", "own", where, node=node, words=node.words)
         elif same_style or node.kind not in SWALLOWED:
-            report_event(
-                event, found, ("the head", "" if event.extra else node.place), "in the head"
-            )
+            home = ("the head", "" if event.extra else node.place)
+            own = candidate.head if event.extra else reference.head
+            told.append(Telling(event, home, _slot(event, own)))
     return row
 
 
-def report_event(
-    event: Event, found: Findings, home: tuple[str, str], slot: str, line: Node | None = None
-) -> None:
-    """Say that one operation is too much or missing.
+def report_events(told: list[Telling], found: Findings) -> None:
+    """Say of each operation that it is too much or missing, or that it stands elsewhere."""
+    for kinds in (("relu", "act"), ("norm",), ("maxpool",), ("globalpool",)):
+        gained, lost = (
+            [t for t in told if t.event.extra == extra and t.event.node.kind in kinds]
+            for extra in (True, False)
+        )
+        slots = [" and ".join(dict.fromkeys(t.slot for t in side)) for side in (gained, lost)]
+        if not gained or len(gained) != len(lost) or any(" and " in slot for slot in slots):
+            continue
+        told = [t for t in told if t not in (*gained, *lost)]
+        for one, two in zip(gained, lost, strict=True):
+            node = one.event.node
+            places = (node.label or one.home[0], two.home[1] or two.event.node.place)
+            words = {"words": a(node.words), "mine": slots[0], "theirs": slots[1]}
+            found.add("order", "moved", *places, node=node, **words)  # type: ignore[arg-type]
+    for telling in told:
+        _report_event(telling, found)
 
-    ``home``: places in candidate and reference for what has none; ``slot``: where in the row;
-    ``line``: of what lies nearest to a missing operation.
-    """
+
+def _report_event(telling: Telling, found: Findings) -> None:
+    event, home, slot = telling.event, telling.home, telling.slot
+    if event.node.kind == "outside":
+        return  # its gradient is cut, which is said
     node, words = event.node, event.node.words
     kind = NAMES.get(node.kind, "operation" if event.extra else "layer")
     if event.extra:
@@ -343,4 +398,4 @@ def report_event(
     else:
         label = "pooling" if node.kind == "globalpool" else f"missing-{kind}"
         remedy = f"the reference has {a(words)} there ({node.place})."
-        found.add(label, f"there is no {words} {slot}.", *home, remedy=remedy, node=line)
+        found.add(label, f"there is no {words} {slot}.", *home, remedy=remedy, node=telling.line)

@@ -28,7 +28,7 @@ RANDOM = frozenset(
 SLICES = frozenset("slice select narrow index index_select split split_with_sizes unbind".split())
 ACTIVATIONS = {
     "leaky_relu": "LeakyReLU", "rrelu_with_noise": "RReLU", "gelu": "GELU", "elu": "ELU",
-    "silu": "SiLU", "mish": "Mish", "hardswish": "Hardswish", "hardtanh": "ReLU6 or Hardtanh",
+    "silu": "SiLU", "mish": "Mish", "hardswish": "Hardswish", "hardtanh": "Hardtanh",
     "softplus": "Softplus", "tanh": "Tanh", "sigmoid": "Sigmoid", "hardsigmoid": "Hardsigmoid",
     "_prelu_kernel": "PReLU", "celu": "CELU", "selu": "SELU", "abs": "absolute value",
 }  # fmt: skip
@@ -52,6 +52,7 @@ WORDS = {
     "convolution": "convolution", "bmm": "matrix product of two branches", "where": "selection",
     "copy": "padding", "reflection_pad2d": "padding by reflection", "window": "sliding window",
     "replication_pad2d": "padding by replication", "clamp": "clamp", "clamp_max": "clamp",
+    "outside": "computation outside of torch",
 }  # fmt: skip
 
 
@@ -83,6 +84,8 @@ class Node:
     """whether a gradient should reach its inputs or its weights"""
     without_gradient: bool = False
     """whether it ran under ``torch.no_grad``"""
+    value: tuple[float, float] = (0.0, 0.0)
+    """of the first image's output, if watched: a number that tells it from others, and its norm"""
 
     @property
     def label(self) -> str:
@@ -117,6 +120,12 @@ def behind(ends: list[Node], start: Node | None = None) -> list[Node]:
     return [found[index] for index in sorted(found)]
 
 
+def alike(one: Node, two: Node, tolerance: float = 1e-4) -> bool:
+    """Whether two watched operations have given the same for the first image."""
+    (a, norm), (b, other) = one.value, two.value
+    return abs(a - b) <= tolerance * max(norm, other) and abs(norm - other) <= tolerance * norm
+
+
 def adds_itself(node: Node) -> bool:
     """``y += y``, where ``y += x`` was meant."""
     return node.kind == "add" and len(node.inputs) > 1 and len(set(map(id, node.inputs))) == 1
@@ -128,6 +137,15 @@ def shrinkage(node: Node) -> tuple[int, ...]:
         return tuple(stride)
     before, after = node.settings.get("in_shape", ())[2:], node.shape[2:]
     return tuple(round(b / a) for b, a in zip(before, after, strict=False) if a) or (1,)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a gradient is lost, and how: detach, no_grad, or outside (of torch)."""
+
+    place: str
+    location: tuple[str, int] | None
+    how: str
 
 
 @dataclass
@@ -180,6 +198,10 @@ def describe(
     if name == "as_strided":  # a view of all values, or windows for a hand-written convolution
         same = out.numel() == math.prod(in_shape)
         return first if same else Description("window", {"in_shape": in_shape}, (), inputs)
+    if ceiling := _ceiling(name, args, first):
+        words = "ReLU6" if ceiling == 6 else f"ReLU with a ceiling of {ceiling:g}"
+        inputs = first.inputs if first.kind == "relu" else inputs
+        return Description("act", {"in_shape": in_shape, "name": words}, (), inputs)
     relu = _is_relu(name, args) if len(inputs) == 1 else _is_selected(name, args, inputs)
     if relu and _is_positive(inputs[-1]):
         return inputs[-1]
@@ -321,6 +343,8 @@ def _reduction(
     if name in ("mean", "sum") and before.kind == name:  # rows first, then columns
         result.inputs = before.inputs
         settings["in_shape"] = before.inputs[0].shape
+    if name in ("mean", "sum"):
+        settings["mixed"] = not _reduces_maps(name, args[0], out)
     if "pool2d" in name:
         result.kind = "maxpool" if "max" in name else "avgpool"
         settings |= {"kernel": None, "stride": None, "padding": (0, 0), "dilation": (1, 1)}
@@ -347,6 +371,25 @@ def _reduction(
     return result
 
 
+def _reduces_maps(name: str, x: Tensor, out: Tensor) -> bool:
+    """Whether a row of features for each image has the mean (or sum) of each channel's map.
+
+    Not so behind a reshape that mixes channels and positions. True of everything else.
+    """
+    image = map_behind(x)
+    if image.dim() != 4 or out.shape[:1] != image.shape[:1] or math.prod(out.shape[2:]) != 1:
+        return True
+    right = (image.mean((2, 3)) if name == "mean" else image.sum((2, 3))).flatten()
+    if right.numel() != out.numel():
+        return False
+    return bool((right - out.flatten()).abs().max() <= 1e-3 * right.abs().max())
+
+
+def map_behind(x: Tensor) -> Tensor:
+    """The tensor of which ``x`` is a view in another shape or order."""
+    return getattr(x, "_map", x)
+
+
 def _is_positive(node: Node) -> bool:
     """Whether a further ReLU changes nothing."""
     return node.kind == "relu" or (node.kind == "maxpool" and _is_positive(node.inputs[0]))
@@ -369,6 +412,17 @@ def _is_relu(name: str, args: tuple[Any, ...]) -> bool:
     if not (clamp or name in ("maximum", "max")) or len(args) < 2:
         return False
     return any(isinstance(a, Tensor) and a.numel() and not a.any() for a in args[:2])
+
+
+def _ceiling(name: str, args: tuple[Any, ...], before: Node) -> float | None:
+    """The largest value of a ReLU that has one, however it is written."""
+    low, high = [*args[1:3], None, None][:2]
+    if name == "clamp_max":
+        low, high = None, low
+    if name not in ("clamp", "clamp_max", "hardtanh") or isinstance(high, Tensor) or not high:
+        return None
+    number = isinstance(low, (int, float)) and low == 0
+    return high if high > 0 and (number or (low is None and before.kind == "relu")) else None
 
 
 def _is_selected(name: str, args: tuple[Any, ...], inputs: list[Node]) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from resnetlab.comparison.layers import Pairs
-from resnetlab.comparison.operations import Node
+from resnetlab.comparison.operations import Node, alike
 from resnetlab.comparison.recorder import Recorder
 from resnetlab.comparison.report import Findings
 from resnetlab.comparison.rules import compare_structures
@@ -91,7 +91,10 @@ class Proof:
             words = {"first": self.first_size, "second": images.shape[-1], "gap": f"{gap:.2g}"}
             self.found.add("fixed-size", "number", "forward", **words)  # type: ignore[arg-type]
         elif not gap <= TOLERANCES[self.dtype]:
-            self.found.add("function", "outputs", "forward", mode=mode, gap=f"{gap:.2g}")
+            first = self._first_apart(images)
+            place = "forward" if first is None else first.label
+            what = "behind" if first is None else "from"
+            self.found.add("function", what, place, node=first, mode=mode, gap=f"{gap:.2g}")
         elif not training and images.shape[-1] == self.first_size:
             quiet = record(Recorder(self.model), self.model, images, self.classes, grad=False)
             other = quiet.logits
@@ -104,6 +107,17 @@ class Proof:
             if any(not torch.equal(b, moved[n]) for n, b in self.model.named_buffers()):
                 self.found.add("running-statistics", "checkpoint", "forward")
         return layers
+
+    def _first_apart(self, images: Tensor) -> Node | None:
+        """The first layer whose output differs; None if all give what the reference's give."""
+        mine, other = (
+            record(Recorder(net, watch=True), net, images, self.classes, grad=False)
+            for net in (self.model, self.reference)
+        )
+        given = {node.place: node for node in other.nodes}
+        layers = sorted(self._layers(mine) or [], key=lambda pair: pair[0].index)
+        tolerance = 100 * TOLERANCES[self.dtype]
+        return next((x for x, y in layers if not alike(x, given[y.place], tolerance)), None)
 
     def _layers(self, trace: Trace) -> Layers | None:
         assert trace.output is not None
@@ -176,6 +190,8 @@ class Proof:
             return
         (other * weights).sum().backward()
         self._compare_gradients(layers)
+        self.model.zero_grad(set_to_none=True)
+        self.reference.zero_grad(set_to_none=True)
 
     def _compare_gradients(self, layers: Layers) -> None:
         parameters = dict(self.model.named_parameters())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -23,10 +24,13 @@ from resnetlab.comparison.handmade import UNDERSTOOD, is_candidate, recognise
 from resnetlab.comparison.operations import (
     FACTORIES,
     RANDOM,
+    VIEWS,
     Crash,
+    Cut,
     Description,
     Node,
     describe,
+    map_behind,
 )
 
 _TORCH = os.path.join(os.path.dirname(str(torch.__file__)), "")
@@ -43,13 +47,21 @@ class Recorder(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # else torch imports its compiler, which takes seconds
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, watch: bool = False) -> None:
         super().__init__()
+        self.watch = watch
+        """whether nodes keep a ``value`` of the first image"""
+        self.token = object()
+        """what its nodes know it by: a cycle would keep the network until Python collects it"""
         self.nodes: list[Node] = []
         self.stack: list[tuple[str, nn.Module, Tensor | None, int]] = []
         self.random: list[tuple[str, str, tuple[str, int] | None]] = []
         self.unregistered: dict[str, int] = {}
-        self.cuts: list[tuple[Node, Node, str, tuple[str, int] | None]] = []
+        self.cuts: list[tuple[Node, Node, Cut]] = []
+        """(operation, what it reads without its gradient, where and how that was lost)"""
+        self.detached: tuple[Tensor, Cut] | None = None
+        """the last tensor that was detached, as it is before it leaves torch"""
+        self.batch = 0
         self.precision: set[str] = set()
         self.failed: tuple[str, list[tuple[int, ...]], list[Node]] | None = None
         self.hidden: list[nn.Module] = []
@@ -57,6 +69,13 @@ class Recorder(TorchDispatchMode):
         self.paths = {id(m): n for n, m in model.named_modules()}
         for name, module in list(model.named_modules()):
             self._find_hidden(name, module)
+        self.attributes = {
+            id(value)
+            for module in [*model.modules(), *self.hidden]
+            for value in vars(module).values()
+            if isinstance(value, Tensor)
+        }
+        """tensors that a module holds as such"""
         self.root = model
         self.learned = {id(p): (name, p) for name, p in model.named_parameters()}
         self.names = {id(b): name for name, b in model.named_buffers()}
@@ -147,31 +166,57 @@ class Recorder(TorchDispatchMode):
             settings or {},
             tensors,
             index=len(self.nodes),
-            owner=self,
+            owner=self.token,
             learns=any(parent.learns for parent in inputs),
         )
+        if not self.nodes:
+            self.batch = len(out)
+        if self.watch:
+            node.value = _value(out)
         self.nodes.append(node)
         return node
 
     def tag(self, tensor: Tensor) -> Node | frozenset[str]:
         """The operation behind a tensor, or, of a constant, the names behind it."""
         mark = getattr(tensor, "_node", None)
-        if isinstance(mark, Node) and mark.owner is self:
+        if isinstance(mark, Node) and mark.owner is self.token:
             return mark
         if id(tensor) in self.names:
             return frozenset([self.names[id(tensor)]])
+        unknown = mark is None and id(tensor) not in self.attributes
+        if unknown and self.detached and tensor.dim() > 1 and len(tensor) == self.batch > 1:
+            return self._from_outside(tensor, *self.detached)
         return mark if isinstance(mark, frozenset) else frozenset()
+
+    def _from_outside(self, tensor: Tensor, source: Tensor, cut: Cut) -> Node:
+        """The operation behind a tensor that no operation of torch has made: numpy has.
+
+        It has a row for each image, and is taken to come from what was detached last.
+        """
+        read = self.tag(source)
+        assert isinstance(read, Node)
+        with _disable_current_modes():
+            held, mean = source.detach(), source.detach().flatten(2).mean(-1)
+            same, pooled = (
+                x.numel() == tensor.numel() and torch.allclose(x.flatten(), tensor.flatten().to(x))
+                for x in (held, mean)
+            )
+        if not same:
+            settings = {"in_shape": tuple(source.shape)}
+            read = self.node("globalpool" if pooled else "outside", [read], tensor, settings)
+        tensor._node, tensor._cut = read, Cut(cut.place, cut.location, "outside")  # type: ignore[attr-defined]
+        return read
 
     def look_for_cut(self, tensor: Tensor, read: Node, reader: Node) -> None:
         """Note a tensor that has lost the gradient which the operation behind it should pass."""
         if not read.learns or tensor.requires_grad or not tensor.is_floating_point():
             return
-        place, location = getattr(tensor, "_cut", (read.place, read.location))
+        cut = getattr(tensor, "_cut", Cut(read.place, read.location, "detach"))
         while read.without_gradient and any(n.without_gradient for n in read.inputs):
             read = next(n for n in read.inputs if n.without_gradient)
         if read.without_gradient:
-            place, location = read.place, read.location
-        self.cuts.append((reader, read, place, location))
+            cut = Cut(read.place, read.location, "no_grad")
+        self.cuts.append((reader, read, cut))
 
     def crash(self, error: Exception) -> Crash:
         path, shape = "", ()
@@ -179,11 +224,9 @@ class Recorder(TorchDispatchMode):
             path, _, x, _ = self.stack[-1]
             shape = tuple(x.shape) if isinstance(x, Tensor) else ()
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
-        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-        numbers = [number for _, number in traceback.walk_tb(error.__traceback__)]
         own = [
             (frame.f_code.co_filename, number)
-            for frame, number in zip(frames, numbers, strict=True)
+            for frame, number in traceback.walk_tb(error.__traceback__)
             if is_candidates_own(frame.f_code.co_filename)
         ]
         written = [place for place in own if "site-packages" not in place[0]] or own
@@ -216,10 +259,12 @@ class Recorder(TorchDispatchMode):
             self.random.append((path, name, line))
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         if not outputs or name in FACTORIES:
+            for tensor in outputs:
+                tensor._node = frozenset()  # type: ignore[attr-defined]
             return out
         mark = self._mark(name, before or args, kwargs, tensors, tags, outputs[0])
         for tensor in outputs:
-            if (mark or hasattr(tensor, "_node")) and id(tensor) not in self.names:
+            if id(tensor) not in self.names:
                 tensor._node = mark  # type: ignore[attr-defined]
         self._follow(name, args, kwargs, read, outputs[0])
         base = args[0]._base if func._schema.is_mutable and isinstance(args[0], Tensor) else None
@@ -245,7 +290,11 @@ class Recorder(TorchDispatchMode):
         cut = getattr(x, "_cut", None)
         if name == "detach" and torch.is_grad_enabled() and x.requires_grad:
             path = self.stack[-1][0] if self.stack else ""
-            cut = (path, own_line(sys._getframe(1)))
+            cut = Cut(path, own_line(sys._getframe(1)), "detach")
+            self.detached = (x, cut)
+        if name in VIEWS and out is not x and name != "detach":
+            # Autograd detaches what it keeps: a way back from there would be a cycle.
+            out._map = map_behind(x)  # type: ignore[attr-defined]
         if cut is not None and out is not x and not out.requires_grad:
             out._cut = cut  # type: ignore[attr-defined]
         axes = getattr(x, "_axes", None) or tuple(range(x.dim()))
@@ -305,7 +354,7 @@ class Recorder(TorchDispatchMode):
         if folded and folded[0] not in node.inputs and node.kind in ("conv", "linear"):
             names |= {*folded[0].names, *folded[0].buffers}  # a bias was added to a bare layer
             node.place, node.direct = folded[0].place, folded[0].direct
-            self.cuts = [(node if r is folded[0] else r, *rest) for r, *rest in self.cuts]  # type: ignore[misc]
+            self.cuts = [(node if r is folded[0] else r, n, cut) for r, n, cut in self.cuts]
         node.names = tuple(sorted(name for name in names if name in self.parameters))
         node.buffers = tuple(sorted(name for name in names if name not in self.parameters))
         node.learns |= any(self.parameters[name].requires_grad for name in node.names)
@@ -359,6 +408,13 @@ class Recorder(TorchDispatchMode):
             self.unregistered.setdefault(name, weight.numel())
 
 
+def _value(out: Tensor) -> tuple[float, float]:
+    """A number that depends on the first image's values and on their order, and their norm."""
+    with _disable_current_modes(), torch.no_grad():
+        row = (out[0] if out.dim() else out).double().flatten()
+        return float(row @ torch.arange(row.numel()).double().cos()), float(row.norm())
+
+
 def _statistics(name: str, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
     """The arguments of a batch norm with its statistics as they are before it moves them."""
     if "batch_norm" not in name or len(args) < 5:
@@ -373,20 +429,42 @@ def is_candidates_own(file: str) -> bool:
 
 def own_line(frame: FrameType | None) -> tuple[str, int] | None:
     """The innermost line of the candidate's own file; of a library, where there is no such file."""
-    library, outside = None, False
+    return next(own_lines(frame), None)
+
+
+def own_lines(
+    frame: FrameType | None, module: nn.Module | None = None
+) -> Iterator[tuple[str, int]]:
+    """The lines of the candidate's own files that led to a call, innermost first.
+
+    Of a library's, where there are no such files. The constructors of ``module`` are passed over.
+    """
+    library: list[tuple[str, int]] = []
+    own = outside = False
     while frame is not None:
-        file = frame.f_code.co_filename
-        if file.startswith(_HERE):
+        code = frame.f_code
+        if code.co_filename.startswith(_HERE):
             if outside:
                 break  # beyond are those who called us
         else:
             outside = True
-            if is_candidates_own(file):
-                if "site-packages" not in file:
-                    return file, frame.f_lineno
-                library = library or (file, frame.f_lineno)
+            if is_candidates_own(code.co_filename) and not _constructs(frame, module):
+                place = (code.co_filename, frame.f_lineno)
+                if "site-packages" in code.co_filename:
+                    library.append(place)
+                else:
+                    own = True
+                    yield place
         frame = frame.f_back
-    return library
+    if not own:
+        yield from library
+
+
+def _constructs(frame: FrameType, module: nn.Module | None) -> bool:
+    names = frame.f_code.co_varnames
+    if module is None or frame.f_code.co_name != "__init__" or not names:
+        return False
+    return frame.f_locals.get(names[0]) is module
 
 
 def is_ours(file: str) -> bool:

@@ -6,6 +6,8 @@ import linecache
 import re
 import textwrap
 import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any, Literal
@@ -109,12 +111,24 @@ class Difference:
         return f"{PAGE}#{self.kind}"
 
 
+@dataclass(frozen=True)
+class Made:
+    """How a module of the candidate was made."""
+
+    name: str
+    """of its class"""
+    lines: tuple[tuple[str, int], ...]
+    """(file, line) of the candidate's own code that made it, innermost first"""
+
+
 @dataclass
 class _Group:
     remedy: str
     places: list[str] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     lines: dict[tuple[str, int], None] = field(default_factory=dict)
+    modules: dict[str, tuple[str, int] | None] = field(default_factory=dict)
+    """path -> line that calls it, of modules whose makers' lines are shown"""
     amount: int = 0
 
 
@@ -128,8 +142,8 @@ class Findings:
 
     found: dict[tuple[str, str], _Group] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    defined: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """module path -> the line that made the module"""
+    made: dict[str, Made] = field(default_factory=dict)
+    """module path -> how the module was made"""
 
     def add(
         self,
@@ -141,12 +155,14 @@ class Findings:
         remedy: str = "",
         node: Node | None = None,
         line: tuple[str, int] | None = None,
+        module: str = "",
         amount: int = 0,
         **words: Any,
     ) -> None:
         """``what``: a sentence, or the name of one of the kind's, filled in with ``words``.
 
-        ``node``: whose line of code is shown; ``remedy``: a better one than the table's.
+        ``node``: whose line of code is shown, unless it is a ``module``'s; ``remedy``: a better one
+        than the table's.
         """
         what, usual = phrase(kind, what, words)
         group = self.found.setdefault((kind, what), _Group(remedy or usual))
@@ -155,10 +171,12 @@ class Findings:
             group.places.append(where)
         if reference and reference not in group.references:
             group.references.append(reference)
-        if line is None and node is not None:
-            line = node.location if node.direct else self.defined.get(node.place, node.location)
+        if line is None and node is not None and node.direct and not module:
+            line = node.location
         if line is not None:
             group.lines[line] = None
+        elif node is not None or module:
+            group.modules[module or node.place] = node.location if node else None  # type: ignore[union-attr]
 
     def note(self, text: str) -> None:
         if text not in self.notes:
@@ -167,9 +185,39 @@ class Findings:
     def kinds(self) -> set[str]:
         return {kind for kind, _ in self.found}
 
-    def drop(self, kind: str) -> None:
-        """Forget the findings of a kind, which another one explains."""
-        self.found = {key: group for key, group in self.found.items() if key[0] != kind}
+    def drop(self, kind: str, line: tuple[str, int] | None = None) -> bool:
+        """Forget the findings of a kind (at a line), which another explains; whether any were."""
+        kept = {
+            key: group
+            for key, group in self.found.items()
+            if key[0] != kind or (line is not None and line not in group.lines)
+        }
+        dropped, self.found = len(kept) < len(self.found), kept
+        return dropped
+
+    def line_of(self, path: str) -> tuple[str, int] | None:
+        """The line that made a module."""
+        made = self.made.get(path)
+        return made.lines[0] if made and made.lines else None
+
+    def _makers(self, modules: dict[str, tuple[str, int] | None]) -> Iterator[tuple[str, int]]:
+        """Of each module the innermost line that made none of its class without the difference.
+
+        So a stride that one call of a helper forgets is shown at that call, not in the helper.
+        """
+        twins = defaultdict[tuple[str, tuple[tuple[str, int], ...]], set[str]](set)
+        for path, made in self.made.items():
+            for depth in range(1, len(made.lines) + 1):
+                twins[made.name, made.lines[:depth]].add(path)
+        for path, location in modules.items():
+            made = self.made.get(path) or Made("", ())
+            own = (
+                made.lines[depth - 1]
+                for depth in range(1, len(made.lines) + 1)
+                if twins[made.name, made.lines[:depth]] <= modules.keys()
+            )
+            if line := next(own, self.line_of(path) or location):
+                yield line
 
     def differences(self) -> tuple[Difference, ...]:
         """In the order of harm; within a level in the order of the network."""
@@ -185,7 +233,10 @@ class Findings:
                 group.remedy,
                 tuple(group.places),
                 tuple(group.references),
-                tuple(Line(*line, linecache.getline(*line).strip()) for line in group.lines),
+                tuple(
+                    Line(*line, linecache.getline(*line).strip())
+                    for line in dict.fromkeys([*group.lines, *self._makers(group.modules)])
+                ),
             )
             for (kind, what), group in rows
         )
@@ -210,6 +261,18 @@ def plural(count: int, word: str) -> str:
 def _fill(what: str, amount: int) -> str:
     what = what.replace("{amount}", f"{amount:,}")
     return re.sub(r"{amount:(\w+)}", lambda m: m[1] + "s" * (amount != 1), what)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A part of both networks in words, '' where one has none: the stem, a block, the head."""
+
+    name: str
+    """stem, head, or the block's place in the candidate"""
+    candidate: str
+    reference: str
+    places: frozenset[str] = frozenset()
+    """of the candidate's operations in it"""
 
 
 TELLING = 5
@@ -242,8 +305,8 @@ class Comparison:
     in_channels: int
     notes: tuple[str, ...]
     """what is worth knowing and no difference"""
-    structures: Any = field(repr=False, compare=False)
-    """candidate, reference and their pairs, for the diagram"""
+    rows: tuple[Row, ...] = field(repr=False, compare=False)
+    """both networks side by side, for the diagram"""
 
     @property
     def is_resnet(self) -> bool:
@@ -260,7 +323,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the names of kinds and fields are promised."""
-        values = {k: v for k, v in vars(self).items() if k not in ("structures", "differences")}
+        values = {k: v for k, v in vars(self).items() if k not in ("rows", "differences")}
         values["differences"] = [
             asdict(d) | {"where": d.where, "harm": d.harm, "paper": d.paper, "page": d.page}
             for d in self.differences

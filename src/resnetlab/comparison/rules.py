@@ -11,6 +11,7 @@ from resnetlab.comparison.layers import (
     SWALLOWED,
     Event,
     Pairs,
+    Telling,
     align,
     compare_heads,
     compare_settings,
@@ -18,7 +19,7 @@ from resnetlab.comparison.layers import (
     compare_widths,
     find_events,
     lay_side_by_side,
-    report_event,
+    report_events,
 )
 from resnetlab.comparison.operations import Node, shrinkage
 from resnetlab.comparison.report import Findings, a, plural
@@ -48,15 +49,37 @@ def compare_structures(candidate: Structure, reference: Structure, found: Findin
         outs = ", ".join(map(str, dict.fromkeys(unit.out for unit in reference.units)))
         first = candidate.name(candidate.units[0])
         found.add("width", "stages", first, ratio=f"{ratio:g}", theirs=outs)
-    pairs = compare_stems(candidate, reference, found, same_style, ratio)
+    told: list[Telling] = []
+    pairs = compare_stems(candidate, reference, found, told, same_style, ratio)
     _depths(units, candidate, reference, found)
+    moved = _moved_strides(units, candidate, found)
     for mine, other in units:
         if mine is not None and other is not None:
-            pairs += _Block(mine, other, candidate, same_style, ratio, found).compare()
+            block = _Block(mine, other, candidate, same_style, ratio, found, told)
+            pairs += block.compare(strides=not moved)
         else:
             pairs += _alone(mine.layers if mine else [], other.layers if other else [])
-    pairs += compare_heads(candidate, reference, found, same_style)
+    pairs += compare_heads(candidate, reference, found, told, same_style)
+    report_events(told, found)
     return SideBySide(units, pairs)
+
+
+def _moved_strides(units: UnitPairs, candidate: Structure, found: Findings) -> bool:
+    """Say in one finding that some blocks halve the resolution in place of others."""
+    both = [(a, b) for a, b in units if a is not None and b is not None]
+    needless = [(a, b) for a, b in both if a.stride > b.stride]
+    forgotten = [(a, b) for a, b in both if a.stride < b.stride]
+    if not needless or not forgotten:
+        return False
+    sides = [", ".join(candidate.name(a) for a, _ in rows) for rows in (needless, forgotten)]
+    opening = [(a, b) for a, b in both if max(a.stride, b.stride) > 1 or (a, b) == both[0]]
+    words = [", ".join(str(unit.stride) for unit in side) for side in zip(*opening, strict=True)]
+    for mine, other in (*needless, *forgotten):
+        name = candidate.name(mine)
+        strides = {"mine": words[0], "theirs": words[1]}
+        places = {"here": sides[0], "there": sides[1]}
+        found.add("stride", "moved", name, other.place, module=name, **strides, **places)  # type: ignore[arg-type]
+    return True
 
 
 def _alone(candidate: list[Node], reference: list[Node]) -> Pairs:
@@ -114,7 +137,9 @@ def distance(trace: Trace, sides: SideBySide | None, own: Structure) -> float:
         partners += max(0.0, 1 - 0.5 * wide - 0.4 * odd)
     merges = [(x.merge, y.merge) for x, y in (sides.units if sides else []) if x and y]
     added = sum(bool(x and y and x.kind == "add" == y.kind) for x, y in merges)
-    total = len(mine) + len(other) + joined
+    paths = [x.settings for x, _ in pairs if x and x.settings.get("paths")]
+    repeated = sum(each["paths"] - 1 + each.get("sums", 0) for each in paths)
+    total = len(mine) - repeated + len(other) + joined
     return 1 - 2 * (partners + added) / total if total else 1.0
 
 
@@ -154,8 +179,10 @@ class _Block:
         same_style: bool,
         ratio: float,
         found: Findings,
+        told: list[Telling],
     ) -> None:
         self.mine, self.other, self.found, self.ratio = mine, other, found, ratio
+        self.told = told
         self.same_style, self.style = same_style, candidate.style
         self.where = (candidate.name(mine), other.place)
         self.branch = mine.branch
@@ -170,7 +197,8 @@ class _Block:
         compare_settings(row, mine, self.where, self.found, self.style)
         return row
 
-    def compare(self) -> Pairs:
+    def compare(self, *, strides: bool) -> Pairs:
+        """Report what differs; ``strides``: also where the resolution is halved."""
         mine, other = self.mine, self.other
         kernels = [[n.settings["kernel"] for n in unit.convs] for unit in (mine, other)]
         if sorted(kernels) == [[(1, 1), (3, 3), (1, 1)], [(3, 3), (3, 3)]]:
@@ -185,7 +213,7 @@ class _Block:
         joined = mine.merge is not None and mine.merge.kind == "cat"
         if not joined and self.ratio == 1:
             compare_widths(branch, self.where, self.found)
-        halved = self._strides()
+        halved = self._strides() if strides or mine.stride == other.stride else []
         before_row = self.lay(before, other.before)
         after_row = self.lay(mine.after, other.after)
         shortcut = self._shortcut()
@@ -200,7 +228,7 @@ class _Block:
             events = [event for event in events if event.node.kind not in SWALLOWED]
         line = mine.merge or next(iter(mine.convs), None)
         for event in self._patterns(events):
-            report_event(event, self.found, self.where, _slot(event), line)
+            self.told.append(Telling(event, self.where, _slot(event), line))
         return before_row + branch + shortcut + after_row
 
     def _late_fork(self) -> list[Node]:
@@ -219,7 +247,8 @@ class _Block:
         if one != two:
             strided = [n for n in mine.convs if max(n.settings["stride"]) > 1]
             what = {(1, 2): "forgotten", (2, 1): "needless"}.get((one, two), "other")
-            self.say("stride", what, (strided or mine.convs or [None])[0], mine=one, theirs=two)
+            node = (strided or mine.convs or [None])[0]
+            self.say("stride", what, node, module=self.where[0], mine=one, theirs=two)
             return []
         if one == 1:
             return []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Literal
 
-from resnetlab.comparison.handmade import fold
+from resnetlab.comparison.handmade import fold, joined_paths
 from resnetlab.comparison.operations import POOLS, Node, behind, shrinkage
 
 MERGES = {"add": "added", "cat": "concatenated", "mul": "multiplied", "sub": "subtracted"} | {
@@ -294,6 +294,9 @@ def _merge(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
     """What lies between a fork and its merge: a block, a gate, or one foreign operation."""
     if row := _from_earlier(fork, inside, merge):
         return row
+    if joined := joined_paths(fork, inside, merge):
+        branch, shortcut = joined
+        return [*branch] if shortcut is None else [Unit(branch, shortcut, merge)]
     paths = [[n for n in behind([end], fork) if n is not fork] for end in merge.inputs]
     if sum(map(len, paths)) > len({node.index for path in paths for node in path}):
         return [_foreign(inside, merge)]  # the paths share operations (DenseNet)

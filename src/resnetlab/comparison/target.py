@@ -26,7 +26,8 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from resnetlab.comparison.recorder import is_candidates_own, own_line
+from resnetlab.comparison.recorder import is_candidates_own, own_lines
+from resnetlab.comparison.report import Made
 from resnetlab.errors import UserError
 from resnetlab.files import reading, user_path
 from resnetlab.records import did_you_mean
@@ -50,8 +51,8 @@ class Origin:
     """of the class or factory, with its arguments"""
     classes: int | None = None
     """asked of the constructor, or its default"""
-    lines: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """module path -> (file, line) that made the module"""
+    made: dict[str, Made] = field(default_factory=dict)
+    """module path -> how the module was made"""
 
 
 _ORIGINS: weakref.WeakKeyDictionary[nn.Module, Origin] = weakref.WeakKeyDictionary()
@@ -148,18 +149,25 @@ def own_settings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _noting_lines(lines: dict[int, tuple[nn.Module, tuple[str, int]]]) -> Iterator[None]:
-    """Note by which line each module is put into another: id -> (module, line)."""
+def _noting_lines(lines: dict[int, tuple[nn.Module, Made]]) -> Iterator[None]:
+    """Note how each module is made: id -> (module, its makers' lines)."""
+    construct = nn.Module.__init__
 
-    def note(module: nn.Module, name: str, child: nn.Module | None) -> None:
-        line = own_line(sys._getframe(1)) if child is not None else None
-        if child is not None and line is not None:
-            lines.setdefault(id(child), (child, line))
+    def constructed(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        construct(self, *args, **kwargs)
+        note(None, "", self)
+
+    def note(_: nn.Module | None, name: str, module: nn.Module | None) -> None:
+        if module is not None and id(module) not in lines:  # a copy is only registered
+            made = Made(type(module).__qualname__, tuple(own_lines(sys._getframe(2), module)))
+            lines[id(module)] = module, made
 
     handle = register_module_module_registration_hook(note)
+    nn.Module.__init__ = constructed  # type: ignore[method-assign]
     try:
         yield
     finally:
+        nn.Module.__init__ = construct  # type: ignore[method-assign]
         handle.remove()
 
 
@@ -186,7 +194,7 @@ def build(
     taken = given | _arguments(maker, name, num_classes, in_channels, values, given)
     offered = {"num_classes": num_classes, "in_channels": in_channels}
     guesses = {k: v for k, v in offered.items() if v is not None and k not in taken}
-    lines: dict[int, tuple[nn.Module, tuple[str, int]]] = {}
+    lines: dict[int, tuple[nn.Module, Made]] = {}
     with own_settings(), _noting_lines(lines):
         if guesses and _takes_keywords(maker):  # which ones, only a try tells
             for extra in (guesses, {"num_classes": num_classes} if num_classes else {}):
@@ -204,7 +212,7 @@ def _remember(
     made: Any,
     name: str,
     arguments: dict[str, Any],
-    lines: dict[int, tuple[nn.Module, tuple[str, int]]],
+    lines: dict[int, tuple[nn.Module, Made]],
 ) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise UserError(f"{name} returns a {type(made).__name__}, not a torch.nn.Module.")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as nn_module
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from resnetlab.comparison.operations import POOLS, Crash, Node, behind
+from resnetlab.comparison.operations import POOLS, Crash, Cut, Node, behind
 from resnetlab.comparison.recorder import Recorder, is_ours
 from resnetlab.comparison.report import Findings, phrase
 from resnetlab.errors import UserError
@@ -32,7 +32,10 @@ class Trace:
     nodes: list[Node]
     output: Node | None = None
     logits: Tensor | None = None
-    result: Any = None
+    images: Tensor = field(default_factory=lambda: torch.empty(0))
+    """what it was given"""
+    returned: type = object
+    """what forward returns"""
     heads: list[tuple[str, Node, Tensor]] = field(default_factory=list)
     """every tensor of the output: (its key or index, node, tensor)"""
     crash: Crash | None = None
@@ -40,8 +43,8 @@ class Trace:
     """(place, operation, line where no layer of torch draws) of every draw of random numbers"""
     unregistered: dict[str, int] = field(default_factory=dict)
     """parameters in use that the network does not know of: name -> elements"""
-    cuts: list[tuple[Node, str, tuple[str, int] | None]] = field(default_factory=list)
-    """(operation that no gradient passes, module path, line) for each lost gradient"""
+    cuts: list[Cut] = field(default_factory=list)
+    """every lost gradient"""
     precision: set[str] = field(default_factory=set)
     """number types of the convolutions"""
 
@@ -52,14 +55,21 @@ class Trace:
 
 
 def trace_network(
-    model: nn.Module, images: Tensor, *, training: bool = False, classes: int | None = None
+    model: nn.Module,
+    images: Tensor,
+    *,
+    training: bool = False,
+    classes: int | None = None,
+    watch: bool = False,
 ) -> Trace:
-    """Run ``model`` on images (n, c, h, w) and record what it does; the graph of gradients is kept.
+    """Run ``model`` on images (n, c, h, w) and record what it does.
 
     An exception of the network is not raised but recorded as ``crash``. Leaves the mode and the
-    buffers (running statistics) as they were. ``classes``: the expected columns of the logits.
+    buffers (running statistics) as they were, and keeps no graph of gradients, which would hold
+    every activation. ``classes``: the expected columns of the logits. ``watch``: whether the
+    operations keep a ``value``.
     """
-    recorder = Recorder(model)
+    recorder = Recorder(model, watch=watch)
     known = [*model.modules(), *recorder.hidden]
     modes = [(module, module.training) for module in known]
     buffers = [
@@ -74,26 +84,30 @@ def trace_network(
                 module._buffers[name] = buffer.copy_(value)  # it may hold another tensor by now
     for module, mode in modes:
         module.training = mode
+    trace.heads = [(key, node, tensor.detach()) for key, node, tensor in trace.heads]
+    if trace.heads:
+        _, trace.output, trace.logits = choose_logits(trace.heads, classes)
     return trace
 
 
 def record(
     recorder: Recorder, model: nn.Module, images: Tensor, classes: int | None, grad: bool = True
 ) -> Trace:
-    """``trace_network`` without the mode and the buffers put back."""
+    """``trace_network`` with the graph of gradients, without the mode and the buffers put back."""
+    trace = Trace(recorder.nodes, images=images)
     images = images.clone()
     images._node = source = recorder.node("input", [], images)  # type: ignore[attr-defined]
-    trace = Trace(recorder.nodes)
+    result = None
     with torch.set_grad_enabled(grad), _hooks(recorder):
         try:
             with recorder:
-                trace.result = model(images)
+                result = model(images)
         except Exception as error:  # a candidate's code raises anything
-            *_, last = traceback.walk_tb(error.__traceback__)
-            if is_ours(last[0].f_code.co_filename):
+            if is_ours(traceback.extract_tb(error.__traceback__)[-1].filename):
                 raise  # our own fault, not the candidate's
             trace.crash = recorder.crash(error)
-    for key, tensor in leaves(trace.result):
+    trace.returned = type(result)
+    for key, tensor in leaves(result):
         node = recorder.tag(tensor)
         if isinstance(node, Node):
             trace.heads.append((key, node, tensor))
@@ -102,10 +116,10 @@ def record(
         _, trace.output, trace.logits = choose_logits(trace.heads, classes)
     elif not trace.crash:
         message = "the output does not depend on the input"
-        message = message if trace.result is not None else "forward returns nothing"
+        message = message if result is not None else "forward returns nothing"
         trace.crash = Crash("", None, "", message, (), "", [], [source])
     alive = {node.index for node in trace.live()}
-    trace.cuts = [cut[1:] for cut in recorder.cuts if cut[0].index in alive]
+    trace.cuts = [cut for reader, _, cut in recorder.cuts if reader.index in alive]
     trace.random, trace.unregistered = recorder.random, recorder.unregistered
     trace.precision = recorder.precision
     return trace

@@ -111,6 +111,10 @@ class Execution(Record):
             torch.set_num_threads(default_threads())
         if self.device == "cpu":
             keep_memory()
+        else:
+            # The same bits whenever a training is resumed, and fp32 that is fp32.
+            torch.backends.cudnn.deterministic = True
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
     def place(self, model: nn.Module) -> None:
         """Move ``model``, in place, to its device and layout.

@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 
 def keep_memory() -> None:
@@ -37,6 +38,15 @@ def has_fast_bf16() -> bool:
         return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
     # torch 2.9 and 2.10 have no public name for it.
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor("flags").split())
+
+
+def fast_precision(device: Literal["cpu", "cuda"]) -> Literal["bf16", "fp16", "fp32"]:
+    """The number type in which this CPU, or this GPU, multiplies fastest."""
+    if device == "cpu":
+        return "bf16" if has_fast_bf16() else "fp32"
+    import torch
+
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def available_cores(root: Path = Path("/")) -> int:

@@ -206,7 +206,7 @@ class Augmentation:
             if self.cutout:
                 images = cutout(images, self.cutout, generator, self._mean_colour, share)
         if size is not None:
-            images = F.interpolate(images, size=[size] * 2, mode="bilinear", antialias=True)
+            images = _resized(images, size)
         pixels = normalize(images, self.preprocessing, dtype, memory_format)
         if not (self.mixup or self.cutmix):
             return pixels, labels
@@ -219,3 +219,11 @@ class Augmentation:
             seed=fold_in(self.seed, "mix", epoch, step, 0),
         )
         return pixels.contiguous(memory_format=memory_format), soft
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    """uint8 (n, c, h, w) resized to a square, antialiased; torch knows bytes on the CPU alone."""
+    on_cpu = images.device.type == "cpu"
+    pixels = images if on_cpu else images.float()
+    pixels = F.interpolate(pixels, size=[size] * 2, mode="bilinear", antialias=True)
+    return pixels if on_cpu else pixels.round_().byte()

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from resnetlab.compute.execution import Execution
-from resnetlab.compute.machine import has_fast_bf16
+from resnetlab.compute.machine import fast_precision
 from resnetlab.errors import UserError
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -20,9 +20,8 @@ Network = TypeVar("Network", bound=nn.Module)
 def inference_execution(execution: Execution | str = "auto") -> Execution:
     """The execution that is asked for; for "auto" the fastest that is sound everywhere.
 
-    That is channels_last without a compiler, in bf16 where the CPU has it, else in fp32; on a GPU,
-    of which we have measured none, plain PyTorch. UserError, one sentence, for a wrong word, or
-    for a mode of training alone.
+    That is channels_last without a compiler, in bf16 where the hardware has it (see
+    ``fast_precision``). UserError, one sentence, for a wrong word, or for a mode of training alone.
     """
     if execution != "auto":
         asked = execution if isinstance(execution, Execution) else Execution.parse(execution)
@@ -31,9 +30,8 @@ def inference_execution(execution: Execution | str = "auto") -> Execution:
                 f"execution {asked.mode} is for training; take {asked.precision},channels_last."
             )
         return asked
-    if torch.cuda.is_available():
-        return Execution(device="cuda")
-    return Execution(precision="bf16" if has_fast_bf16() else "fp32", layout="channels_last")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Execution(device=device, precision=fast_precision(device), layout="channels_last")
 
 
 def inference_batch_size(image_size: int) -> int:

@@ -13,7 +13,7 @@ import torch
 
 from resnetlab.arguments import check_types
 from resnetlab.compute.execution import Execution
-from resnetlab.compute.machine import compiler, default_threads, has_fast_bf16
+from resnetlab.compute.machine import compiler, default_threads, fast_precision
 from resnetlab.console import print_to_stderr, waiting, with_flags
 from resnetlab.data.catalogue import open_dataset
 from resnetlab.data.dataset import Dataset
@@ -325,15 +325,10 @@ def _training_line(recipe: Recipe, start: Start, epochs: float, most: float) -> 
 def _execution() -> Execution:
     """The fastest as a rule; ``training/probe.py`` would measure for half a minute."""
     if torch.cuda.is_available():
-        return Execution(device="cuda", precision="bf16", layout="channels_last")
-    fast = has_fast_bf16()
-    mode = "eager" if compiler() is None else "winograd" if fast else "fused"
-    return Execution(
-        precision="bf16" if fast else "fp32",
-        layout="channels_last",
-        mode=mode,
-        threads=default_threads(),
-    )
+        return Execution(device="cuda", precision=fast_precision("cuda"), layout="channels_last")
+    fast = fast_precision("cpu")
+    mode = "eager" if compiler() is None else "winograd" if fast == "bf16" else "fused"
+    return Execution(precision=fast, layout="channels_last", mode=mode, threads=default_threads())
 
 
 def _batch(size: int, n: int) -> dict[str, Any]:

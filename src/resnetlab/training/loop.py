@@ -45,8 +45,9 @@ def train_to_the_end(
     if recipe.fits_head and not (state.step or state.history):
         keeper.keep_epoch(fit_head(plan, state, world))
         progress.show_head(state.history[-1])
+    on_cpu = plan.execution.device == "cpu"
     # Ranks wait for each other, so that none can tell alone what is faster.
-    threads = (plan.execution.threads or 1) if world.size == 1 else 1
+    threads = (plan.execution.threads or 1) if world.size == 1 and on_cpu else 1
     with progress, Cores(threads, progress.say) as cores, stop_signal(progress.say) as stop:
         while state.step < plan.total_steps and not is_out_of_patience(recipe, state.history):
             epoch, first_step = divmod(state.step, plan.steps_per_epoch)
@@ -60,17 +61,17 @@ def train_to_the_end(
                 )
                 state.sums += train_step(plan, state, network, inputs, targets)
                 state.step += 1
+                finite, loss, n, due = True, 0.0, 0.0, progress.due()
+                # On a GPU, to look at the loss is to wait for all steps until here.
+                if due or on_cpu or step + 1 == plan.steps_per_epoch:
+                    loss, _, n = state.sums.tolist()
+                    finite = math.isfinite(loss)
                 seconds = time.perf_counter() - began
                 state.seconds += seconds
                 progress.count_step(state.step, seconds)
                 cores.count(seconds, kind=inputs.shape)
-                # On a GPU, to look at the loss is to wait for it.
-                finite = True
-                if (due := progress.due()) or plan.execution.device == "cpu":
-                    loss, _, n = state.sums.tolist()
-                    finite = math.isfinite(loss)
-                    if due:
-                        progress.show_step(loss / n, n * world.size / state.seconds)
+                if due:
+                    progress.show_step(loss / n, n * world.size / state.seconds)
                 if state.step == plan.total_steps:
                     break
                 if step + 1 < plan.steps_per_epoch:

@@ -16,7 +16,7 @@ from resnetlab.compute.machine import (
     available_cores,
     compiler,
     default_threads,
-    has_fast_bf16,
+    fast_precision,
 )
 from resnetlab.compute.memory import memory_key, read_memory
 from resnetlab.errors import UserError
@@ -51,8 +51,6 @@ def choose_execution(
         return plan.execution
     if plan.total_steps == 0:  # nothing is trained but a classifier on features
         return inference_execution()
-    if torch.cuda.is_available():
-        return Execution(device="cuda", precision="bf16", layout="channels_last", mode="compile")
     # torchrun gives each of several processes one thread; alone, torch or the user has chosen.
     alone = local_processes == 1
     threads = default_threads() if alone else available_cores() // local_processes or 1
@@ -76,17 +74,21 @@ def choose_execution(
         return rates[str(candidate)]
 
     began = time.perf_counter()
-    fast = "bf16" if has_fast_bf16() else "fp32"
+    on_gpu = torch.cuda.is_available()
+    plain = replace(PLAIN, device="cuda") if on_gpu else replace(PLAIN, threads=threads)
+    fast = fast_precision(plain.device)
     for layout, precision in itertools.product(("channels_last", "contiguous"), (fast, "fp32")):
-        candidate = replace(PLAIN, threads=threads, layout=layout, precision=precision)
+        candidate = replace(plain, layout=layout, precision=precision)
         in_time = time.perf_counter() - began < BUDGET
         if str(candidate) in remembered or not rates or (in_time and not remembered):
             measure(candidate)
-    lost = [] if has_fast_bf16() else ["no bf16 in hardware"]
+    lost = [] if fast == "bf16" else ["no bf16 in hardware"]
     eager = max(possible, key=rate)
-    candidates = [replace(eager, mode="fused", layout="channels_last")]  # it knows no other layout
-    if has_fast_bf16():
-        candidates.append(replace(candidates[0], mode="winograd", precision="bf16"))
+    candidates = []
+    if not on_gpu:
+        candidates.append(replace(eager, mode="fused", layout="channels_last"))  # it knows no other
+        if fast == "bf16":
+            candidates.append(replace(candidates[0], mode="winograd", precision="bf16"))
     if compiler() and recipe.epochs * len(plan.data) / (rate(eager) * processes) > COMPILE_PAYS:
         candidates.append(replace(eager, mode="compile"))
     if recipe.sync_batchnorm == "on":
@@ -129,7 +131,7 @@ def _measure(plan: Plan, batch_size: int) -> float:
     while len(times) < 8 and (len(times) < 3 or sum(times[1:]) < BUDGET / 6):
         began = time.perf_counter()
         inputs, targets = augment(plan, indices, *batch, epoch=0, step=len(times))
-        train_step(plan, state, state.model, inputs, targets)
+        train_step(plan, state, state.model, inputs, targets).tolist()  # which waits for a GPU
         times.append(time.perf_counter() - began)
     measured = sorted(times[2:])
     return len(indices) / measured[len(measured) // 2]
@@ -150,11 +152,11 @@ def seconds_an_image(plan: Plan, images: int = 16) -> tuple[float, float]:
     inputs = batch[0].to(plan.execution.device)
 
     def step() -> None:
-        train_step(plan, state, state.model, *batch)
+        train_step(plan, state, state.model, *batch).tolist()  # which waits for a GPU
 
     def forward() -> None:
         with torch.inference_mode(), plan.execution.autocast():
-            network(inputs)
+            network(inputs)[0].tolist()
 
     return _fastest(step) / len(inputs), _fastest(forward) / len(inputs)
 
@@ -173,4 +175,6 @@ def _key(plan: Plan, threads: int, batch_size: int) -> str:
     """What the answer depends on, as a short name."""
     recipe = plan.recipe
     work = [plan.architecture.to_dict(), batch_size, recipe.accumulate, recipe.image_size]
+    if torch.cuda.is_available():
+        work.append(torch.cuda.get_device_name())
     return memory_key(threads, *work, recipe.optimizer)

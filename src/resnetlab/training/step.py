@@ -37,9 +37,10 @@ def augment(
     by (recipe.seed, epoch, step), for all ranks together; ``share`` is this rank and their number.
     """
     early = epoch * plan.steps_per_epoch + step < plan.early_steps
+    device = plan.execution.device
     return plan.augmentation(
-        images,
-        labels,
+        images.to(device),  # as bytes, a quarter of what they become
+        labels.to(device),
         indices,
         epoch=epoch,
         step=step,
@@ -52,9 +53,11 @@ def augment(
 def train_step(
     plan: Plan, state: State, network: nn.Module, inputs: Tensor, targets: Tensor
 ) -> Tensor:
-    """One step of the optimizer; the batch's summed loss, right answers and size, float64 (3,)."""
-    recipe, execution = plan.recipe, plan.execution
-    inputs, targets = inputs.to(execution.device), targets.to(execution.device)
+    """One step of the optimizer; the batch's summed loss, right answers and size, float64 (3,).
+
+    ``inputs`` and ``targets`` lie on the execution's device, as ``augment`` gives them.
+    """
+    recipe, execution, weights = plan.recipe, plan.execution, plan.class_weights
     sums = torch.zeros_like(state.sums)
     n = len(inputs)
     parts = list(
@@ -69,7 +72,7 @@ def train_step(
                 loss = F.cross_entropy(
                     logits,
                     part_targets,
-                    weight=plan.class_weights,
+                    weight=None if weights is None else weights.to(execution.device),
                     label_smoothing=recipe.label_smoothing,
                 )
             state.scaler.scale(loss * (len(part) / n)).backward()
