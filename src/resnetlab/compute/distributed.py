@@ -15,6 +15,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from resnetlab.compute.liveness import Liveness, watched
 from resnetlab.compute.machine import available_cores
@@ -134,10 +136,10 @@ def start() -> Iterator[World]:
     if not os.environ.get("MASTER_ADDR"):
         raise UserError("the environment variable MASTER_ADDR must name the machine of rank 0.")
     gpu = torch.cuda.is_available()
-    store, *_ = next(dist.rendezvous("env://"))
+    store, *_ = next(rendezvous("env://"))
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if gpu else "gloo",
-        store=dist.PrefixStore(_round(store, rank, size), store),
+        store=PrefixStore(_round(store, rank, size), store),
         rank=rank,
         world_size=size,
     )
@@ -161,7 +163,7 @@ def start() -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def _round(store: dist.Store, rank: int, size: int) -> str:
+def _round(store: Store, rank: int, size: int) -> str:
     """A name that the processes which start together give to that, and none before did.
 
     torchrun keeps its store when it starts processes again (``--max-restarts``), and in it the
