@@ -161,10 +161,10 @@ def checkpointed():
 
 @truth("init")
 def shortcut_and_branch_start_at_zero():
-    net = create_model("resnet18d")
-    for stage in (net.layer2, net.layer3, net.layer4):
-        nn.init.zeros_(stage[0].bn2.weight)
-        nn.init.zeros_(stage[0].downsample[-1].weight)
+    net = Net()
+    for i in (3, 6):
+        nn.init.zeros_(net.layers[i].b2.weight)
+        nn.init.zeros_(net.layers[i].down[-1].weight)
     return net
 
 
