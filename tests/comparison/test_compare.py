@@ -535,7 +535,7 @@ def test_diagram_marks_the_blocks() -> None:
     assert "candidate: two_faults_in_the_shortcut" in words
     assert "bias-before-norm" in words
     assert "shortcut-option" in words
-    assert any(word.startswith("3 x 3x3 conv 16") for word in words)
+    assert any(word.startswith("3 blocks: 3x3 conv 16") for word in words)
     assert {"makes it slower, larger or fragile", "is a variant"} <= set(words)
 
 

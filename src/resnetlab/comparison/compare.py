@@ -379,7 +379,7 @@ def _svg(
             parts.append(
                 f'<rect class="{kind}" x="{x}" y="{y}" width="{WIDTH}" height="{ROW - 4}"/>'
             )
-            times = f"{count} x " if count > 1 else ""
+            times = f"{count} blocks: " if count > 1 else ""
             parts.append(_text(x + 6, y + 13, _short(times + words) if words else ""))
         if marks:
             worst = min(marks, key=lambda mark: list(COLOURS).index(mark[1]))[1]
