@@ -150,11 +150,11 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
             owners[id(parameter)].add(id(module))
     tied = {name for name, p in model.named_parameters() if len(owners[id(p)]) > 1}
     for owner in _owners(set(shared), sizes):
-        count = max(uses for name, uses in shared.items() if name.startswith(owner))
-        readers = {n.kind for n in live[0] if n.names and f"{n.names[0]}.".startswith(f"{owner}.")}
+        own = {name for name in sizes if f"{name}.".startswith(f"{owner}.")}
+        count = max(uses for name, uses in shared.items() if name in own)
+        readers = {node.kind for node in live[0] if own & {*node.names}}
         what = "norm" if readers == {"norm"} else "layer" if len(readers) == 1 else "module"
-        if any(name.startswith(owner) for name in tied):
-            what = "tied"
+        what = "tied" if own & tied else what
         line = found.line_of(owner)
         found.add("shared-weights", what, f"{owner} ({count} times)", line=line)
     for name, size in traces[0].unregistered.items():
