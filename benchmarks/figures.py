@@ -1,9 +1,10 @@
 """Writes every published figure of the recipes into the documents: `make figures`.
 
 README.md and benchmarks/README.md hold sections between `<!-- figures:begin NAME -->` and
-`<!-- figures:end -->`; they are written from resnetlab.recipes.measured. The pictures in docs/ are
-drawn from a run of cifar10-quick, which is trained first if there is none. docs/degradation.png and
-.csv are those that `resnetlab study degradation` writes to its folder, copied.
+`<!-- figures:end -->`; they are written from resnetlab.recipes.measured and the records beside
+this file. The pictures in docs/ are drawn from a run of cifar10-quick, which is trained first if
+there is none. docs/degradation.png and .csv are those that `resnetlab study degradation` writes
+to its folder, copied.
 """
 
 from __future__ import annotations
@@ -175,6 +176,12 @@ def _finetuning() -> str:
     return f"{_table(headings, rows())}\n\n{_wrapped(caption)}"
 
 
+def _peers() -> str:
+    from benchmarks.peers.__main__ import HEADINGS, rows
+
+    return _table(HEADINGS, list(rows()))
+
+
 def _score(score: Score | None) -> str:
     return "" if score is None else f"{score.mean:.2f} ± {score.deviation:.2f}"
 
@@ -204,6 +211,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "runs": _runs,
     "degradation": _degradation,
     "finetuning": _finetuning,
+    "peers": _peers,
 }
 """Name of a section -> its text."""
 

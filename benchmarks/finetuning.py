@@ -2,8 +2,9 @@
 
 A ResNet-20 learns classes 0 to 4 of CIFAR-10; then 50, 200 and 1,000 images of the other five are
 learnt from scratch, by a fitted classifier alone, and by `resnetlab finetune`, three seeds each.
-From CIFAR-10 to Fashion-MNIST likewise, and the whole path from photographs of 12 megapixels. A
-seed draws the images too, and every training has as many epochs. Each run is a line of
+From CIFAR-10 to Fashion-MNIST likewise, and with photographs of 12 megapixels (see photographs.py)
+of the same five classes, at 64 pixels. A seed draws the images too, and every training has as many
+epochs. Each run is a line of
 `finetuning.csv`; a run that is there already is not repeated.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -29,7 +31,7 @@ EPOCHS = 30
 """Of every training but that of the first network."""
 EXECUTION = "bf16,channels_last,winograd"
 METHODS: dict[str, dict[str, Any]] = {
-    "from scratch": {"pretrained": "none"},
+    "from scratch": {"pretrained": "none", "model": "resnet20"},
     "classifier alone": {"freeze": "backbone"},
     "all layers": {},
 }
@@ -54,11 +56,12 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.finetuning", description=__doc__)
     arguments.add_argument("folder", type=Path, help="for images and runs; 300 MB")
     arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--most", type=int, help="runs to do before it ends; default: all")
     options = arguments.parse_args()
     done = {(r.task, r.images, r.method, r.seed) for r in read()}
-    for task, images, method, seed, work in _runs(options.folder, options.seeds):
-        if (task, images, method, seed) in done:
-            continue
+    runs = _runs(options.folder, options.seeds)
+    missing = (run for run in runs if run[:4] not in done)
+    for task, images, method, seed, work in itertools.islice(missing, options.most):
         began = time.perf_counter()
         top1 = work()
         result = Result(
@@ -124,12 +127,14 @@ def _runs(folder: Path, seeds: int) -> Iterator[tuple[str, int, str, int, Any]]:
                 return _top1("fashion-mnist", size | changes, seed, folder)
 
             yield "Fashion-MNIST", 1200, method, seed, fashion
+    for seed in range(seeds):
         for method, changes in METHODS.items():
 
             def photographs(seed: int = seed, changes: dict[str, Any] = changes) -> float:
-                return _top1(_photographs(folder), {"split_seed": seed} | changes, seed, folder)
+                start = {"pretrained": _first_network(folder), "image_size": 64}
+                return _top1(_photographs(folder, seed), start | changes, seed, folder)
 
-            yield "photographs of 12 megapixels", 180, method, seed, photographs
+            yield "photographs of 12 megapixels, classes 5 to 9", 200, method, seed, photographs
 
 
 def _top1(dataset: Path | str, changes: dict[str, Any], seed: int, folder: Path) -> float:
@@ -172,13 +177,17 @@ def class_folders(root: Path, classes: range, images: int | None, seed: int) -> 
     return root
 
 
-def _photographs(folder: Path) -> Path:
-    """20 telephone photographs of each class, from the generator beside this file."""
+def _photographs(folder: Path, seed: int) -> Path:
+    """40 of each of the five classes to train on, and 40 to test on, which all seeds share."""
     from benchmarks.photographs import write_photographs
 
-    root = folder / "photographs"
+    root, test = folder / f"photographs-{seed}", folder / "photographs-test"
+    classes = load_dataset("cifar10", "test").classes[5:]
+    if not test.exists():
+        write_photographs(test, per_class=40, classes=classes, split="test")
     if not root.exists():
-        write_photographs(root, per_class=20)
+        write_photographs(root / "train", per_class=40, classes=classes, first=40 * seed)
+        (root / "test").symlink_to(test)
     return root
 
 

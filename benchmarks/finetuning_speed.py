@@ -34,8 +34,8 @@ from resnetlab.compute.execution import Execution
 from resnetlab.data.prefetch import load_batches
 from resnetlab.inference.prepare import inference_execution, ready_for_inference
 from resnetlab.recipes.record import Recipe
-from resnetlab.training.finetune import FINETUNE
 from resnetlab.training.plan import load_data, make_plan
+from resnetlab.training.start import FINETUNE
 from resnetlab.training.state import State
 from resnetlab.training.step import augment, train_step
 from resnetlab.training.tuning import begin_epoch
@@ -50,29 +50,37 @@ def main() -> None:
     arguments.add_argument("folder", type=Path, help="for images")
     arguments.add_argument("--images", type=int, default=1000)
     arguments.add_argument("--rounds", type=int, default=3)
+    parts = ("classifier", "resnet18", "resnet50")
+    arguments.add_argument("--parts", nargs="+", choices=parts, default=parts)
     options = arguments.parse_args()
     root = options.folder / f"photographs-{options.images}"
     if not root.exists():
         write_photographs(root, per_class=options.images // 10, size=(400, 300))
-    print("## The classifier alone, ResNet-50 at 224 pixels\n")
-    times = [head_only(root, options.images) for _ in range(options.rounds)]
-    for whole, forward in times:
-        print(f"{whole:.1f} s, {whole / forward:.2f} forward passes of {forward:.1f} s", flush=True)
-    print(f"median: {statistics.median(whole / forward for whole, forward in times):.2f}\n")
-    for model in ("resnet18", "resnet50"):
-        print(f"## Fine-tuning all of {model} at 224 pixels, data included\n")
-        common = {"model": model, "root": str(root)}
-        mode = "winograd" if model == "resnet18" else "fused"
-        contestants = [
-            Contestant(name="plain loop", function=f"{__spec__.name}:plain", arguments=common),
-            Contestant(
-                name="resnetlab",
-                function=f"{__spec__.name}:ours",
-                arguments=common | {"execution": f"{ALL},{mode}"},
-            ),
-        ]
-        found = compete(contestants, Effort(rounds=options.rounds, seconds=10))
-        print(markdown(COMPARED, rows(found)), flush=True)
+    if "classifier" in options.parts:
+        print("## The classifier alone, ResNet-50 at 224 pixels\n")
+        ratios = []
+        for _ in range(options.rounds):
+            whole, forward = head_only(root, options.images)
+            ratios.append(whole / forward)
+            print(f"{whole:.1f} s, {ratios[-1]:.2f} forward passes of {forward:.1f} s", flush=True)
+        print(f"median: {statistics.median(ratios):.2f}\n")
+    for model, mode in (("resnet18", "winograd"), ("resnet50", "fused")):
+        if model in options.parts:
+            print(f"## Fine-tuning all of {model} at 224 pixels, data included\n")
+            found = compete(
+                contestants(root, model, mode), Effort(rounds=options.rounds, seconds=10)
+            )
+            print(markdown(COMPARED, rows(found)), flush=True)
+
+
+def contestants(root: Path, model: str, mode: str) -> list[Contestant]:
+    """The plain loop and ours, on the same files."""
+    common = {"model": model, "root": str(root)}
+    how = {"execution": f"{ALL},{mode}"}
+    return [
+        Contestant(name="plain loop", function=f"{__spec__.name}:plain", arguments=common),
+        Contestant(name="resnetlab", function=f"{__spec__.name}:ours", arguments=common | how),
+    ]
 
 
 def head_only(root: Path, images: int) -> tuple[float, float]:

@@ -171,6 +171,10 @@ def main() -> None:
     )
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--per-class", type=int, default=20)
+    arguments.add_argument("--classes", nargs="+", help="some of CIFAR-10's; default: all ten")
+    arguments.add_argument(
+        "--first", type=int, default=0, help="which image of a class comes first"
+    )
     arguments.add_argument("--split", choices=("train", "test"), default="train")
     arguments.add_argument("--size", type=int, nargs=2, default=TELEPHONE, metavar=("W", "H"))
     arguments.add_argument("--noise", type=float, default=4.5, help="0: none, and small files")
@@ -180,6 +184,8 @@ def main() -> None:
         options.folder,
         per_class=options.per_class,
         split=options.split,
+        classes=options.classes,
+        first=options.first,
         size=tuple(options.size),
         noise=options.noise,
     )

@@ -65,6 +65,15 @@ def test_what_would_mislead(folder):
     assert order == sorted(order, key=["misleads", "warning", "note"].index)
 
 
+def test_a_few_leaks_among_many_are_a_warning(folder, monkeypatch):
+    (folder / "test" / "cat" / "leak.png").write_bytes(first(folder / "train" / "cat").read_bytes())
+    across = found(folder)["duplicates across splits"]
+    assert "up to 1.64% of a split" in across.text  # one of 61
+    assert across.severity == "misleads"
+    monkeypatch.setattr("resnetlab.data.check.MISLEADS", 0.02)
+    assert found(folder)["duplicates across splits"].severity == "warning"
+
+
 def test_what_is_odd(folder, tmp_path):
     image = Image.open(first(folder / "train" / "cat"))
     image.resize((200, 32)).save(folder / "train" / "cat" / "long.png")

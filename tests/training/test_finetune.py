@@ -9,6 +9,7 @@ from resnetlab.data.catalogue import load_dataset
 from resnetlab.models.architecture import ARCHITECTURES, get_architecture
 from resnetlab.runs import Run
 from resnetlab.training import finetune as module
+from resnetlab.training import start
 from resnetlab.training.finetune import choose, finetune, seconds_of
 from resnetlab.weights.checkpoint import load_checkpoint
 from resnetlab.weights.recognition import named
@@ -38,7 +39,7 @@ def quick(monkeypatch):
     """A machine whose speed is known: seconds of a step and of a forward pass for an image."""
 
     def set_speed(step, forward=0.0):
-        monkeypatch.setattr(module, "seconds_an_image", lambda plan: (step, forward))
+        monkeypatch.setattr(module, "seconds_an_image", lambda *_: (step, forward))
 
     set_speed(0.001)
     return set_speed
@@ -85,6 +86,13 @@ def test_small_images_start_from_the_bundled_network(photos, quick):
     assert choose(photos(), budget="1m", lr=0.5, head_views=2).recipe.lr == 0.5
 
 
+def test_from_scratch_small_images_have_the_network_that_learns_fastest(photos, quick):
+    recipe = choose(photos(), pretrained="none", budget="1m").recipe
+    assert (recipe.pretrained, recipe.model, recipe.head) == (None, "fast_resnet8", "random")
+    assert recipe.early_size == 17
+    assert choose(photos(), pretrained="none", model="resnet20", budget="1m").recipe.lr == 0.1
+
+
 def test_with_little_time_the_classifier_alone_is_fitted(photos, quick):
     quick(10.0, 0.01)
     choice = choose(photos(), budget="1m")
@@ -94,7 +102,7 @@ def test_with_little_time_the_classifier_alone_is_fitted(photos, quick):
 
 
 def test_with_more_time_images_are_larger(photos, quick, monkeypatch):
-    monkeypatch.setattr(module, "torchvision_answers", lambda *_: False)
+    monkeypatch.setattr(start, "torchvision_answers", lambda *_: False)
     root = photos(size=300)
     found = []
     for budget in ("10s", "30s", "1h"):
@@ -108,7 +116,7 @@ def test_with_more_time_images_are_larger(photos, quick, monkeypatch):
 
 
 def test_a_class_of_one_image_is_refused_and_a_rare_one_named(photos, quick):
-    with pytest.raises(ValueError, match=r"'bird' has 1 image\(s\) to train on"):
+    with pytest.raises(ValueError, match="of bird there is one training image"):
         choose(photos(per_class=(12, 12, 1)), budget="1m", test_size=0)
     choice = choose(photos(per_class=(20, 20, 3)), budget="1m", test_size=0)
     assert "'bird' has 3" in choice.lines[0]

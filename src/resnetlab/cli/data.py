@@ -11,8 +11,8 @@ from resnetlab import console
 from resnetlab.cli.shared import DataDir, Json, SplitFile
 
 if TYPE_CHECKING:
-    from resnetlab.data.check import Finding
     from resnetlab.data.dataset import Dataset
+    from resnetlab.data.findings import Finding
 
 DatasetName = Annotated[
     str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inspect import Parameter as Argument
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -25,6 +25,11 @@ _START = Parameter(
 _BUDGET = Parameter(
     help="time to take, roughly, such as 90s, 10m or 1h30m", metavar="TIME", group=_FIRST
 )
+_FINDINGS = Parameter(
+    help="what becomes of images of which `data check` says that they mislead: error, or warn and "
+    "train all the same",
+    group=_FIRST,
+)
 _RUN = Parameter(help="run folder; default: runs/finetune-NAME", group=_FIRST)
 _STEPS = Parameter(help="steps at most; it ends when the loss diverges", group=_FIRST)
 _CURVE = Parameter(help="file to draw to: .png, .svg or .pdf", group=_FIRST)
@@ -33,8 +38,9 @@ _CURVE = Parameter(help="file to draw to: .png, .svg or .pdf", group=_FIRST)
 def finetune(dataset: str, /, **options: Any) -> None:
     """Adapt a trained network to your images, in a given time.
 
-    Network, image size, batch and epochs follow from the data, the machine and
-    the time, and four lines say why. Each choice is an option that you may give.
+    Your images are checked first; what would mislead is refused. Network, image
+    size, batch and epochs follow from the data, the machine and the time, and four
+    lines say why. Each choice is an option that you may give.
     """
     with console.waiting("loading PyTorch"):
         from resnetlab.training.finetune import finetune
@@ -68,10 +74,17 @@ set_options(
     {
         "pretrained": Annotated[str | None, _START],
         "budget": Annotated[str, _BUDGET],
+        "on_findings": Annotated[Literal["error", "warn"], _FINDINGS],
         "out": Annotated[Path | None, _RUN],
         **_fields,
     },
-    {"pretrained": None, "budget": "10m", "out": None, **dict.fromkeys(_fields)},
+    {
+        "pretrained": None,
+        "budget": "10m",
+        "on_findings": "error",
+        "out": None,
+        **dict.fromkeys(_fields),
+    },
     Argument(
         "dataset",
         Argument.POSITIONAL_ONLY,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from resnetlab.data.collection import PARTS, UNDIVIDED, Collection
 from resnetlab.data.duplicates import exact_pairs, near_pairs
 from resnetlab.data.encoded import Files, some_of
+from resnetlab.data.findings import Finding, Severity, finding_in
 from resnetlab.data.survey import Survey, survey
 
 TINY_CLASS = 10
@@ -22,26 +22,8 @@ IMBALANCE = 10.0
 LONG, SMALL = 3.0, 0.25
 """Aspect ratio; and share of the median side, from which on an image is an odd one."""
 
-Severity = Literal["misleads", "warning", "note"]
-"""misleads: a network trained on it would be wrong, or its accuracy would be."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One kind of fault, with all images that have it."""
-
-    kind: str
-    severity: Severity
-    text: str
-    """what is the case, in a sentence without its full stop"""
-    remedy: str
-    images: tuple[int, ...] = ()
-    """numbers of samples; of pairs, one after the other"""
-    paths: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        names = ("kind", "severity", "text", "remedy")
-        return {name: getattr(self, name) for name in names} | {"images": list(self.paths)}
+MISLEADS = 0.005
+"""Share of a split, from which on twins in another do: more than half a point of accuracy."""
 
 
 def check(collection: Collection) -> list[Finding]:
@@ -58,26 +40,11 @@ def check(collection: Collection) -> list[Finding]:
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
-def _finding(
-    collection: Collection,
-    kind: str,
-    severity: Severity,
-    text: str,
-    remedy: str,
-    images: Iterable[int] = (),
-) -> Finding:
-    numbers = tuple(int(i) for i in images)
-    paths = tuple(map(collection.samples.path_of, numbers))
-    return Finding(
-        kind=kind, severity=severity, text=text, remedy=remedy, images=numbers, paths=paths
-    )
-
-
 def _unreadable(collection: Collection, found: Survey) -> Iterator[Finding]:
     (bad,) = np.nonzero(found.faults != "")
     if len(bad):
         reasons = [f"{collection.samples.path_of(i)}: {found.faults[i]}" for i in bad.tolist()]
-        yield _finding(
+        yield finding_in(
             collection,
             "unreadable",
             "misleads",
@@ -93,7 +60,7 @@ def _classes(collection: Collection, found: Survey) -> Iterator[Finding]:
     counts = np.bincount(collection.labels[learned], minlength=len(collection.names))
     sizes = {name: int(n) for name, n in zip(collection.names, counts, strict=True)}
     if sum(n > 0 for n in sizes.values()) < 2:
-        yield _finding(
+        yield finding_in(
             collection,
             "one class",
             "misleads",
@@ -102,7 +69,7 @@ def _classes(collection: Collection, found: Survey) -> Iterator[Finding]:
         )
     none = [name for name, n in sizes.items() if n == 0]
     if none:
-        yield _finding(
+        yield finding_in(
             collection,
             "unknown class",
             "misleads",
@@ -112,7 +79,7 @@ def _classes(collection: Collection, found: Survey) -> Iterator[Finding]:
     one = [name for name, n in sizes.items() if n == 1]
     tiny = [f"{name} {n}" for name, n in sizes.items() if 1 < n < TINY_CLASS]
     if one:
-        yield _finding(
+        yield finding_in(
             collection,
             "one image",
             "misleads",
@@ -120,7 +87,7 @@ def _classes(collection: Collection, found: Survey) -> Iterator[Finding]:
             "add images, or leave the class out",
         )
     if tiny:
-        yield _finding(
+        yield finding_in(
             collection,
             "tiny class",
             "warning",
@@ -130,7 +97,7 @@ def _classes(collection: Collection, found: Survey) -> Iterator[Finding]:
     largest, smallest = max(sizes.values()), min((n for n in sizes.values() if n), default=0)
     if smallest and largest / smallest > IMBALANCE:
         few, many = (next(k for k, n in sizes.items() if n == x) for x in (smallest, largest))
-        yield _finding(
+        yield finding_in(
             collection,
             "imbalance",
             "warning",
@@ -141,7 +108,7 @@ def _classes(collection: Collection, found: Survey) -> Iterator[Finding]:
         here = collection.labels[collection.splits == part]
         missing = [collection.names[i] for i in np.setdiff1d(collection.labels, here)]
         if len(here) and missing:
-            yield _finding(
+            yield finding_in(
                 collection,
                 "missing class",
                 "warning",
@@ -159,17 +126,18 @@ def _duplicates(collection: Collection, found: Survey) -> Iterator[Finding]:
         across = splits[:, 0] != splits[:, 1]
         other = labels[:, 0] != labels[:, 1]
         if across.any():
-            yield _finding(
+            share = _leaked(collection, pairs[across])
+            yield finding_in(
                 collection,
                 f"{kind}s across splits",
-                "misleads",
+                "misleads" if share > MISLEADS else "warning",
                 f"{across.sum():,} {kind} {_pair(across)} in two splits "
-                f"({_pairs(collection, pairs, across)})",
+                f"({_pairs(collection, pairs, across)}), up to {share:.2%} of a split",
                 "remove one of each pair: what was trained on cannot judge",
                 pairs[across].ravel(),
             )
         if other.any():
-            yield _finding(
+            yield finding_in(
                 collection,
                 f"{kind}s of two classes",
                 "misleads" if kind == "duplicate" else "warning",
@@ -180,7 +148,7 @@ def _duplicates(collection: Collection, found: Survey) -> Iterator[Finding]:
             )
         rest = ~across & ~other
         if rest.any():
-            yield _finding(
+            yield finding_in(
                 collection,
                 f"{kind}s",
                 "note",
@@ -191,13 +159,22 @@ def _duplicates(collection: Collection, found: Survey) -> Iterator[Finding]:
             )
 
 
+def _leaked(collection: Collection, pairs: np.ndarray) -> float:
+    """The largest share of a split that has a twin in a split before it: train, val, test."""
+    splits = collection.splits[pairs]
+    later = np.where(splits[:, 0] > splits[:, 1], pairs[:, 0], pairs[:, 1])
+    found = collection.splits[np.unique(later)]
+    parts = np.unique(found)
+    return max(float((found == part).sum() / (collection.splits == part).sum()) for part in parts)
+
+
 def _looks(collection: Collection, found: Survey) -> Iterator[Finding]:
     readable = found.faults == ""
     if not readable.any():
         return
     grey = found.grey & readable
     if 0 < grey.sum() < 0.5 * readable.sum():
-        yield _finding(
+        yield finding_in(
             collection,
             "grey",
             "warning",
@@ -210,7 +187,7 @@ def _looks(collection: Collection, found: Survey) -> Iterator[Finding]:
     shorter, longer = sides.min(1), sides.max(1)
     long = readable & (longer / shorter > LONG)
     if long.any():
-        yield _finding(
+        yield finding_in(
             collection,
             "long and narrow",
             "warning",
@@ -221,7 +198,7 @@ def _looks(collection: Collection, found: Survey) -> Iterator[Finding]:
     median = float(np.median(shorter[readable]))
     small = readable & (shorter < SMALL * median)
     if small.any():
-        yield _finding(
+        yield finding_in(
             collection,
             "small",
             "warning",
@@ -232,7 +209,7 @@ def _looks(collection: Collection, found: Survey) -> Iterator[Finding]:
         )
     turned = readable & (found.turned != 1)
     if turned.any():
-        yield _finding(
+        yield finding_in(
             collection,
             "turned",
             "note",
@@ -245,7 +222,7 @@ def _looks(collection: Collection, found: Survey) -> Iterator[Finding]:
 def _names(collection: Collection) -> Iterator[Finding]:
     alike = _same_but_for_case(collection.names)
     if alike:
-        yield _finding(
+        yield finding_in(
             collection,
             "class names",
             "misleads",
@@ -255,7 +232,7 @@ def _names(collection: Collection) -> Iterator[Finding]:
     paths = [collection.samples.path_of(i) for i in range(len(collection))]
     files = [path for path in _same_but_for_case(paths) if path not in alike]
     if files and not alike:
-        yield _finding(
+        yield finding_in(
             collection,
             "file names",
             "warning",
@@ -267,7 +244,7 @@ def _names(collection: Collection) -> Iterator[Finding]:
         folders = {os.path.dirname(path) for path in paths}
         links = [path for path in [*sorted(folders), *paths] if (root / path).is_symlink()]
         if links:
-            yield _finding(
+            yield finding_in(
                 collection,
                 "links",
                 "note",

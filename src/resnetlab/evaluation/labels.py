@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from resnetlab.data.check import Finding
 from resnetlab.data.collection import Collection
 from resnetlab.data.dataset import Subset
 from resnetlab.data.encoded import EncodedDataset, some_of
+from resnetlab.data.findings import Finding
 from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import (
     REPRODUCIBLE,

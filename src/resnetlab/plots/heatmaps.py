@@ -14,7 +14,15 @@ from resnetlab.inference.exported import Exported
 from resnetlab.models.architecture import Architecture
 from resnetlab.plots.images import pixels_of
 from resnetlab.plots.picture import Picture
-from resnetlab.plots.style import Figure, check_format, new_figure, own_style, shorten, write_figure
+from resnetlab.plots.style import (
+    Figure,
+    check_format,
+    new_figure,
+    own_style,
+    shorten,
+    shorten_all,
+    write_figure,
+)
 from resnetlab.weights.checkpoint import Checkpoint
 
 _MOST = 24
@@ -37,12 +45,13 @@ def figure_heatmaps(found: Sequence[Explanation], *, note: str | None = None) ->
         pixels = pixels_of(one.pixels[None])[0]
         row[0].imshow(pixels, **smooth)
         row[0].set_title(shorten(Path(one.path).name, 20), fontsize=9, parse_math=False)
-        for axes, (name, percent), heat in zip(row[1:], one.top, one.maps, strict=False):
+        names = shorten_all([name for name, _ in one.top], 14)
+        for axes, name, (_, percent), heat in zip(row[1:], names, one.top, one.maps, strict=False):
             grid = F.interpolate(heat[None, None], size=(size, size), mode="bilinear")[0, 0]
             axes.imshow(pixels_of(one.pixels[None]).mean(-1)[0], cmap="gray", vmin=0, vmax=255)
             most = max(float(grid.max()), 1e-12)
             axes.imshow(grid.numpy() / most, cmap="inferno", alpha=0.55, vmin=0, vmax=1)
-            title = f"{shorten(name, 14)} {percent:.1f} %"
+            title = f"{name} {percent:.1f} %"
             axes.set_title(title, fontsize=9, parse_math=False)
         for axes in row:
             axes.set_xticks([])

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from resnetlab.data.check import Finding
 from resnetlab.data.encoded import Samples
+from resnetlab.data.findings import Finding
 from resnetlab.data.images import read_image
 from resnetlab.errors import UserError
 from resnetlab.plots.picture import Picture

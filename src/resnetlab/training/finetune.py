@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,28 +15,18 @@ from resnetlab.arguments import check_types
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import compiler, default_threads, fast_precision
 from resnetlab.console import print_to_stderr, waiting, with_flags
-from resnetlab.data.catalogue import open_dataset
 from resnetlab.data.dataset import Dataset
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
-from resnetlab.models.architecture import get_architecture
 from resnetlab.recipes.record import Recipe
 from resnetlab.records import check_fields
+from resnetlab.runs import Run
 from resnetlab.training.job import Training, train
 from resnetlab.training.plan import SMALL_IMAGES, load_data, make_plan
 from resnetlab.training.probe import seconds_an_image
-from resnetlab.weights.checkpoint import load_checkpoint
-from resnetlab.weights.hub import torchvision_answers
-from resnetlab.weights.recognition import named
-
-TORCHVISION = {"resnet50": "IMAGENET1K_V2", "resnet18": "IMAGENET1K_V1"}
-"""The networks for photographs, the better first, with the weights that they start from."""
-
-BUNDLED = "resnet20-cifar10"
-"""The network for small images."""
-
-SIZES = (224, 192, 160, 128, 96)
-"""Sides in pixels that photographs may have, the best first."""
+from resnetlab.training.screening import OnFindings, screen
+from resnetlab.training.split import open_data
+from resnetlab.training.start import FINETUNE, Start, starts_for
 
 LEAST_EPOCHS = 5
 """Of the whole network, below which smaller images or a smaller network are better."""
@@ -57,47 +47,6 @@ SHARE_FOR_VIEWS = 0.1
 SHARE_OF_BUDGET = 0.8
 """For the training; the rest is for start, validation and test."""
 
-FINETUNE = Recipe(
-    name="finetune",
-    head="fitted",
-    optimizer="nesterov",
-    lr=0.03,
-    weight_decay=5e-4,
-    schedule="cosine",
-    warmup_share=0.1,
-    layer_decay=0.9,
-    unfreeze_share=0.3,
-    crop_padding=2,
-    crop_mode="reflect",
-)
-"""How a pretrained network is fine-tuned, but for what depends on data, machine and time."""
-
-SCRATCH = Recipe(
-    name="finetune",
-    optimizer="muon",
-    lr=0.1,
-    muon_lr=0.04,
-    muon_momentum=0.8,
-    warmup_share=0.1,
-    crop_padding=2,
-    crop_mode="reflect",
-    flip="alternating",
-)
-"""How one is trained from scratch, likewise; after cifar10-quick."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """Where a fine-tuning may start from."""
-
-    pretrained: str | None
-    """a source of ``load_checkpoint``; None: from scratch"""
-    model: str
-    overrides: dict[str, int | str]
-    sizes: tuple[int, ...]
-    """sides in pixels of the images, the best first"""
-    why: str
-
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
@@ -115,12 +64,14 @@ def finetune(
     *,
     pretrained: str | None = None,
     budget: str = "10m",
+    on_findings: OnFindings = "error",
     out: str | Path | None = None,
     **changes: Any,
 ) -> Training:
     """Adapt a trained network to a data set: ``finetune("photos", budget="5m")``.
 
-    First the classifier is fitted on the features of the network as it is, in seconds; then, as
+    The images are checked first, as `resnetlab data check` does, and what would mislead is refused.
+    Then the classifier is fitted on the features of the network as it is, in seconds; then, as
     far as the time goes, the later stages are trained, and then all. It is a run like others, so
     ``resume`` goes on with it, and every choice is a field of its recipe.
 
@@ -131,13 +82,17 @@ def finetune(
             host answers, else none.
         budget: The time to take, such as 90s, 10m or 1h; roughly, as the speed is measured on a few
             steps.
+        on_findings: "warn" trains also on images of which the check says that they mislead.
         out: The run folder; by default runs/finetune-NAME.
         changes: Fields of ``Recipe``, which replace what would be chosen.
 
     Raises:
         UserError: Data that cannot be trained on, or an option that cannot work.
     """
-    choice = choose(dataset, pretrained=pretrained, budget=budget, **changes)
+    Run.check_new(out)
+    choice = choose(
+        dataset, pretrained=pretrained, budget=budget, on_findings=on_findings, **changes
+    )
     for line in choice.lines:
         print_to_stderr(with_flags(line))
     return train(choice.recipe, out=out)
@@ -145,16 +100,25 @@ def finetune(
 
 @torch_defaults()
 def choose(
-    dataset: str | Path, /, *, pretrained: str | None = None, budget: str = "10m", **changes: Any
+    dataset: str | Path,
+    /,
+    *,
+    pretrained: str | None = None,
+    budget: str = "10m",
+    on_findings: OnFindings = "error",
+    **changes: Any,
 ) -> Choice:
     """The recipe that ``finetune`` trains, and why; see there for the arguments."""
     check_fields(Recipe, changes)
-    seconds = seconds_of(budget)
+    seconds, began = seconds_of(budget), time.perf_counter()
+    screen(dataset, changes, on_findings, lambda line: print_to_stderr(with_flags(line)))
     data, splits = _data(dataset, changes)
     recipe = replace(FINETUNE, **splits)
     train_data, val = load_data(recipe, lambda line: None)  # train will say it
-    starts = list(_starts(pretrained, train_data, changes))
-    chosen, lines = _fit(recipe, starts, train_data, val, seconds, changes)
+    starts = list(starts_for(pretrained, train_data, changes))
+    # Whoever has many large images pays for looking at them once, but gets a training.
+    left = max(seconds / 2, seconds - (time.perf_counter() - began))
+    chosen, lines = _fit(recipe, starts, train_data, val, left, changes)
     return Choice(recipe=chosen, lines=(data, *lines))
 
 
@@ -172,8 +136,8 @@ def seconds_of(budget: str) -> float:
 
 def _data(dataset: str | Path, changes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """A line about the data, and the fields of the recipe that name and divide them."""
-    named = {k: v for k, v in changes.items() if k in ("data_dir", "split_seed", "test_size")}
-    whole = open_dataset(dataset, **named).part("train+val")
+    named = {"name": f"finetune-{Path(str(dataset)).name}", "dataset": str(dataset)} | changes
+    whole = open_data(replace(FINETUNE, **named)).part("train+val")
     n, classes = len(whole), len(whole.classes)
     counts = torch.bincount(whole.labels, minlength=classes)
     rarest, most = int(counts.argmin()), int(counts.argmax())
@@ -190,58 +154,7 @@ def _data(dataset: str | Path, changes: dict[str, Any]) -> tuple[str, dict[str, 
             f"; {whole.classes[rarest]!r} has {int(counts[rarest]):,} and {whole.classes[most]!r} "
             f"{int(counts[most]):,}: if rare classes matter as much, `class_weights` balanced"
         )
-    name = f"finetune-{Path(str(dataset)).name}"
-    return text, {"name": name, "dataset": str(dataset), "val_size": val_size} | changes
-
-
-def _starts(pretrained: str | None, data: Dataset, changes: dict[str, Any]) -> Iterator[Start]:
-    """What to start from: one network, or several of which the time decides."""
-    size = data.preprocessing.size
-    small = size <= SMALL_IMAGES
-    if pretrained not in (None, "none"):
-        yield _start(pretrained, size, f"as asked for: {pretrained}")
-    elif "model" in changes or pretrained == "none":
-        model, overrides = changes.get("model", "resnet18"), changes.get("model_overrides", {})
-        if "model" not in changes and small:
-            model = "resnet20"
-        why = "from scratch, as asked for"
-        yield _from_scratch(model, dict(overrides), size, why)
-    elif small:
-        yield _start(BUNDLED, size, f"the bundled {BUNDLED}, as the images are small")
-    else:
-        found = [name for name in TORCHVISION if torchvision_answers(name, TORCHVISION[name])]
-        for name in found:
-            source = f"{name}:{TORCHVISION[name]}"
-            yield _start(source, size, f"torchvision's {source}")
-        if not found:
-            why = (
-                "from scratch: torchvision's weights are neither in the cache nor to be had, as "
-                "their host does not answer. A file that you have would do far better: `pretrained`"
-            )
-            yield _from_scratch("resnet18", {}, size, why)
-
-
-def _start(source: str, size: int, why: str) -> Start:
-    """A start from weights; their architecture decides what images they can take."""
-    with waiting(f"loading {source}"):
-        checkpoint = load_checkpoint(source)
-    model, overrides = named(checkpoint.architecture)
-    if checkpoint.architecture.stem_stride == 1:  # made for small images
-        sizes = (size,) if size <= SMALL_IMAGES else (SMALL_IMAGES,)
-    elif "preprocessing" not in checkpoint.guessed:
-        largest = checkpoint.preprocessing.size
-        sizes = (largest, *(side for side in SIZES if side < largest))
-    else:
-        sizes = SIZES
-    return Start(pretrained=source, model=model, overrides=overrides, sizes=sizes, why=why)
-
-
-def _from_scratch(model: str, overrides: dict[str, int | str], size: int, why: str) -> Start:
-    small = size <= SMALL_IMAGES
-    if small and get_architecture(model, **overrides).stem_stride == 4:
-        overrides = {"stem": "cifar"} | overrides
-    sizes = (size,) if small else (*(side for side in SIZES if side <= size), SMALL_IMAGES)
-    return Start(pretrained=None, model=model, overrides=overrides, sizes=sizes, why=why)
+    return text, {"val_size": val_size} | named
 
 
 def _fit(
@@ -257,16 +170,18 @@ def _fit(
     n, n_val = len(data), len(val) if val else 0
     tried = []
     for start in starts:
-        settings = replace(FINETUNE if start.pretrained else SCRATCH).to_dict()
+        settings = start.recipe.to_dict()
         settings |= {name: getattr(recipe, name) for name in ("name", "dataset", "val_size")}
         settings |= {"pretrained": start.pretrained, "model": start.model}
         settings |= {"model_overrides": start.overrides, "execution": str(execution)}
-        settings |= _batch(start.sizes[0], n) | _augmentation(start.sizes[0]) | changes
+        settings |= _batch(start, n) | _image_settings(start) | changes
         largest = changes.get("image_size") or start.sizes[0]
         shown = replace(Recipe.from_dict(settings), image_size=largest)
         with waiting(f"measuring how fast {start.model} is here"):
             plan = make_plan(shown, data.prepared(_sized(data, largest)))
-            step, forward = seconds_an_image(plan)
+            # Of a few small images, a step would be little but the optimizer.
+            probed = shown.batch_size if largest <= SMALL_IMAGES else 16
+            step, forward = seconds_an_image(plan, probed)
         sizes = [largest] if "image_size" in changes else start.sizes
         least = LEAST_EPOCHS if start.pretrained else LEAST_EPOCHS_FROM_SCRATCH
         for size in sizes:
@@ -274,7 +189,7 @@ def _fit(
             views = VIEWS if forward * scale * VIEWS * n < SHARE_FOR_VIEWS * seconds else 1
             views = changes.get("head_views", views)
             passes = forward * scale * (views * n + n_val) * bool(start.pretrained)
-            epoch = scale * (step * n + forward * n_val)
+            epoch = scale * (step * n * _early_cost(shown, size) + forward * n_val)
             epochs = (SHARE_OF_BUDGET * seconds - passes) / epoch
             sized = replace(shown, image_size=size, head_views=views)
             tried.append((epochs >= least, start, sized, epochs, passes))
@@ -291,8 +206,8 @@ def _fit(
     most = MOST_STEPS / steps if start.pretrained else MOST_EPOCHS_FROM_SCRATCH
     lines = [
         f"network: {chosen.model}, {start.why}",
-        f"images: {chosen.image_size} pixels, batches of {chosen.batch_size}; features of "
-        f"{_views(chosen)} in {passes:.0f} s, as measured",
+        f"images: {chosen.image_size} pixels, batches of {chosen.batch_size}"
+        + (f"; features of {_views(chosen)} in {passes:.0f} s, as measured" if passes else ""),
     ]
     if "freeze" not in changes and start.pretrained and not fits and "epochs" not in changes:
         text = "training: the classifier alone, on features of the network as it is; for more,"
@@ -311,7 +226,7 @@ def _views(recipe: Recipe) -> str:
 def _training_line(recipe: Recipe, start: Start, epochs: float, most: float) -> str:
     limit = "what so few images can teach" if epochs >= round(most) else "what the time allows"
     if not start.pretrained:
-        return f"training: {epochs:g} epochs, {limit}"
+        return f"training: {epochs:g} epoch{'s' if epochs != 1 else ''}, {limit}"
     if recipe.freeze == "backbone":
         return "training: the classifier alone, as asked for"
     later = round(recipe.unfreeze_share * epochs)
@@ -331,14 +246,26 @@ def _execution() -> Execution:
     return Execution(precision=fast, layout="channels_last", mode=mode, threads=default_threads())
 
 
-def _batch(size: int, n: int) -> dict[str, Any]:
+def _batch(start: Start, n: int) -> dict[str, Any]:
     """A batch of which an epoch has ten or more, within what memory and time allow."""
-    largest = 128 if size <= SMALL_IMAGES else 32
-    return {"batch_size": min(largest, max(16, 2 ** math.floor(math.log2(max(n / 10, 1)))))}
+    largest = start.recipe.batch_size if start.sizes[0] <= SMALL_IMAGES else 32
+    size = min(largest, max(16, 2 ** math.floor(math.log2(max(n / 10, 1)))))
+    return {"batch_size": size}
 
 
-def _augmentation(size: int) -> dict[str, Any]:
-    return {} if size <= SMALL_IMAGES else {"resized_crop": 0.35, "crop_padding": 0}
+def _image_settings(start: Start) -> dict[str, Any]:
+    """Augmentation for photographs; sizes that follow from the images'."""
+    size = start.sizes[0]
+    if size > SMALL_IMAGES:
+        return {"resized_crop": 0.35, "crop_padding": 0}
+    early = start.recipe.early_size
+    return {"early_size": max(early, round(early * size / 32))} if early else {}
+
+
+def _early_cost(recipe: Recipe, size: int) -> float:
+    """What a step takes on average, in steps of full size, where early images are smaller."""
+    saved = 1 - ((recipe.early_size or size) / size) ** 2
+    return 1 - recipe.early_share * max(0.0, saved)
 
 
 def _sized(data: Dataset, size: int) -> Any:

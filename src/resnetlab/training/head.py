@@ -59,6 +59,7 @@ def fit_head(plan: Plan, state: State, world: World) -> dict[str, Any]:
         world.copy_from_main((fc.weight.data, fc.bias.data))
     line = {"epoch": 0, "step": 0, "lr": 0.0} | _scores("train", head, train, labels)
     line |= _scores("val", head, *val) if val else {"val_loss": None, "val_top1": None}
+    state.val_logits = (head(val[0]), val[1]) if val else None
     images = len(labels) + (len(val[1]) if val else 0)
     return line | {
         "images_per_second": images / seconds,
@@ -135,7 +136,7 @@ def fit(inputs: Tensor, labels: Tensor, val: tuple[Tensor, Tensor] | None, plan:
     inputs = (inputs - mean) / std
     if val is not None:
         tried = ((val[0] - mean) / std, val[1])
-        head = min(_path(inputs, labels, plan), key=lambda each: _loss(each[1], *tried))[1]
+        _, head = _best(_path(inputs, labels, plan), *tried)
     else:
         views = len(labels) // len(plan.data)
         held = stratified_indices(plan.data.labels, max(1, len(plan.data) // 5))
@@ -144,9 +145,25 @@ def fit(inputs: Tensor, labels: Tensor, val: tuple[Tensor, Tensor] | None, plan:
         first = is_held.nonzero().flatten()  # as they are
         tried = (inputs[first], labels[first])
         path = _path(inputs[rest], labels[rest], plan)
-        best = min(path, key=lambda each: _loss(each[1], *tried))[0]
+        best, _ = _best(path, *tried)
         *_, (_, head) = _path(inputs, labels, plan, down_to=best)
     return Head(head.weight / std, head.bias - head.weight @ (mean / std))
+
+
+def _best(path: Iterator[tuple[float, Head]], inputs: Tensor, labels: Tensor) -> tuple[float, Head]:
+    """The penalty, and its classifier, with the lowest loss on images that it was not fitted to.
+
+    From the strongest penalty on that falls and then rises; weaker ones, which take longer, are not
+    tried any more.
+    """
+    found: list[tuple[float, float, Head]] = []
+    for penalty, head in path:
+        found.append((_loss(head, inputs, labels), penalty, head))
+        losses = [loss for loss, *_ in found]
+        if len(losses) - losses.index(min(losses)) > 2:
+            break
+    _, penalty, head = min(found, key=lambda each: each[0])
+    return penalty, head
 
 
 def _path(

@@ -16,8 +16,8 @@ from resnetlab.console import Report, print_to_stderr, with_flags
 from resnetlab.data.catalogue import is_path
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
-from resnetlab.evaluation.calibration import calibrated
-from resnetlab.evaluation.evaluate import REPRODUCIBLE, Evaluation, evaluate
+from resnetlab.evaluation.calibration import calibrated, calibrated_by
+from resnetlab.evaluation.evaluate import Evaluation, evaluate
 from resnetlab.files import user_path
 from resnetlab.plots.curves import plot_curves
 from resnetlab.recipes.record import Recipe
@@ -273,10 +273,11 @@ def _finish(
     result: dict[str, Any] = {}
     with remedies_of_the_test(run):
         run.write_metrics(state.history)  # which a full disk may have prevented
-        if plan.val is not None:
-            # A classifier on features takes one pass over the images; fp32 would be as long again.
-            execution = REPRODUCIBLE if plan.total_steps else plan.execution
-            calibrated(run.best, plan.val, execution).save(run.best_file)
+        if plan.total_steps == 0 and state.val_logits is not None:
+            # The classifier alone took one pass over the images; another would be as long again.
+            calibrated_by(run.best, *state.val_logits).save(run.best_file)
+        elif plan.val is not None:
+            calibrated(run.best, plan.val).save(run.best_file)
         if open_data(with_kept_split(recipe, run)).has("test"):
             progress.say(f"testing {run.best_file} on the test set of {recipe.dataset} ...")
             test = evaluate(run.path, data_dir=recipe.data_dir)

@@ -130,9 +130,9 @@ def has_same_classes(data: Dataset, weights: Checkpoint) -> bool:
 def load_data(recipe: Recipe, report: Report = print_to_stderr) -> tuple[Dataset, Dataset | None]:
     """The training images, and the validation images if the recipe has any.
 
-    ``report`` is told where decoded images are kept.
+    ``report`` is told what is left out, and where decoded images are kept.
     """
-    divided = open_data(recipe)
+    divided = open_data(recipe, report)
     if not divided.has("train"):
         raise UserError(f"{recipe.dataset} has no training images; name another `dataset`.")
     train = divided.part("train")

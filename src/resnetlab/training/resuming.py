@@ -164,7 +164,8 @@ def check_data(plan: Plan, saved: Saved, run: Run) -> None:
         return
     raise UserError(
         f"the training images of {plan.data.name} are not those that {run.path} was begun with: "
-        "files were added, removed or changed; put them back, or go on with what is there: "
+        "files were added, removed or changed (or copied without their times); put them back, or "
+        "go on with what is there: "
         f"{run.resume_command('--accept-changes')}"
     )
 

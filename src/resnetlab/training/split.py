@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from resnetlab.console import Report
 from resnetlab.data.catalogue import Divided, is_own, open_dataset, read_collection
 from resnetlab.data.collection import Collection
 from resnetlab.data.manifest import differences, write_manifest
@@ -13,8 +14,8 @@ from resnetlab.recipes.record import Recipe
 from resnetlab.runs import Run
 
 
-def open_data(recipe: Recipe) -> Divided:
-    """The recipe's data set with its splits."""
+def open_data(recipe: Recipe, report: Report = lambda line: None) -> Divided:
+    """The recipe's data set with its splits; ``report`` is told what is left out of it."""
     return open_dataset(
         recipe.dataset,
         data_dir=recipe.data_dir,
@@ -24,6 +25,7 @@ def open_data(recipe: Recipe) -> Divided:
         split_file=recipe.split_file,
         near_duplicates=recipe.near_duplicates,
         on_bad_image=recipe.on_bad_image,
+        report=report,
     )
 
 

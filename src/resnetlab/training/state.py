@@ -42,6 +42,9 @@ class State:
     """the lines of metrics.jsonl"""
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
     """of a recipe with ``on_nan`` rollback: what was not finite, and what the rates became"""
+    val_logits: tuple[Tensor, Tensor] | None = None
+    """of the validation images with their labels, if the classifier has just been fitted to
+    features and nothing was trained since; not saved"""
 
     @classmethod
     def create(cls, plan: Plan, start: Checkpoint | None = None) -> State:
