@@ -22,7 +22,7 @@ def figure_corruptions(found: Mapping[str, Any]) -> Figure:
     grid, bars = figure.subplots(1, 2, width_ratios=(1.25, 1), sharey=True)
     grid.imshow(table, cmap="Blues", vmin=0, vmax=100, aspect="auto", interpolation="nearest")
     for (i, j), value in np.ndenumerate(table):
-        color = "white" if value > 60 else "black"
+        color = "white" if value > 70 else "black"
         grid.text(j, i, f"{value:.0f}", ha="center", va="center", color=color, fontsize=9)
     grid.set_xticks(range(table.shape[1]), [str(s) for s in found["severities"]])
     grid.set_yticks(range(len(rows)), [row["name"] for row in rows])
