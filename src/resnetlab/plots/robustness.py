@@ -32,7 +32,8 @@ def figure_corruptions(found: Mapping[str, Any]) -> Figure:
     means = [row["top1"] for row in rows]
     bars.barh(range(len(rows)), means, color=BLUE, alpha=0.75)
     for i, row in enumerate(rows):
-        bars.text(1, i, f"{row['top1']:.1f}  ({-row['drop']:+.1f})", va="center", fontsize=8)
+        change = 0.0 - round(row["drop"], 1)  # no -0.0
+        bars.text(1, i, f"{row['top1']:.1f}  ({change:+.1f})", va="center", fontsize=8)
     bars.axvline(found["clean"], color="black", linewidth=1.2)
     bars.axvline(found["top1"], color=GREY, linestyle="--", linewidth=1.2)
     bars.set(xlim=(0, 100), xlabel="mean over the severities (%)")
