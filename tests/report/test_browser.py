@@ -38,8 +38,7 @@ def opened(browser, reported):
         context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_every_screen(opened, width, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
