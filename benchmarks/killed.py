@@ -1,8 +1,11 @@
 """A recipe killed at random moments against an undisturbed one, byte by byte.
 
 `python -m benchmarks.killed cifar10-quick --kills 10 --threads 2`; further words are fields of the
-recipe, as in `epochs=2`. Prints each kill, and in the end whether last.pt, best.pt, metrics.jsonl
-and test.json are the same, but for times and memory. The runs stay in --folder.
+recipe, as in `epochs=2`. The moments are drawn over the first 95 % of the training's steps; a run
+tells its step every ten seconds, and is killed up to five seconds after that. Prints each kill, and
+in the end whether last.pt, best.pt, metrics.jsonl and test.json are the same, but for times and
+memory. The runs stay in --folder; with --stop-after N it ends after so many kills of its own, and
+the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -44,14 +47,19 @@ def start(run: Path, recipe: str, changes: dict[str, Any], log: Path) -> int:
     os._exit(0)
 
 
-def wait(child: int, seconds: float) -> bool:
-    """Whether it has ended by then."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def kill_after(step: int, seconds: float, run: Run, child: int) -> None:
+    """Kill the process so many seconds after it has told that it is past the step."""
+    began = time.time()
+    while True:
+        told = run.progress  # of this process, not of the one before
+        if told.get("time", 0) >= began and told["step"] >= step:
+            break
         if os.waitpid(child, os.WNOHANG)[0]:
-            return True
+            sys.exit(f"{run.path} ended by itself before step {step}; see its log")
         time.sleep(0.1)
-    return False
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
 
 
 def comparable(value: Any) -> Any:
@@ -77,6 +85,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--stop-after", type=int, default=sys.maxsize, metavar="KILLS")
     parser.add_argument("--folder", type=Path, default=Path("killed"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -84,32 +93,37 @@ def main() -> None:
     for word in options.changes:
         name, _, text = word.partition("=")
         changes[name] = json.loads(text) if text[:1].isdigit() else text
-    options.folder.mkdir(parents=True)
-    log, broken = options.folder / "log", options.folder / "broken"
-    whole = options.folder / "whole"
-    began = time.monotonic()
-    os.waitpid(start(whole, options.recipe, changes, log), 0)
-    seconds = time.monotonic() - began
-    print(f"undisturbed: {seconds:.0f} s", flush=True)
-    changes["execution"] = str(Run(whole).recipe.execution)  # measured there, if it was
-    draw, kills = random.Random(options.seed), 0
-    while kills < options.kills:
-        child = start(broken, options.recipe, changes, log)
-        if wait(child, draw.uniform(0.02, 2 / options.kills) * seconds):
-            break
-        told = Run(broken).progress
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        kills += 1
-        print(f"kill {kills}: about step {told.get('step')} of {told.get('total_steps')}")
-        sys.stdout.flush()
-    if Run(broken).result is None:
-        os.waitpid(start(broken, options.recipe, changes, log), 0)
-    print(f"killed {kills} times")
-    one, other = digests(whole), digests(broken)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    log, kills = options.folder / "log", options.folder / "kills"
+    whole, broken = Run(options.folder / "whole"), Run(options.folder / "broken")
+    if not whole.exists:
+        os.waitpid(start(whole.path, options.recipe, changes, log), 0)
+    if whole.result is None:
+        sys.exit(f"{whole.path} was not trained undisturbed: remove {options.folder}")
+    total = whole.metrics[-1]["step"]
+    print(f"undisturbed: {total:,} steps, {whole.metrics[-1]['epoch']} epochs", flush=True)
+    changes["execution"] = str(whole.recipe.execution)  # measured there, if it was
+    draw = random.Random(options.seed)
+    last = total * 95 // 100  # or the training might be over before the kill
+    moments = sorted((draw.randrange(last), draw.uniform(0, 5)) for _ in range(options.kills))
+    kills.touch()
+    done = len(kills.read_text().splitlines())
+    for number, (step, seconds) in enumerate(moments[done : done + options.stop_after], done + 1):
+        kill_after(step, seconds, broken, start(broken.path, options.recipe, changes, log))
+        saved = broken.last["step"] if broken.states.exist else 0
+        line = f"kill {number}: {seconds:.1f} s after step {step:,}; saved: step {saved:,}"
+        with kills.open("a") as file:
+            print(line, file=file)
+        print(line, flush=True)
+    if len(kills.read_text().splitlines()) < options.kills:
+        return
+    if broken.result is None:
+        os.waitpid(start(broken.path, options.recipe, changes, log), 0)
+    print(f"killed {options.kills} times")
+    one, other = digests(whole.path), digests(broken.path)
     for name, value in one.items():
         print(f"{name}: {'the same' if other[name] == value else 'DIFFERS'}")
-    print(f"test accuracy {Run(whole).result['top1']:.2f} %")  # type: ignore[index]
+    print(f"test accuracy {whole.result['top1']:.2f} %")
 
 
 if __name__ == "__main__":

@@ -182,11 +182,11 @@ LEVERS = {
 """Name -> options of `train`. Parts save exchanges where the batch is so many times larger."""
 
 
-def accuracy(recipe: str, words: list[str], seeds: int) -> None:
+def accuracy(recipe: str, words: list[str], seeds: int, levers: list[str]) -> None:
     """A line for each lever: the test accuracies of the seeds."""
     print("| two processes | test accuracy, % | runs |\n| --- | --- | --- |")
-    for name, options in LEVERS.items():
-        found = []
+    for name in levers:
+        options, found = LEVERS[name], []
         for seed in range(seeds):
             with tempfile.TemporaryDirectory() as folder:
                 out = Path(folder) / "run"
@@ -204,12 +204,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--accuracy", metavar="RECIPE")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--levers", nargs="+", default=list(LEVERS), choices=list(LEVERS))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options, words = parser.parse_known_args()
     if options.worker:
         work(options.worker, options.seconds, "fp32")
     elif options.accuracy:
-        accuracy(options.accuracy, words, options.seeds)
+        accuracy(options.accuracy, words, options.seeds, options.levers)
     else:
         for model in options.models:
             print(table(model, measure(model, options.seconds, options.rounds)), flush=True)

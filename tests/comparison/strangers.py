@@ -161,10 +161,10 @@ def checkpointed():
 
 @truth("init")
 def shortcut_and_branch_start_at_zero():
-    net = create_model("resnet18d")
-    for stage in (net.layer2, net.layer3, net.layer4):
-        nn.init.zeros_(stage[0].bn2.weight)
-        nn.init.zeros_(stage[0].downsample[-1].weight)
+    net = Net()
+    for i in (3, 6):
+        nn.init.zeros_(net.layers[i].b2.weight)
+        nn.init.zeros_(net.layers[i].down[-1].weight)
     return net
 
 
@@ -432,6 +432,62 @@ def one_stage_forgets_to_halve():
             return [Block(fan_in, fan_out, stride)] + [Block(fan_out, fan_out, 1) for _ in "ab"]
 
     return Stages()
+
+
+@truth("norm-eps")
+def eps_and_momentum_confused():
+    net = Net()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.1
+    return net
+
+
+@truth("norm-momentum")
+def statistics_that_never_move():
+    net = Net()
+    net.norm.momentum = 0.0
+    return net
+
+
+@truth("shared-weights")
+def convolutions_that_share_a_weight():
+    net = Net()
+    net.layers[1].c2.weight = net.layers[1].c1.weight
+    return net
+
+
+@truth("extra-operation")
+def colours_in_another_order():
+    return Before(lambda x: x[:, [2, 1, 0]])
+
+
+@truth("dropout-in-evaluation")
+def branches_dropped_in_evaluation():
+    class Drop(Block):
+        def branch(self, x):
+            kept = (torch.rand(len(x), 1, 1, 1) > 0.2).float()
+            return super().branch(x) * kept / 0.8
+
+    return net_of(Drop)
+
+
+@truth("pooling")
+def pooled_in_two_ways():
+    class Two(Net):
+        def pool(self, x):
+            return x.mean(2).amax(2)
+
+    return Two()
+
+
+@truth("pooling")
+def pooled_over_the_channels():
+    class Over(Net):
+        def pool(self, x):
+            return x.mean(1).flatten(1)
+
+    return Over()
 
 
 class Paths(nn.Module):

@@ -51,6 +51,10 @@ FAULTY = {
 }
 
 
+SIZE = {"resnet18": 64, "resnet50_v1": 64, "preresnet110": 16}
+"""Pixels that are enough; of the others those that ``compare`` chooses are taken."""
+
+
 def kinds(comparison) -> list[str]:
     return [difference.kind for difference in comparison.differences]
 
@@ -62,7 +66,8 @@ def test_every_foreign_file_is_tried() -> None:
 
 @pytest.mark.parametrize("target", CORRECT)
 def test_correct_network_of_any_style_passes(target: str) -> None:
-    comparison = compare_models(load_target(str(FOREIGN / target)))
+    size = 16 if "cifar" in CORRECT[target] else SIZE.get(CORRECT[target].partition(" ")[0])
+    comparison = compare_models(load_target(str(FOREIGN / target)), image_size=size)
     assert comparison.differences == ()
     assert comparison.reference == CORRECT[target]
     assert comparison.max_output_difference is not None
@@ -96,12 +101,13 @@ def test_place_is_theirs() -> None:
 def test_named_reference_is_taken_at_its_word() -> None:
     factory = str(FOREIGN / "correct_factory.py")
     v15 = load_target(f"{factory}:resnet50")
-    assert kinds(compare_models(v15, "resnet50_v1")) == ["stride-placement"]
+    assert kinds(compare_models(v15, "resnet50_v1", image_size=64)) == ["stride-placement"]
     ten = load_target(f"{factory}:resnet18", num_classes=10)
-    assert kinds(compare_models(ten, "resnet18")) == ["num-classes"]
-    assert compare_models(ten, "resnet18", num_classes=10).verdict == "identical"
+    assert kinds(compare_models(ten, "resnet18", image_size=64)) == ["num-classes"]
+    ten_classes = {"num_classes": 10, "image_size": 64}
+    assert compare_models(ten, "resnet18", **ten_classes).verdict == "identical"
     assert kinds(compare_models(ten, image_size=32)) == ["stem"]
-    assert "block" in kinds(compare_models(create_model("resnet18"), "resnet50"))
+    assert "block" in kinds(compare_models(ten, "resnet50", image_size=64))
     other_order = compare_models(create_model("resnet20", activation="pre"), "resnet20")
     assert kinds(other_order) == ["activation-order"]
 
@@ -222,7 +228,7 @@ def test_one_change_is_one_difference(maker, kind: str) -> None:
 
 def test_what_is_no_difference_is_at_most_noted() -> None:
     model = create_model("resnet18", num_classes=7, in_channels=1, zero_init_residual=True)
-    comparison = compare_models(model)
+    comparison = compare_models(model, image_size=64)
     assert comparison.verdict == "identical"
     assert comparison.reference == "resnet18 (in_channels=1, num_classes=7)"
     model = small()
@@ -529,7 +535,7 @@ def test_diagram_marks_the_blocks() -> None:
     assert "candidate: two_faults_in_the_shortcut" in words
     assert "bias-before-norm" in words
     assert "shortcut-option" in words
-    assert any(word.startswith("3 x 3x3 conv 16") for word in words)
+    assert any(word.startswith("3 blocks: 3x3 conv 16") for word in words)
     assert {"makes it slower, larger or fragile", "is a variant"} <= set(words)
 
 

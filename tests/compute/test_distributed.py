@@ -5,10 +5,14 @@ import os
 import re
 import socket
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+import torch.distributed as dist
 
+from resnetlab.compute import distributed
 from resnetlab.compute.distributed import World, start
 from resnetlab.errors import UserError
 from resnetlab.evaluation.evaluate import evaluate
@@ -108,6 +112,21 @@ def test_one_process_is_a_world_of_its_own():
         assert world.from_main(max, 1, 2) == 2
         with pytest.raises(ValueError, match="int"):
             world.from_main(int, "x")
+
+
+def test_processes_that_start_again_agree_on_a_new_name():
+    """In the store that torchrun keeps, in whatever order they come."""
+    store = dist.HashStore()
+    found = []
+    for ranks in ((2, 1, 0), (0, 2, 1)):
+        with ThreadPoolExecutor(3) as pool:
+            starts = []
+            for rank in ranks:
+                starts.append(pool.submit(distributed._round, store, rank, 3))
+                time.sleep(0.1)
+            found.append({start.result(10) for start in starts})
+    (first,), (second,) = found
+    assert first != second
 
 
 def by_torchrun(start, *words):

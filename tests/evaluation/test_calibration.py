@@ -17,6 +17,7 @@ from resnetlab.evaluation.calibration import (
     calibrated,
     choose_threshold,
     fit_temperature,
+    remark,
 )
 from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.runs import Run
@@ -72,10 +73,18 @@ def test_the_temperature_undoes_a_scale():
 
 def test_what_cannot_be_fitted():
     logits, labels = torch.eye(3), torch.arange(3)
-    assert fit_temperature(logits, labels) == pytest.approx(COLDEST)  # never wrong
-    assert fit_temperature(logits, labels.flip(0).roll(1)) == pytest.approx(HOTTEST)
+    assert fit_temperature(logits, labels) == 1  # never wrong
+    assert fit_temperature(logits, labels.flip(0).roll(1)) == HOTTEST  # never right
     assert fit_temperature(torch.ones(3, 4), labels) == 1
     assert fit_temperature(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)) == 1
+    faint, labels = answers(500, 4, 0, 0.001)
+    assert fit_temperature(faint, labels) == pytest.approx(COLDEST)
+
+
+def test_a_temperature_at_its_limit_is_remarked_on():
+    logits, labels = answers(500, 4, 0, 1)
+    assert remark(fit_temperature(logits, labels)) is None
+    assert "limit of 20" in str(remark(fit_temperature(-logits, labels)))
 
 
 @given(st.integers(1, 300), st.integers(0, 1000), st.sampled_from([0.01, 0.05, 0.2]))

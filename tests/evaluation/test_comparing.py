@@ -74,19 +74,23 @@ def test_the_sentence_says_what_was_found():
     assert real.verdict == "real"
     assert "large is 1.00 percentage points better than small" in real.sentence()
     assert "hardly luck" in real.sentence()
-    assert "less than one of 1,000 cases" in real.sentence()
-    assert "between 0.50 and 1.50 points" in real.sentence()
+    assert "fewer than 1 of 1,000 comparisons" in real.sentence()
+    assert "large is better by 0.50 to 1.50 points" in real.sentence()
     worse = made(top1_b=(89.0,), interval=(-1.5, -0.5))
     assert "small is 1.00 percentage points better than large" in worse.sentence()
-    assert "between 0.50 and 1.50 points" in worse.sentence()
+    assert "small is better by 0.50 to 1.50 points" in worse.sentence()
     chance = made(p=0.31, interval=(-0.4, 2.4))
     assert chance.verdict == "may be chance"
     assert "may be luck" in chance.sentence()
-    assert "in 31 of 100 cases" in chance.sentence()
+    assert "in 31 of 100 comparisons" in chance.sentence()
+    assert "large is between 0.40 points worse and 2.40 points better" in chance.sentence()
     few = made(top1_a=(90, 91, 92), top1_b=(93, 94, 95), only_a=None, p=0.1, least_p=0.1)
     assert few.verdict == "too few runs"
     assert "3 and 3 runs are too few" in few.sentence()
-    assert "equally good" in made(top1_b=(90.0,), p=1.0).sentence()
+    assert made(top1_b=(90.0,), p=1.0, interval=(-0.5, 0.5)).sentence() == (
+        "large and small are equally good on these images. With 95 % confidence, large is between "
+        "0.50 points worse and 0.50 points better."
+    )
 
 
 def test_runs_are_compared_on_the_same_images(smoke, tiny, tmp_path, resnetlab):

@@ -80,7 +80,7 @@ def test_explanations_tell_what_predict_tells(samples):
     found, note = explain_images(checkpoint, pictures, top=2)
     assert note is None
     model = checkpoint.build()
-    logits = model(normalize(images, checkpoint.preprocessing)).detach()
+    logits = model(normalize(images, checkpoint.preprocessing)).detach() / checkpoint.temperature
     for one, row in zip(found, logits.double().softmax(1), strict=True):
         best = row.topk(2)
         expected = [(checkpoint.classes[i], 100 * float(row[i])) for i in best.indices]

@@ -104,6 +104,22 @@ def test_selective_accuracy_by_a_plain_computation(n, seed):
         assert point["confidence"] == pytest.approx(100 * float(a.confidence[kept[-1]]))
 
 
+@given(st.integers(2, 100), st.floats(0, 1), st.integers(0, 1000))
+def test_the_interval_of_a_mean_is_scipys_within_the_possible(n, chance, seed):
+    generator = torch.Generator().manual_seed(seed)
+    values = 100 * (torch.rand(n, 15, generator=generator).double() < chance).double().mean(1)
+    low, high = metrics.mean_interval(values)
+    assert 0 <= low <= float(values.mean()) <= high <= 100
+    if values.std() > 0:
+        theirs = stats.norm.interval(0.95, values.mean(), stats.sem(values))
+        assert (low, high) == pytest.approx((max(0, theirs[0]), min(100, theirs[1])))
+
+
+def test_of_one_image_no_mean_is_known():
+    assert metrics.mean_interval(torch.tensor([40.0])) == (0, 100)
+    assert metrics.mean_interval(torch.tensor([-7.0]), -100) == (-100, 100)
+
+
 @given(st.integers(1, 100), st.integers(0, 1000), st.floats(0, 1))
 def test_rejections_by_a_plain_computation(n, seed, threshold):
     a = Answers.read(*batch(n, 3, seed, 1))

@@ -4,15 +4,17 @@ RESNETLAB_FAULTS=long asks for the long form: more kills, every operation on a f
 """
 
 import json
-import os
-import select
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import webdataset
+from PIL import Image
+
+from resnetlab.data.catalogue import CATALOGUE
+from resnetlab.data.sources import read_split
 
 
 class Server:
@@ -32,19 +34,11 @@ class Server:
         assert line, "the server has ended"
         return [int(word) for word in line.split()]
 
-    def run(self, run, changes, *, kill_after=None, **order):
-        """The exit status of a child that trains ``run``, killed after so many seconds.
-
-        Of several processes, a list of them.
-        """
+    def run(self, run, changes, **order):
+        """The exit status of a child that trains ``run``; of several processes, a list of them."""
         line = json.dumps({"run": str(run), "changes": changes} | order) + "\n"
         self.process.stdin.write(line.encode())
         self.process.stdin.flush()
-        (child,) = self._answer()
-        if kill_after is not None:
-            ended, *_ = select.select([self.process.stdout], [], [], kill_after)
-            if not ended:
-                os.kill(child, signal.SIGKILL)
         ends = self._answer()
         return ends if len(ends) > 1 else ends[0]
 
@@ -80,3 +74,20 @@ def changes(samples):
         "warmup_epochs": 1,
         "checkpoint_minutes": 1e-9,
     }
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory, samples):
+    """200 images in a folder for each class, and in two tar shards."""
+    top = tmp_path_factory.mktemp("images")
+    name = "cifar10-sample"
+    images, labels = read_split(CATALOGUE[name].source, "train", samples / name)
+    (top / "shards").mkdir()
+    for shard in range(2):
+        with webdataset.TarWriter(str(top / "shards" / f"train-00{shard}.tar")) as sink:
+            for i in range(100 * shard, 100 * shard + 100):
+                file = top / "folder" / f"class{labels[i]}" / f"{i}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(images[i]).save(file)
+                sink.write({"__key__": f"{i:06}", "png": file.read_bytes(), "cls": int(labels[i])})
+    return top

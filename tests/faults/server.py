@@ -2,9 +2,8 @@
 
 An order is a line of JSON on stdin: {"run": folder, "changes": fields of the recipe} and perhaps
 "kill at", where it is killed as ``_Deadly`` counts; "processes", how many train together; "rank",
-"step" and "fault", what happens to one of them; "evaluate", to judge its network alone. A run that
-has begun is resumed. The answers are the (last) child's number and, after their ends, their
-exit statuses.
+"step" and "fault", what happens to one of them, "after" so many seconds; "evaluate", to judge its
+network alone. A run that has begun is resumed. The answer is their exit statuses.
 """
 
 import io
@@ -14,10 +13,12 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 
 import torch
+import torch._dynamo  # which the first optimizer would import, for a second, in each child
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from resnetlab.errors import UserError
@@ -69,24 +70,26 @@ class _Deadly:
         torch.save, Path.write_text = deadly_save, deadly_write_text
 
 
-def _fault_at(step: int, fault: str) -> None:
-    """In this process: killed, or without memory, in the optimizer's n-th step."""
+def _fault_at(step: int, fault: str, after: float = 0.0) -> None:
+    """In this process: killed, or without memory, in the optimizer's n-th step or soon after."""
     done = 0
 
     def hook(*_):
         nonlocal done
         done += 1
-        if done == step and fault == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if done == step:
+        if done == step and fault == "memory":
             raise MemoryError
+        if done == step and after:
+            threading.Timer(after, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        elif done == step:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     register_optimizer_step_pre_hook(hook)
 
 
 def work(order: dict, rank: int) -> int:
     if order.get("rank") == rank:
-        _fault_at(order["step"], order["fault"])
+        _fault_at(order["step"], order["fault"], order.get("after", 0.0))
     if "kill at" in order:
         _Deadly(order["kill at"]).install()
     run = Path(order["run"])
@@ -132,7 +135,6 @@ def main() -> None:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
         children = [_start(order, rank, port) for rank in range(order.get("processes", 1))]
-        print(children[-1], flush=True)
         ends = [os.waitpid(child, 0)[1] for child in children]
         print(*map(os.waitstatus_to_exitcode, ends), flush=True)
 

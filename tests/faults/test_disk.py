@@ -75,6 +75,21 @@ def test_a_disk_that_fills_up_costs_no_bit(tiny, disk, capsys, resnetlab):
     assert tiny.contents(out) == tiny.contents(whole.run)
 
 
+def test_a_disk_that_fills_up_with_decoded_images_costs_no_bit(tiny, disk, images, capsys):
+    options = {"dataset": str(images / "folder"), "data_dir": None, "val_size": 40}
+    options |= {"image_size": 16, "batch_size": 16}
+    whole = tiny.train("whole", **options, cache="none")
+    with at_step(3, lambda: fill(disk)):
+        run = tiny.train(**options, cache=str(disk)).run
+    assert capsys.readouterr().err.count("cannot write to the cache") == 1
+    found, wanted = tiny.contents(run), tiny.contents(whole.run)
+    assert {content["last"]["recipe"].pop("cache") for content in (found, wanted)} == {
+        str(disk),
+        "none",
+    }
+    assert found == wanted
+
+
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS])
 def test_a_quota_that_is_used_up_and_a_read_only_disk_are_a_sentence(
     tiny, tmp_path, monkeypatch, number

@@ -1,12 +1,21 @@
 """Several processes that train together, one of which fails."""
 
+import contextlib
 import json
+import os
+import signal
+import sys
 import time
+from itertools import chain
+from pathlib import Path
 
 import pytest
 
 from resnetlab.evaluation.evaluate import evaluate
 from resnetlab.runs import Run
+
+LONG = os.environ.get("RESNETLAB_FAULTS") == "long"
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 
 
 def curve(run):
@@ -37,6 +46,51 @@ def test_a_killed_process_is_named_and_the_run_goes_on_to_the_bit(
     assert Run(tmp_path / "broken").last["step"] == 4
     server.timed(tmp_path / "broken", changes, processes=processes)
     assert tiny.contents(tmp_path / "broken") == tiny.contents(tmp_path / "whole")
+
+
+def process_of(agent, rank):
+    """The number of the process that torchrun has started last as this rank."""
+    children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+    return int(
+        next(
+            child
+            for child in reversed(children)
+            if f"\0RANK={rank}\0" in Path(f"/proc/{child}/environ").read_text()
+        )
+    )
+
+
+def step_of(run):
+    with contextlib.suppress(ValueError):  # before the first checkpoint, or just between two
+        return Run(run).last["step"]
+    return 0
+
+
+def test_torchrun_starts_a_killed_run_again_and_it_ends_with_the_same_bits(
+    start, server, changes, tmp_path, tiny
+):
+    """``--max-restarts``, the same command line: rank 1 is killed with -9, then perhaps rank 0."""
+    overrides = {"depths": "1,1,1", "widths": "8,16,16"}  # as a command line states them
+    changes |= {"epochs": 40, "ema_decay": 0.8, "model_overrides": overrides}
+    server.timed(tmp_path / "whole", changes, processes=2)
+    run = tmp_path / "broken"
+    words = ["train", "smoke", "--out", run, "--resume-if-exists"]
+    for name, value in changes.items():
+        values = chain(*value.items()) if name == "model_overrides" else [value]
+        words += [f"--{name.replace('_', '-')}", *values]
+    job = start(*words, program=(*TORCHRUN, "--max-restarts", 2, "-m", "resnetlab"))
+    kills = ((1, 31), (0, 62)) if LONG else ((1, 31),)
+    for rank, step in kills:
+        end = time.monotonic() + 120
+        while step_of(run) < step:
+            assert job.poll() is None, job.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        os.kill(process_of(job.pid, rank), signal.SIGKILL)
+    _, said = job.communicate(timeout=180)
+    assert job.returncode == 0, said
+    assert said.count("resuming after step") == len(kills)
+    assert tiny.contents(run) == tiny.contents(tmp_path / "whole")
 
 
 def test_processes_share_the_work_of_one(server, changes, tmp_path):

@@ -118,8 +118,14 @@ def test_two_hosts_train_and_resume_from_the_folder_of_the_first(hosts, samples,
     kill(both[1])
     assert both[0].wait(150) != 0
     assert time.monotonic() - began < 120
+    # and when it is back, both go on once more
+    ip("-n", "fb", "link", "set", "vb", "up")
+    again = Run(a / "run").last["step"]
+    hosts("resume", "run")
+    wait_for_step(a / "run", again + 20)
     log = (a / "log").read_text()
     assert f"resuming after step {step:,} of" in log
+    assert f"resuming after step {again:,} of" in log
     assert "has not been heard of for 90 seconds; its machine or the network failed" in log
     assert "site-packages/torch/nn" not in log  # torchrun has a traceback of its own, we none
     assert 'resnetlab/training/loop.py", line' not in log

@@ -48,6 +48,9 @@ def test_every_screen(opened, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     violations = Axe().run(page).response["violations"]
     assert [(each["id"], [n["html"] for n in each["nodes"]]) for each in violations] == []
+    # Nor by a class whose name is one long word.
+    page.evaluate("document.querySelector('section:last-of-type li').textContent = 'x'.repeat(300)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     body = "getComputedStyle(document.body)"
     dark = page.evaluate(f"{body}.backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (scheme == "dark")

@@ -35,7 +35,7 @@ def test_numbers_are_those_of_the_evaluation(reported, text):
     assert f"95 % interval {low:.2f} to {high:.2f} %" in said
     for row in result["per_class"]:
         assert f"{row['class']} {row['n']} {row['recall']:.2f}" in said
-    assert f"{result['calibration_error']:.2f} points apart" in said
+    assert f"{result['calibration_error']:.2f} percentage points apart" in said
     corrupted = reported.evaluations["test, corruptions"]
     assert f"the accuracy is {corrupted['top1']:.2f} %" in said
     assert f"{sum(line['seconds'] for line in reported.metrics) / 60:.1f} minutes" in said

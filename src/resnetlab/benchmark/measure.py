@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from resnetlab.benchmark.machine import measure_limits, wait_for
 from resnetlab.benchmark.records import FileRate, NetworkRate
 from resnetlab.benchmark.samples import random_dataset, random_predictor
 from resnetlab.benchmark.timing import rate_fields, repeat, time_once
+from resnetlab.compute.cores import movable_threads, on_fewer_where_faster
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import peak_memory_mb
@@ -31,7 +32,7 @@ from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.summary import default_image_size, summarize
 from resnetlab.recipes.record import Recipe
 from resnetlab.training.parallel import shared
-from resnetlab.training.plan import make_plan
+from resnetlab.training.plan import Plan, make_plan
 from resnetlab.training.probe import choose_execution
 from resnetlab.training.state import State
 from resnetlab.training.step import make_batch, train_step
@@ -53,6 +54,13 @@ def training_steps(
     state.accelerate(execution)
     network = shared(plan, state.model, world)
     state.model.train()
+    threads = movable_threads(execution, world.size)
+    steps = _steps(plan, state, network, world)
+    return on_fewer_where_faster(steps, threads, print_to_stderr)
+
+
+def _steps(plan: Plan, state: State, network: nn.Module, world: World) -> Iterator[int]:
+    recipe, data = plan.recipe, plan.data
     for epoch in itertools.count():
         batches = epoch_batches(
             len(data),
@@ -65,7 +73,7 @@ def training_steps(
         for step, indices in enumerate(batches):
             batch = make_batch(plan, indices, epoch=epoch, step=step, share=world.share)
             state.sums += train_step(plan, state, network, *batch)
-            wait_for(execution)
+            wait_for(plan.execution)
             yield len(indices)
 
 

@@ -132,6 +132,8 @@ def _draw(
 
 
 def _print(result: Evaluation) -> None:
+    from resnetlab.evaluation.calibration import remark
+
     print(f"{result.dataset}, {result.split}: {result.n:,} images; intervals are of 95 %")
     for name, value, (low, high) in (
         ("top-1", result.top1, result.top1_interval),
@@ -146,6 +148,8 @@ def _print(result: Evaluation) -> None:
         error += f"{after} {result.tempered_calibration_error:.2f} %"
     print(loss)
     print(error)
+    if said := remark(result.temperature):
+        print(said)
     surest = [point for point in result.selective if point["coverage"] in (90, 80, 50)]
     parts = [f"{point['coverage']} %: {point['accuracy']:.2f} %" for point in surest]
     print(f"accuracy of the surest {', '.join(parts)}")

@@ -172,7 +172,9 @@ class _Run:
     def _reference_structure(self) -> Structure:
         record = self.reference.architecture
         small = max(self.reference.architecture.minimum_size, 96 if record.stem != "cifar" else 32)
-        trace = trace_network(self.reference, torch.randn(2, record.in_channels, small, small))
+        device = next(self.reference.parameters()).device  # meta, if it holds no weights
+        images = torch.empty(2, record.in_channels, small, small, device=device)
+        trace = trace_network(self.reference, images)
         assert trace.output is not None, trace.crash
         return parse(trace.output, block_convs=self.block, style=record.activation)
 
@@ -215,7 +217,7 @@ class _Run:
         if self.named and self.trace.output is not None:  # another reference may be near
             name, record = nearest(guess_fields(parse(self.trace.output), None), self.name)
             record = replace(record, in_channels=self.channels)
-            other = replace(self, reference=on_meta(record).to_empty(device="cpu"))
+            other = replace(self, reference=on_meta(record))
             own = other._reference_structure()
             parsed = parse(self.trace.output, block_convs=other.block)
             far = distance(self.trace, compare_structures(parsed, own, Findings()), own)
@@ -377,7 +379,7 @@ def _svg(
             parts.append(
                 f'<rect class="{kind}" x="{x}" y="{y}" width="{WIDTH}" height="{ROW - 4}"/>'
             )
-            times = f"{count} x " if count > 1 else ""
+            times = f"{count} blocks: " if count > 1 else ""
             parts.append(_text(x + 6, y + 13, _short(times + words) if words else ""))
         if marks:
             worst = min(marks, key=lambda mark: list(COLOURS).index(mark[1]))[1]

@@ -100,7 +100,8 @@ def _judge_classifier(node: Node, found: Findings) -> None:
     usual = [math.sqrt(2 / rows), math.sqrt(2 / columns), 1 / math.sqrt(rows)]
     std = float(weight.detach().float().std()) if weight.numel() > 1 else 0.0
     if std > FAR * max(usual):
-        found.add("init", "linear", node.label, node=node, words=_times(std, max(usual)))
+        words = _times(std, max(usual)).replace("their", "its")
+        found.add("init", "linear", node.label, node=node, words=words)
 
 
 def _times(std: float, usual: float) -> str:
@@ -110,6 +111,8 @@ def _times(std: float, usual: float) -> str:
 def check_gradients(training: Trace, found: Findings) -> None:
     """Report every point where a gradient that should pass does not."""
     for cut in training.cuts:
+        if cut.location:
+            found.drop("extra-operation", cut.location)
         found.add("gradient-cut", cut.how, cut.place or "forward", line=cut.location)
 
 
@@ -142,10 +145,17 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
             found.note("Weights are computed on the way (weight norm, masks); what they come to "
                        "is compared.")  # fmt: skip
     shared = {name: count for name, count in uses.items() if count > 1}
+    owners = defaultdict[int, set[int]](set)
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            owners[id(parameter)].add(id(module))
+    tied = {name for name, p in model.named_parameters() if len(owners[id(p)]) > 1}
     for owner in _owners(set(shared), sizes):
-        count = max(uses for name, uses in shared.items() if name.startswith(owner))
-        readers = {n.kind for n in live[0] if n.names and f"{n.names[0]}.".startswith(f"{owner}.")}
+        own = {name for name in sizes if f"{name}.".startswith(f"{owner}.")}
+        count = max(uses for name, uses in shared.items() if name in own)
+        readers = {node.kind for node in live[0] if own & {*node.names}}
         what = "norm" if readers == {"norm"} else "layer" if len(readers) == 1 else "module"
+        what = "tied" if own & tied else what
         line = found.line_of(owner)
         found.add("shared-weights", what, f"{owner} ({count} times)", line=line)
     for name, size in traces[0].unregistered.items():
@@ -154,10 +164,9 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
 
 
 def _owners(names: set[str], sizes: dict[str, int]) -> list[str]:
-    """The outermost modules all of whose parameters are among the names."""
+    """The outermost modules all of whose parameters are among the names, or the parameters."""
     owners: dict[str, None] = {}
-    for name in sorted(names, key=list(sizes).index):
-        owner = name.rpartition(".")[0] or name
+    for owner in sorted(names, key=list(sizes).index):
         while "." in owner:
             parent = owner.rpartition(".")[0]
             if any(other.startswith(parent + ".") and other not in names for other in sizes):
@@ -177,7 +186,8 @@ def check_training(evaluation: Trace, training: Trace, found: Findings) -> None:
             what = "dropout" if operation in ("bernoulli", "native_dropout") else "random"
             found.add("dropout-in-evaluation", what, where, line=line)
         else:
-            found.add("dropout", "training", where, line=line)
+            what = "training" if operation in ("bernoulli", "native_dropout") else "noise"
+            found.add("dropout", what, where, line=line)
     if training.crash:
         message, place = training.crash.message, training.crash.label
         found.add("train-mode", "crash", place, line=training.crash.location, message=message)

@@ -12,6 +12,8 @@ from resnetlab.comparison.operations import POOLS, Node, adds_itself, shrinkage
 from resnetlab.comparison.report import Findings, a, by
 from resnetlab.comparison.structure import ODD_POOLS, Structure
 
+LARGE_EPS = 0.01
+"""From here on batch norm's eps is no guard against division by zero any more."""
 Pairs = list[tuple[Node | None, Node | None]]
 """(candidate, reference) of every operation, in order"""
 T = TypeVar("T")
@@ -206,7 +208,8 @@ def _conv_settings(one: dict[str, Any], two: dict[str, Any], say: Say) -> None:
     if len(fits) < 2 or fits[0] != fits[1]:
         say("padding", "size", mine=one["padding"], theirs=two["padding"])
     if mode := one.get("padding mode"):
-        say("padding", "mode", mode=mode)
+        words = {"reflect": "reflected", "replicate": "repeated", "circular": "circular"}
+        say("padding", "mode", mode=words.get(mode, mode))
 
 
 def _norm_settings(values: dict[str, Any], say: Say, found: Findings) -> None:
@@ -218,10 +221,14 @@ def _norm_settings(values: dict[str, Any], say: Say, found: Findings) -> None:
         say("norm-statistics", "batch")
     if not values["affine"]:
         say("norm-affine", "batch norm has no learned scale and shift.")
-    if values["eps"] != 1e-5:
+    if values["eps"] >= LARGE_EPS:
+        say("norm-eps", "large", eps=f"{values['eps']:g}")
+    elif values["eps"] != 1e-5:
         found.note(f"batch norm's eps is {values['eps']:g}; PyTorch's usual one is 1e-05.")
     if momentum not in (None, 0.1) and values["running"]:
-        if momentum > 0.5:
+        if momentum == 0:
+            say("norm-momentum", "still")
+        elif momentum > 0.5:
             say("norm-momentum", "last batch", momentum=f"{momentum:g}")
         else:
             found.note(f"batch norm's momentum is {momentum:g}; PyTorch's usual one is 0.1.")
@@ -343,10 +350,12 @@ def compare_heads(
     pooling = list(takewhile(lambda node: node.kind != "linear", candidate.head))
     if pooling and pooling[0].kind == "globalpool" and "pow" not in kinds:
         pooling = pooling[:1]
-    if any(node.kind in ODD_POOLS for node in pooling):
+    several = sum(node.kind in POOLS for node in pooling) > 1
+    if several or any(node.kind in ODD_POOLS for node in pooling):
         words = " and ".join(dict.fromkeys(node.words for node in pooling))
         found.add("pooling", "odd", pooling[0].label, node=pooling[0], words=words)
         events = [e for e in events if e.node not in pooling and e.node.kind != "globalpool"]
+        row = [(x, y) for x, y in row if x not in pooling]
     if any(e.extra and e.node.kind == "linear" for e in events):  # its activation goes with it
         events = [e for e in events if not e.extra or e.node.kind not in SWALLOWED]
     compare_settings(row, candidate.head, ("the head", ""), found, "post")
@@ -392,8 +401,15 @@ def _report_event(telling: Telling, found: Findings) -> None:
         words = "sum of a tensor with itself" if adds_itself(node) else words
         label = node.kind if node.kind == "extra-addition" else f"extra-{kind}"
         text = f"there is {a(words)} {slot} that the reference does not have."
+        factor = node.kind in ("scale", "mul", "gate") and event.slot not in ("stem", "head")
         found.add(
-            label, text, node.label or home[0], home[1], remedy=f"remove the {words}.", node=node
+            label,
+            text,
+            node.label or home[0],
+            home[1],
+            remedy=f"remove the {words}.",
+            paper=None if factor or label != "extra-operation" else "",
+            node=node,
         )
     else:
         label = "pooling" if node.kind == "globalpool" else f"missing-{kind}"

@@ -228,11 +228,14 @@ def choose_reference(
     num_classes: int | None,
     channels: int,
 ) -> tuple[str, ResNet]:
-    """The reference's name and network: the named one, or the closest of the table."""
+    """The reference's name and network: the named one, or the closest of the table.
+
+    It holds no weights, as it takes over the candidate's, unless the user has given it.
+    """
     if isinstance(reference, ResNet):
         return "the given network", copy.deepcopy(reference).cpu().float()
     if isinstance(reference, Architecture):
-        return "the given network", _blank(reference)
+        return "the given network", on_meta(reference)
     if reference is not None:
         key, record = reference, replace(get_architecture(reference), in_channels=channels)
         if image_size and image_size <= SMALL_IMAGE and record.stem == "imagenet":
@@ -248,19 +251,7 @@ def choose_reference(
         if any(node.kind in ("linear", "conv") for node in parsed.head):
             classes = num_classes or _classes(model, trace) or record.num_classes
         record = replace(record, in_channels=channels, num_classes=classes)
-    return _words(key, record), _blank(record)
-
-
-def _blank(record: Architecture) -> ResNet:
-    """The network without an initialisation, as it takes over the candidate's weights."""
-    model = on_meta(record).to_empty(device="cpu")
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
-        elif isinstance(module, (nn.Conv2d, nn.Linear)):
-            for parameter in module.parameters():
-                nn.init.zeros_(parameter)
-    return model
+    return _words(key, record), on_meta(record)
 
 
 def _classes(model: nn.Module, trace: Trace) -> int | None:

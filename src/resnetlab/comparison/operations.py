@@ -52,7 +52,11 @@ WORDS = {
     "convolution": "convolution", "bmm": "matrix product of two branches", "where": "selection",
     "copy": "padding", "reflection_pad2d": "padding by reflection", "window": "sliding window",
     "replication_pad2d": "padding by replication", "clamp": "clamp", "clamp_max": "clamp",
-    "outside": "computation outside of torch",
+    "outside": "computation outside of torch", "reordering": "reordering by an index",
+    "flip": "mirroring", "roll": "cyclic shift", "round": "rounding", "floor": "rounding down",
+    "sign": "sign", "sort": "sorting", "cumsum": "running sum", "masked_fill": "masking",
+    "argmax": "choice of the largest", "topk": "choice of the largest", "gather": "choice by index",
+    "neg": "change of sign", "reciprocal": "reciprocal", "erf": "error function",
 }  # fmt: skip
 
 
@@ -101,6 +105,9 @@ class Node:
         """What to call the operation in a sentence, without an article."""
         if self.kind in ("act", "norm", "softmax", "fork"):
             return self.settings.get("name") or self.settings.get("type") or WORDS[self.kind]
+        if self.kind == "scale" and isinstance(factor := self.settings.get("factor"), (int, float)):
+            verb = "division" if self.settings["operation"] == "div" else "multiplication"
+            return f"{verb} by {factor:.3g}"
         return WORDS.get(self.kind) or f"call of torch.{self.kind}"
 
 
@@ -193,6 +200,8 @@ def describe(
     (a product with zero).
     """
     first = inputs[0]
+    if name in ("index", "index_select") and tuple(out.shape) == in_shape:
+        return Description("reordering", {"in_shape": in_shape}, (), inputs)
     if name in VIEWS or (name in SLICES and tuple(out.shape) == in_shape):
         return first
     if name == "as_strided":  # a view of all values, or windows for a hand-written convolution
@@ -344,7 +353,7 @@ def _reduction(
         result.inputs = before.inputs
         settings["in_shape"] = before.inputs[0].shape
     if name in ("mean", "sum"):
-        settings["mixed"] = not _reduces_maps(name, args[0], out)
+        settings["mixed"] = not _reduces_maps(name, *args[:2], out=out)
     if "pool2d" in name:
         result.kind = "maxpool" if "max" in name else "avgpool"
         settings |= {"kernel": None, "stride": None, "padding": (0, 0), "dilation": (1, 1)}
@@ -371,13 +380,18 @@ def _reduction(
     return result
 
 
-def _reduces_maps(name: str, x: Tensor, out: Tensor) -> bool:
+def _reduces_maps(name: str, x: Tensor, axes: Any = None, *, out: Tensor) -> bool:
     """Whether a row of features for each image has the mean (or sum) of each channel's map.
 
     Not so behind a reshape that mixes channels and positions. True of everything else.
     """
     image = map_behind(x)
+    axes = axes if isinstance(axes, (list, tuple)) else ()
+    if image is x and x.dim() == 4 and {axis % 4 for axis in axes} in ({1}, {1, 2}, {1, 3}):
+        return False
     if image.dim() != 4 or out.shape[:1] != image.shape[:1] or math.prod(out.shape[2:]) != 1:
+        return True
+    if image.is_meta:
         return True
     right = (image.mean((2, 3)) if name == "mean" else image.sum((2, 3))).flatten()
     if right.numel() != out.numel():

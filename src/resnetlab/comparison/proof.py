@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,6 @@ class Proof:
         for dtype in (torch.float64, torch.float32):
             self.dtype = dtype
             self.model.to(dtype)
-            self.reference.to(dtype)
             probe = torch.randn(2, channels, sizes[0], sizes[0], dtype=dtype)
             if not record(Recorder(self.model.eval()), self.model, probe, self.classes).crash:
                 break
@@ -82,7 +81,8 @@ class Proof:
         if layers is None:
             return None
         for mine, other in layers:
-            self._copy(mine, other, training)
+            self._share(mine, other)
+        self.reference.to(self.dtype)
         output = self.reference.train(training)(images)
         gap, output = self._output_gap(trace.logits, output, images)
         self.worst = max(self.worst, gap)
@@ -131,23 +131,22 @@ class Proof:
         return layers
 
     @torch.no_grad()
-    def _copy(self, mine: Node, other: Node, training: bool) -> None:
-        """Give the reference's layer what the candidate's has just used."""
+    def _share(self, mine: Node, other: Node) -> None:
+        """Give the reference's layer what the candidate's has just used: not a copy of weights."""
         module = self.reference.get_submodule(other.place)
-        targets: list[Any] = [module.weight, module.bias]
         if isinstance(module, nn.BatchNorm2d):
-            by_hand = mine.settings.get("by_hand")
             module.eps, module.momentum = mine.settings["eps"], 1.0  # leaves the batch's statistics
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            if by_hand:
-                module.running_mean.zero_()
-                module.running_var.fill_(1 - module.eps)
-            targets += [module.running_mean, module.running_var]
-        for target, source in zip(targets, mine.tensors, strict=False):
+            if mine.settings.get("by_hand"):
+                zeros = torch.zeros(module.num_features, dtype=self.dtype)
+                module.running_mean, module.running_var = zeros, zeros + (1 - module.eps)
+        names = ("weight", "bias", "running_mean", "running_var")
+        for name, source in zip(names, mine.tensors, strict=False):
+            target = getattr(module, name, None)
             if target is not None and source is not None:
                 turned = mine.kind == "linear" and source.dim() == 2
-                target.copy_((source.t() if turned else source).reshape(target.shape))
+                value = (source.t() if turned else source).detach().reshape(target.shape)
+                kept = isinstance(target, nn.Parameter)
+                setattr(module, name, nn.Parameter(value) if kept else value.clone())
 
     def _output_gap(self, mine: Tensor, other: Tensor, images: Tensor) -> tuple[float, Tensor]:
         """Distance of the outputs; of option A every place of its zeros is tried."""
@@ -176,7 +175,6 @@ class Proof:
                 if tensor is not None and tensor.requires_grad and not tensor.is_leaf:
                     tensor.retain_grad()
         self.model.zero_grad(set_to_none=True)
-        self.reference.zero_grad(set_to_none=True)
         if not mine.requires_grad:
             if any(p.requires_grad for p in self.model.parameters()):
                 self.found.add("gradient-cut", "no gradient reaches the network at all.", "forward")
@@ -188,34 +186,33 @@ class Proof:
             what = "in place" if "inplace" in message else "crash"
             self.found.add("gradient", what, "forward", message=message)
             return
-        (other * weights).sum().backward()
-        self._compare_gradients(layers)
+        self._compare_gradients(layers, (other * weights).sum())
         self.model.zero_grad(set_to_none=True)
-        self.reference.zero_grad(set_to_none=True)
 
-    def _compare_gradients(self, layers: Layers) -> None:
+    def _compare_gradients(self, layers: Layers, loss: Tensor) -> None:
+        """The reference's backward pass; each gradient is compared, and freed, as it arrives."""
         parameters = dict(self.model.named_parameters())
-        largest = max(
-            (float(p.grad.abs().max()) for p in self.reference.parameters() if p.grad is not None),
-            default=0.0,
-        )
-        wrong: list[tuple[Node, float]] = []
+        rows: list[tuple[Node, float, float]] = []
+
+        def judge(node: Node, learned: Tensor | None, target: Tensor) -> None:
+            grad, target.grad = target.grad, None
+            if learned is not None and grad is not None:
+                turned = node.kind == "linear" and learned.dim() == 2
+                learned = (learned.t() if turned else learned).reshape(grad.shape)
+                rows.append((node, float((learned - grad).abs().max()), float(grad.abs().max())))
+
         for mine, other in layers:
             module = self.reference.get_submodule(other.place)
             for source, target in zip(mine.tensors[:2], (module.weight, module.bias), strict=False):
-                if source is None or not isinstance(target, Tensor) or target.grad is None:
-                    continue
-                learned = _gradient(source, mine, parameters)
-                if learned is None:
-                    continue
-                turned = mine.kind == "linear" and learned.dim() == 2
-                learned = (learned.t() if turned else learned).reshape(target.shape)
-                scale = max(float(target.grad.abs().max()), 1e-6 * largest)
-                gap = float((learned - target.grad).abs().max()) / scale if scale else 0.0
-                if not gap <= 100 * TOLERANCES[self.dtype]:
-                    wrong.append((mine, gap))
+                if isinstance(target, nn.Parameter):
+                    learned = None if source is None else _gradient(source, mine, parameters)
+                    target.register_post_accumulate_grad_hook(partial(judge, mine, learned))
+        loss.backward()
+        floor = 1e-6 * max((scale for *_, scale in rows), default=0.0)
+        gaps = [(node, gap / max(scale, floor)) for node, gap, scale in rows if scale or floor]
+        wrong = [row for row in gaps if not row[1] <= 100 * TOLERANCES[self.dtype]]
         if wrong:  # on the way back the last layer is met first
-            node, gap = wrong[-1]
+            node, gap = max(wrong, key=lambda row: row[0].index)
             what = "missing" if gap == 1.0 else "other"
             self.found.add("gradient", what, node.label, node=node, gap=f"{gap:.2g}")
 

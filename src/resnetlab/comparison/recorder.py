@@ -37,6 +37,7 @@ _TORCH = os.path.join(os.path.dirname(str(torch.__file__)), "")
 _HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 
+_WITH_NOISE = ("mul", "div", "add", "sub", "where")
 _OF_EVERY_MODULE = frozenset(key for key in vars(nn.Module()) if key.startswith("_"))
 
 
@@ -326,7 +327,9 @@ class Recorder(TorchDispatchMode):
         noise = any(hasattr(x, "_noise") for x in tensors) or name in RANDOM
         if noise and not inputs:
             out._noise = True  # type: ignore[attr-defined]
-        if noise and len(inputs) == 1 and name in ("mul", "div", "add", "sub", "where"):
+        rescales = name in ("mul", "div") and not constants and hasattr(tensors[0], "_noisy")
+        if (noise or rescales) and len(inputs) == 1 and name in _WITH_NOISE:
+            out._noisy = True  # type: ignore[attr-defined]
             return inputs[0]  # dropout and the like, which ``random`` tells of
         if not inputs:
             return names
@@ -338,7 +341,7 @@ class Recorder(TorchDispatchMode):
             return what
         alpha = kwargs.get("alpha", 1)
         if name == "add" and alpha != 1 and len(what.inputs) == 2:  # torch.add(x, y, alpha=0.1)
-            settings = {"factor": alpha}
+            settings = {"factor": alpha, "operation": "mul"}
             what.inputs = [what.inputs[0], self.node("scale", [what.inputs[1]], out, settings)]
         return self._record(what, names, pairs, out)
 

@@ -89,6 +89,8 @@ class Difference:
     """the same places in the reference"""
     lines: tuple[Line, ...] = ()
     """the lines of the candidate's code behind the places"""
+    paper: str = ""
+    """where the papers say how it is, '' if they do not"""
 
     @property
     def where(self) -> str:
@@ -100,11 +102,6 @@ class Difference:
     @property
     def harm(self) -> Harm:
         return KINDS[self.kind].harm
-
-    @property
-    def paper(self) -> str:
-        """Where the papers say how it is, '' if they do not."""
-        return KINDS[self.kind].paper
 
     @property
     def page(self) -> str:
@@ -124,6 +121,7 @@ class Made:
 @dataclass
 class _Group:
     remedy: str
+    paper: str
     places: list[str] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     lines: dict[tuple[str, int], None] = field(default_factory=dict)
@@ -153,6 +151,7 @@ class Findings:
         reference: str = "",
         *,
         remedy: str = "",
+        paper: str | None = None,
         node: Node | None = None,
         line: tuple[str, int] | None = None,
         module: str = "",
@@ -161,11 +160,13 @@ class Findings:
     ) -> None:
         """``what``: a sentence, or the name of one of the kind's, filled in with ``words``.
 
-        ``node``: whose line of code is shown, unless it is a ``module``'s; ``remedy``: a better one
-        than the table's.
+        ``node``: whose line of code is shown, unless it is a ``module``'s; ``remedy``, ``paper``:
+        better ones than the table's.
         """
         what, usual = phrase(kind, what, words)
-        group = self.found.setdefault((kind, what), _Group(remedy or usual))
+        cited = KINDS[kind].paper if paper is None else paper
+        new = _Group(remedy or usual, cited)
+        group = self.found.setdefault((kind, what), new)
         group.amount += amount
         if where and where not in group.places:
             group.places.append(where)
@@ -196,8 +197,8 @@ class Findings:
         return dropped
 
     def line_of(self, path: str) -> tuple[str, int] | None:
-        """The line that made a module."""
-        made = self.made.get(path)
+        """The line that made a module, or that of a parameter."""
+        made = self.made.get(path) or self.made.get(path.rpartition(".")[0])
         return made.lines[0] if made and made.lines else None
 
     def _makers(self, modules: dict[str, tuple[str, int] | None]) -> Iterator[tuple[str, int]]:
@@ -237,6 +238,7 @@ class Findings:
                     Line(*line, linecache.getline(*line).strip())
                     for line in dict.fromkeys([*group.lines, *self._makers(group.modules)])
                 ),
+                group.paper,
             )
             for (kind, what), group in rows
         )
@@ -325,8 +327,7 @@ class Comparison:
         """Plain values for JSON; the names of kinds and fields are promised."""
         values = {k: v for k, v in vars(self).items() if k not in ("rows", "differences")}
         values["differences"] = [
-            asdict(d) | {"where": d.where, "harm": d.harm, "paper": d.paper, "page": d.page}
-            for d in self.differences
+            asdict(d) | {"where": d.where, "harm": d.harm, "page": d.page} for d in self.differences
         ]
         values["identical_or_equivalent"] = self.verdict != "different"
         values["is_resnet"] = self.is_resnet

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from resnetlab.compute.execution import Execution
+
 Step = TypeVar("Step")
 
 WINDOW = 0.5
@@ -107,6 +109,14 @@ class Cores:
                 os.sched_setaffinity(int(thread), cores)
             except OSError:  # it has ended, or its cores were taken away meanwhile
                 continue
+
+
+def movable_threads(execution: Execution, processes: int) -> int:
+    """How many threads of a training ``Cores`` may move: 1, none, where it computes elsewhere.
+
+    Several processes wait for each other, so that none can tell alone what is faster.
+    """
+    return (execution.threads or 1) if processes == 1 and execution.device == "cpu" else 1
 
 
 def on_fewer_where_faster(

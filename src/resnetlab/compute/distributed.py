@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +15,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from resnetlab.compute.liveness import Liveness, watched
 from resnetlab.compute.machine import available_cores
@@ -132,7 +136,13 @@ def start() -> Iterator[World]:
     if not os.environ.get("MASTER_ADDR"):
         raise UserError("the environment variable MASTER_ADDR must name the machine of rank 0.")
     gpu = torch.cuda.is_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+    store, *_ = next(rendezvous("env://"))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if gpu else "gloo",
+        store=PrefixStore(_round(store, rank, size), store),
+        rank=rank,
+        world_size=size,
+    )
     try:
         machines: list[Any] = [None] * size
         dist.all_gather_object(machines, (platform.node(), os.environ.get("GROUP_RANK", "")))
@@ -151,6 +161,30 @@ def start() -> Iterator[World]:
         # DDP holds the group in reference cycles, and its threads abort a process that exits.
         gc.collect()
         dist.destroy_process_group()
+
+
+def _round(store: Store, rank: int, size: int) -> str:
+    """A name that the processes which start together give to that, and none before did.
+
+    torchrun keeps its store when it starts processes again (``--max-restarts``), and in it the
+    addresses of those that are gone, which gloo would try to reach. Hosts count their restarts each
+    for itself. So rank 0 proposes a name, and it holds once every process that is there has agreed.
+    """
+    own = secrets.token_hex(8)
+    if rank == 0:
+        store.set("round", own)
+        joined = [f"{own}/{other}" for other in range(1, size)]
+        store.wait(joined)
+        store.set(f"{own}/all", b" ".join(store.get(key) for key in joined).decode())
+        return own
+    name = ""
+    while True:
+        if (now := store.get("round").decode()) != name:  # the first one may be an old one
+            name = now
+            store.set(f"{name}/{rank}", own)
+        if store.check([f"{name}/all"]) and own in store.get(f"{name}/all").decode():
+            return name
+        time.sleep(0.05)
 
 
 def _number(

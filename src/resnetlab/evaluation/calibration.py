@@ -19,7 +19,7 @@ from resnetlab.inference.backends import TorchBackend
 from resnetlab.weights.checkpoint import Checkpoint
 
 COLDEST, HOTTEST = 0.05, 20.0
-"""Temperatures outside are no measurement: a split without a mistake would ask for 0."""
+"""Temperatures that are fitted; outside, confidences are all 100 % or all alike."""
 REJECTED = 0.05
 """Share of the right validation answers that the threshold may turn into "none of these"; 95 %
 kept is the usual working point for unknown images (Hendrycks and Gimpel 2017, arXiv:1610.02136)."""
@@ -36,22 +36,29 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         labels: int64 (n,).
 
     Returns:
-        A temperature from ``COLDEST`` to ``HOTTEST``; 1.0 if there is nothing to fit: no image, or
-        logits that are all alike.
+        A temperature from ``COLDEST`` to ``HOTTEST``; 1.0 if there is nothing to fit: no image, no
+        mistake (which would ask for 0), or logits that are all alike.
     """
     logits = logits.double()
     centred = logits - logits.mean(1, keepdim=True) if len(logits) else logits
-    if not centred.numel() or not centred.any():
+    if not centred.numel() or not centred.any() or logits.argmax(1).equal(labels):
         return 1.0
     true = centred.gather(1, labels[:, None])[:, 0]
+
+    def derivatives(b: float) -> tuple[float, float]:
+        """Slope and curvature of the loss in b."""
+        shares = (b * centred).softmax(1)
+        mean = (shares * centred).sum(1)
+        squares = (shares * (centred - mean[:, None]) ** 2).sum(1)
+        return float((mean - true).mean()), float(squares.mean())
+
+    if derivatives(1 / HOTTEST)[0] >= 0:
+        return HOTTEST
     low, high = -math.log(HOTTEST), -math.log(COLDEST)  # of log b
     x = 0.0
     for _ in range(100):
         b = math.exp(x)
-        shares = (b * centred).softmax(1)
-        mean = (shares * centred).sum(1)
-        slope = float((mean - true).mean())  # of the loss, in b
-        curvature = float((shares * (centred - mean[:, None]) ** 2).sum(1).mean())
+        slope, curvature = derivatives(b)
         low, high = (low, x) if slope > 0 else (x, high)
         step = slope / (b * curvature) if curvature > 0 else math.inf
         new = x - step if low < x - step < high else (low + high) / 2
@@ -59,6 +66,16 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
             break
         x = new
     return math.exp(-x)
+
+
+def remark(temperature: float) -> str | None:
+    """What a person should know of a fitted temperature; None: nothing."""
+    if temperature < HOTTEST:
+        return None
+    return (
+        f"the temperature is at its limit of {HOTTEST:g}: on the validation images the network was "
+        "hardly better than chance, so its confidence says nothing"
+    )
 
 
 def choose_threshold(

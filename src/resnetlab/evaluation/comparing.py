@@ -71,28 +71,28 @@ class RunComparison:
     def sentence(self) -> str:
         """What was found, for a newcomer."""
         size = abs(self.difference)
-        low, high = sorted(abs(x) for x in self.interval) if self.verdict == "real" else (0, 0)
-        better, worse = (self.b, self.a) if self.difference > 0 else (self.a, self.b)
+        low, high = (
+            self.interval if self.difference >= 0 else (-self.interval[1], -self.interval[0])
+        )
+        better, worse = (self.b, self.a) if self.difference >= 0 else (self.a, self.b)
         what = f"{better} is {size:.2f} percentage points better than {worse} on these images"
-        if size == 0:
-            what = f"{self.a} and {self.b} are equally good on these images"
-        odds = _odds(self.p)
         if self.verdict == "too few runs":
             return (
                 f"{what}, but {len(self.top1_a)} and {len(self.top1_b)} runs are too few to tell "
                 "whether that is luck: even a perfect separation could be chance in "
-                f"{100 * self.least_p:.0f} of 100 cases. Train four seeds of each."
+                f"{100 * self.least_p:.0f} of 100 comparisons. Train four seeds of each."
             )
+        truth = f"With 95 % confidence, {better} is "
+        if low > 0:
+            truth += f"better by {low:.2f} to {high:.2f} points."
+        else:
+            truth += f"between {-low:.2f} points worse and {high:.2f} points better."
+        odds = f"two equally good networks would differ this much by chance {_odds(self.p)}"
         if self.verdict == "real":
-            return (
-                f"{what}, and that is hardly luck: two equally good networks would differ so much "
-                f"{odds}. The true difference lies between {low:.2f} and {high:.2f} points."
-            )
-        return (
-            f"{what}, but that may be luck: two equally good networks would differ as much {odds}. "
-            f"The true difference lies between {self.interval[0]:+.2f} and "
-            f"{self.interval[1]:+.2f} points for {self.b}."
-        )
+            return f"{what}, and that is hardly luck: {odds}. {truth}"
+        if size == 0:
+            return f"{better} and {worse} are equally good on these images. {truth}"
+        return f"{what}, but that may be luck: {odds}. {truth}"
 
     def to_dict(self) -> dict[str, Any]:
         """What ``compare-runs --json`` prints."""
@@ -103,8 +103,10 @@ class RunComparison:
 
 def _odds(p: float) -> str:
     if p < 0.001:
-        return "in less than one of 1,000 cases"
-    return f"in {1000 * p:.0f} of 1,000 cases" if p < 0.1 else f"in {100 * p:.0f} of 100 cases"
+        return "in fewer than 1 of 1,000 comparisons"
+    if p < 0.1:
+        return f"in {1000 * p:.0f} of 1,000 comparisons"
+    return f"in {100 * p:.0f} of 100 comparisons"
 
 
 def mcnemar(right_a: Tensor, right_b: Tensor) -> tuple[int, int, float, Interval]:

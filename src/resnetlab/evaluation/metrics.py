@@ -144,8 +144,11 @@ def rejections(confidence: Tensor, right: Tensor, threshold: float) -> dict[str,
     }
 
 
-def mean_interval(values: Tensor) -> Interval:
-    """95 % interval of the mean of one measurement an image, float64 (n,), by its deviation."""
+def mean_interval(values: Tensor, low: float = 0.0) -> Interval:
+    """95 % interval of the mean of one measurement an image, float64 (n,), by its deviation.
+
+    A measurement lies between ``low`` and 100, and so does its mean.
+    """
     mean = float(values.mean())
     half = _Z * float(values.std()) / len(values) ** 0.5 if len(values) > 1 else math.inf
-    return mean - half, mean + half
+    return max(low, mean - half), min(100.0, mean + half)

@@ -19,6 +19,9 @@ from resnetlab.evaluation.metrics import Bin, Interval, wilson
 from resnetlab.files import user_path, write_text
 from resnetlab.inference.tta import TTA
 
+MISTAKES = 12
+"""Of an evaluation, the most confident ones, so many are kept with it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -145,6 +148,23 @@ class Evaluation:
             return None
         return metrics.rejections(self.answers.confidence, self.answers.right, self.threshold)
 
+    @property
+    def mistakes(self) -> list[dict[str, Any]]:
+        """The most confident ones: the image's number in the split, its class, the predicted class
+        and the confidence in %."""
+        a = self.answers
+        wrong = torch.nonzero(~a.right).flatten()
+        surest = wrong[a.confidence[wrong].argsort(descending=True, stable=True)][:MISTAKES]
+        return [
+            {
+                "image": i,
+                "true": self.classes[int(a.labels[i])],
+                "predicted": self.classes[int(a.predicted[i])],
+                "confidence": 100 * float(a.confidence[i]),
+            }
+            for i in surest.tolist()
+        ]
+
     def per_class(self) -> list[dict[str, Any]]:
         """For each class its name, precision, recall and F1 in % (0 where undefined), and n.
 
@@ -169,6 +189,7 @@ class Evaluation:
         keys += ("temperature", "calibration_error", "tempered_calibration_error")
         values: dict[str, Any] = {key: getattr(self, key) for key in keys}
         values |= {"selective": self.selective, "none_of_these": self.none_of_these}
+        values["mistakes"] = self.mistakes
         values |= {
             "reliability": [b.to_dict() for b in self.reliability],
             "raw_reliability": [b.to_dict() for b in self.raw_reliability],

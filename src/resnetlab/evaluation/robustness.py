@@ -80,7 +80,7 @@ class Robustness:
             "top1_interval": list(self.top1_interval),
             "drop": self.drop,
             "drop_interval": list(
-                mean_interval(100 * (self.clean.double() - self.right.double().mean((0, 1))))
+                mean_interval(100 * (self.clean.double() - self.right.double().mean((0, 1))), -100)
             ),
             "severities": list(SEVERITIES),
             "corruptions": rows,

@@ -125,7 +125,8 @@ class ResNet(nn.Sequential):
 
     def _initialize(self, zero_init_residual: bool) -> None:
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            # On the meta device, normal_ imports torch's compiler: a second and a half for nothing.
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if zero_init_residual:
             # The last weighted layer of each branch: a norm in nets of 2015, else a convolution.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from resnetlab.plots.style import BLUE, GREY, ORANGE, Figure, new_figure, own_style, shorten
+from resnetlab.plots.style import BLUE, GREY, ORANGE, Figure, new_figure, own_style, shorten_all
 
 _MOST = 100
 """Classes that have a bar; of more, the worst are drawn."""
@@ -35,7 +35,8 @@ def figure_classes(
     errors = np.abs(intervals - recall)
     style = {"ecolor": "black", "error_kw": {"elinewidth": 0.9, "capsize": 2 if c <= 30 else 1}}
     axes.barh(range(c), recall, xerr=errors, color=BLUE, alpha=0.75, **style)
-    names = [f"{shorten(row['class'], 28)} ({row['n']:,})" for row in drawn]
+    shown = shorten_all([row["class"] for row in drawn], 28)
+    names = [f"{name} ({row['n']:,})" for name, row in zip(shown, drawn, strict=True)]
     axes.set_yticks(range(c), names, fontsize=9 if c <= 30 else 7, parse_math=False)
     axes.set(xlim=(0, 100), ylim=(c - 0.4, -0.6), xlabel="images recognised (%), 95 % interval")
     mean = sum(row["recall"] for row in known) / max(len(known), 1)

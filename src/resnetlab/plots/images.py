@@ -37,7 +37,7 @@ from resnetlab.plots.style import (
     check_format,
     new_figure,
     own_style,
-    shorten,
+    shorten_all,
     write_figure,
 )
 from resnetlab.runs import Run
@@ -67,6 +67,7 @@ def figure_samples(
     if per_class < 1:
         raise UserError(f"`per_class` must be at least 1, not {per_class}.")
     classes = dataset.classes[:max_classes]
+    shown = shorten_all(classes, 18)
     columns = math.ceil(len(classes) / 25)
     rows = math.ceil(len(classes) / columns)
     order = torch.randperm(len(dataset), generator=seeded_generator(seed, "samples"))
@@ -84,13 +85,13 @@ def figure_samples(
         f"{some}{len(dataset.classes)} classes"
     )
     for column, axes in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
-        names = classes[column * rows : (column + 1) * rows]
+        names = shown[column * rows : (column + 1) * rows]
         mosaic = np.full((rows * height, width, 3), 255, np.uint8)
         for row in range(len(names)):
             mosaic[row * height : (row + 1) * height] = strips[column * rows + row]
         _show(axes, mosaic, dataset.preprocessing.size)
         centres = [(row + 0.5) * height for row in range(len(names))]
-        axes.set_yticks(centres, [shorten(name, 18) for name in names], parse_math=False)
+        axes.set_yticks(centres, names, parse_math=False)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     return figure
@@ -144,14 +145,15 @@ def figure_predictions(
     counts = ", ".join(f"{count} {word}" for count, word in tallies if count)
     figure.suptitle(f"{title}: {counts}" if title else counts, parse_math=False)
     cells = list(figure.subplots(rows, columns, squeeze=False).flat)
+    predictions, targets = shorten_all(classes, 11), shorten_all(classes, 14)
     for axes in cells[n:]:
         axes.remove()
     for i, (axes, pixels) in enumerate(zip(cells, pixels_of(images), strict=False)):
         color, mark = (BLUE, "✓") if right[i] else (ORANGE, "✗")
         text = {"fontsize": 9, "parse_math": False}
-        name = shorten(classes[int(predicted[i])], 11)
-        axes.set_title(f"{mark} {name} {100 * confidence[i]:.0f} %", color=color, pad=4, **text)
-        axes.set_xlabel(f"true: {shorten(classes[int(labels[i])], 14)}", labelpad=3, **text)
+        head = f"{mark} {predictions[int(predicted[i])]} {100 * confidence[i]:.0f} %"
+        axes.set_title(head, color=color, pad=4, **text)
+        axes.set_xlabel(f"true: {targets[int(labels[i])]}", labelpad=3, **text)
         _show(axes, pixels, size=images.shape[-1])
         axes.set_yticks([])
         axes.spines[:].set(color=color, linewidth=2)

@@ -8,8 +8,10 @@ Ito's, which colour-blind people can tell apart; what a colour says, a mark or a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 from rich.cells import cell_len
@@ -26,7 +28,7 @@ with matplotlib_importable():
     from matplotlib.backend_bases import FigureCanvasBase
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import fontManager
+    from matplotlib.font_manager import findSystemFonts, fontManager
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
     from matplotlib.ticker import MaxNLocator
@@ -48,14 +50,29 @@ FONTS = (
 FONTS += ("WenQuanYi Micro Hei", "PingFang SC", "Microsoft YaHei", "SimHei", "Arial Unicode MS")
 """The first comes with matplotlib and has the marks ✓ and ✗; the others, as far as they are
 installed, have Chinese characters."""
+FONT_FILES = ("NotoSansCJK-Regular", "SourceHanSans", "wqy-zenhei", "wqy-microhei")
 DPI = 120
+
+
+@cache
+def installed_fonts() -> list[str]:
+    """Those of ``FONTS`` that are here.
+
+    matplotlib lists a system's fonts once and for all; ones that were installed later are added.
+    """
+    known = {font.name for font in fontManager.ttflist}
+    if known.isdisjoint(FONTS[1:]):
+        for path in findSystemFonts():
+            if Path(path).name.startswith(FONT_FILES):
+                fontManager.addfont(path)
+        known = {font.name for font in fontManager.ttflist}
+    return [name for name in FONTS if name in known]
 
 
 @contextmanager
 def own_style() -> Iterator[None]:
     """Draw in the style of this project, whatever the user has set for other figures."""
-    installed = {font.name for font in fontManager.ttflist}
-    fonts = {"font.family": [name for name in FONTS if name in installed]}
+    fonts = {"font.family": installed_fonts()}
     with style.context(["default", fonts]), warnings.catch_warnings():
         # Of a character that no font has, a box is shown.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
@@ -87,12 +104,33 @@ def shorten(name: str, length: int) -> str:
     name = visible(name)
     if _width(name) <= length:
         return name
-    start = end = len(name)
-    while _width(name[:start]) > length - 1 - length // 3:
-        start -= 1
+    end = len(name)
     while _width(name[-end:]) > length // 3:
         end -= 1
-    return f"{name[:start].rstrip()}…{name[len(name) - end :].lstrip()}"
+    return f"{_start(name, length - 1 - length // 3)}…{name[len(name) - end :].lstrip()}"
+
+
+def shorten_all(names: Sequence[str], length: int) -> list[str]:
+    """``shorten`` of each; names that would read the same show the words in which they differ."""
+    short = [shorten(name, length) for name in names]
+    for text in {text for text in short if short.count(text) > 1}:
+        alike = [i for i, other in enumerate(short) if other == text]
+        first, last = min(names[i] for i in alike), max(names[i] for i in alike)
+        if first == last:
+            continue
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+        shared = "".join(letter for letter, _ in same)
+        cut = max(map(shared.rfind, " _-/")) + 1
+        start = _start(visible(shared[:cut]), length // 3)
+        for i in alike:
+            short[i] = f"{start}…{shorten(names[i][cut:], length - 1 - length // 3)}"
+    return short
+
+
+def _start(text: str, room: float) -> str:
+    while _width(text) > room:
+        text = text[:-1]
+    return text.rstrip()
 
 
 def _width(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,11 @@ from resnetlab.evaluation.evaluate import REPRODUCIBLE, backend_for
 from resnetlab.evaluation.explanation import Explanation, heat_maps, stage_for
 from resnetlab.inference.backends import Backend, TorchBackend
 from resnetlab.inference.prepare import inference_execution
-from resnetlab.plots.images import choose
 from resnetlab.report.inline import inline_png
 from resnetlab.weights.checkpoint import Checkpoint
 
-MISTAKES, EXPLAINED, LIKELIEST = 12, 4, 3
-"""Images of each kind; classes that each heat map is drawn for."""
+EXPLAINED, LIKELIEST = 4, 3
+"""Mistakes that have heat maps; classes that each of those is drawn for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,31 +37,37 @@ class Mistake:
 
 
 def find_mistakes(
-    checkpoint: Checkpoint, dataset: Dataset
+    checkpoint: Checkpoint, dataset: Dataset, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Mistake], list[Explanation], str | None]:
-    """The most confident mistakes; where the network saw some of them; a remark on the maps."""
-    backend = backend_for(checkpoint, dataset, inference_execution(REPRODUCIBLE))
-    images, labels, logits = choose(backend, dataset, MISTAKES, "wrong", "confident")
-    percent = 100 * logits.double().softmax(1)
+    """The mistakes that an evaluation keeps; where the network saw some; a remark on the maps.
+
+    rows: ``Evaluation.mistakes`` of this network on this data set.
+    """
+    if not rows:
+        return [], [], None
+    images, _ = dataset.batch(torch.tensor([row["image"] for row in rows]))
     mistakes = [
         Mistake(
             png=inline_png(image),
-            predicted=dataset.classes[int(row.argmax())],
-            true=dataset.classes[int(label)],
-            confidence=float(row.max()),
+            predicted=row["predicted"],
+            true=row["true"],
+            confidence=row["confidence"],
         )
-        for image, label, row in zip(images, labels, percent, strict=True)
+        for image, row in zip(images, rows, strict=True)
     ]
     model = checkpoint.build()
     stage, note = stage_for(model, checkpoint.preprocessing.size)
+    backend = backend_for(checkpoint, dataset, inference_execution(REPRODUCIBLE))
+    shown = images[:EXPLAINED]
+    percent = 100 * (backend.logits(shown).double() / backend.temperature).softmax(1)
     explained = []
-    for image, label, row in list(zip(images, labels, percent, strict=True))[:EXPLAINED]:
+    for image, mistake, row in zip(shown, mistakes, percent, strict=False):
         chosen = row.argsort(descending=True)[: min(LIKELIEST, len(row))]
         x = normalize(image[None], checkpoint.preprocessing).expand(len(chosen), -1, -1, -1)
         own = torch.tensor([checkpoint.classes.index(dataset.classes[i]) for i in chosen.tolist()])
         explained.append(
             Explanation(
-                path=f"true: {dataset.classes[int(label)]}",
+                title=f"true: {mistake.true}",
                 pixels=image,
                 top=tuple((dataset.classes[i], float(row[i])) for i in chosen.tolist()),
                 maps=heat_maps(model, x, own, stage=stage),

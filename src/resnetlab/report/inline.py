@@ -29,8 +29,9 @@ def inline_svg(figure: Figure, name: str, words: str) -> Markup:
     svg = re.sub(r"(\d\.\d{3})\d+", r"\1", svg)
     opening, rest = svg.split(">", 1)
     opening = re.sub(r' (?:width|height)="[^"]*"', "", opening)
-    label = Markup.escape(words)
-    return Markup(f'<svg{opening} role="img" aria-label="{label}">{rest}')
+    label, points = Markup.escape(words), 72 * figure.get_figwidth()
+    least = f"min-width:{points:.0f}px"  # letters of 7 points are legible down to 7 pixels
+    return Markup(f'<svg{opening} style="{least}" role="img" aria-label="{label}">{rest}')
 
 
 def inline_png(image: Tensor) -> str:

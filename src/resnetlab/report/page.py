@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,6 +20,7 @@ from resnetlab.compute.machine import available_cores, processor
 from resnetlab.console import print_to_stderr, waiting
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
+from resnetlab.evaluation.calibration import remark
 from resnetlab.evaluation.evaluate import dataset_of, evaluate
 from resnetlab.files import user_path, write_text
 from resnetlab.models.summary import summarize
@@ -34,6 +35,8 @@ from resnetlab.runs import Run, best_epoch
 from resnetlab.version import __version__
 from resnetlab.weights.checkpoint import Checkpoint
 
+SPLITS: tuple[Literal["test", "val"], ...] = ("test", "val")
+"""The first that is there is reported."""
 LICENCES = {
     "cifar10": "its authors state no licence; it is published for research, and its images come "
     "from the web",
@@ -99,10 +102,10 @@ def _environment() -> Environment:
 def _values(run: Run, checkpoint: Checkpoint, data_dir: str | Path | None) -> dict[str, Any]:
     """What the template reads."""
     evaluations, trouble = _evaluations(run, data_dir)
-    split = next((name for name in ("test", "val") if name in evaluations), None)
+    split = _judged(evaluations)
     result = evaluations[split] if split else None
     corruptions = evaluations.get(f"{split}, corruptions")
-    mistakes, heatmaps, lost = _looked_up(checkpoint, split, data_dir)
+    mistakes, heatmaps, lost = _looked_up(checkpoint, result, data_dir)
     layers = summarize(checkpoint.architecture, checkpoint.preprocessing.size)
     metrics = run.metrics
     return {
@@ -114,6 +117,7 @@ def _values(run: Run, checkpoint: Checkpoint, data_dir: str | Path | None) -> di
         "result": result,
         "augmented": [v for k, v in evaluations.items() if k.startswith(f"{split}, flip")],
         "corruptions": corruptions,
+        "remark": remark(checkpoint.temperature),
         "trouble": trouble or lost,
         "metrics": metrics,
         "best": metrics[best_epoch(metrics)],
@@ -131,34 +135,40 @@ def _values(run: Run, checkpoint: Checkpoint, data_dir: str | Path | None) -> di
 def _evaluations(run: Run, data_dir: str | Path | None) -> tuple[dict[str, Any], str | None]:
     """Those of the folder, made first where there is none; and why there is none."""
     found = run.evaluations
-    if not {"test", "val"} & found.keys():
-        for split in ("test", "val"):
-            try:
-                evaluate(run.path, split=split, data_dir=data_dir)
-                return run.evaluations, None
-            except UserError as error:
-                trouble = str(error)
-        return found, trouble
-    return found, None
+    if _judged(found):
+        return found, None
+    trouble = None
+    for split in SPLITS:
+        try:
+            evaluate(run.path, split=split, data_dir=data_dir)
+            return run.evaluations, None
+        except UserError as error:
+            trouble = str(error)
+    return found, trouble
+
+
+def _judged(evaluations: Mapping[str, Any]) -> str | None:
+    """The split that the page tells of; an evaluation of old has no mistakes, so it is none."""
+    return next((name for name in SPLITS if "mistakes" in evaluations.get(name, ())), None)
 
 
 def _looked_up(
-    checkpoint: Checkpoint, split: str | None, data_dir: str | Path | None
+    checkpoint: Checkpoint, result: Mapping[str, Any] | None, data_dir: str | Path | None
 ) -> tuple[list[Mistake], dict[str, Drawing], str | None]:
     """Mistakes and heat maps; and why there are none, if the data is not to be had."""
-    if split is None:
+    if result is None:
         return [], {}, None
     try:
-        data = dataset_of(checkpoint, "val" if split == "val" else "test", data_dir=data_dir)
+        data = dataset_of(checkpoint, result["split"], data_dir=data_dir)
         prepared = replace(checkpoint, preprocessing=data.preprocessing)
-        mistakes, explained, note = find_mistakes(prepared, data)
+        mistakes, explained, note = find_mistakes(prepared, data, result["mistakes"])
     except UserError as error:
         print_to_stderr(f"resnetlab: no mistakes in the report: {error}")
         return [], {}, str(error)
     if not explained:
         return mistakes, {}, None
     words = "; ".join(
-        f"an image ({one.path}) and where the network sees {', '.join(n for n, _ in one.top)}"
+        f"an image ({one.title}) and where the network sees {', '.join(n for n, _ in one.top)}"
         for one in explained
     )
     words = f"Heat maps: {words}"
@@ -175,7 +185,8 @@ def _drawings(
 ) -> dict[str, Drawing]:
     metrics = run.metrics
     best = metrics[best_epoch(metrics)]
-    words = f"Loss, accuracy and learning rate over {len(metrics)} epochs"
+    epochs = "1 epoch" if len(metrics) == 1 else f"{len(metrics)} epochs"
+    words = f"Loss, accuracy and learning rate over {epochs}"
     if best.get("val_top1") is not None:
         words += f"; best validation accuracy {best['val_top1']:.2f} % in epoch {best['epoch']}"
     size = checkpoint.preprocessing.size
@@ -194,7 +205,7 @@ def _drawings(
         f"{result['n']:,} images are right; the table below has each class",
         "classes": f"Recognised images of each class with intervals; fewest of {worst['class']}, "
         f"{worst['recall']:.1f} %",
-        "reliability": "Right answers against confidence: the calibration error is "
+        "reliability": "Right predictions by confidence: the calibration error is "
         f"{error[0]:.2f} % as trained and {error[1]:.2f} % after the temperature",
     }
     if corruptions:
@@ -229,7 +240,7 @@ def _versions() -> dict[str, str]:
         "torchvision": version("torchvision"),
         "Python": platform.python_version(),
         "system": platform.platform(terse=True),
-        "processor": f"{processor()}, {available_cores()} core(s) for this process",
+        "processor": f"{processor()}, cores for this process: {available_cores()}",
     }
 
 

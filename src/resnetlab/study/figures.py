@@ -34,7 +34,8 @@ def figure_study(study: Study, rows: Sequence[Row]) -> Figure:
     if len(study.variants) > 1 and any("model" in v.changes for v in study.variants):
         recipe = study.recipe.name
     length = f"{epochs:,} epochs" if study.figure != "images" else "equally many steps"
-    title = f"{study.name.capitalize()}: {recipe} on {study.recipe.dataset}, {length}"
+    name = study.name.capitalize().replace("-", " ", 1)
+    title = f"{name}: {recipe} on {study.recipe.dataset}, {length}"
     many = "1 seed" if seeds == "1" else f"mean ± standard deviation of {seeds} seeds"
     figure.suptitle(f"{title}; {many}", fontsize=11)
     _DRAW[study.figure](figure, rows)

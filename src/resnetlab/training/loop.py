@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnetlab.compute.cores import Cores
+from resnetlab.compute.cores import Cores, movable_threads
 from resnetlab.compute.distributed import World
 from resnetlab.compute.machine import peak_memory_mb
 from resnetlab.data.prefetch import load_batches
@@ -46,8 +46,7 @@ def train_to_the_end(
         keeper.keep_epoch(fit_head(plan, state, world))
         progress.show_head(state.history[-1])
     on_cpu = plan.execution.device == "cpu"
-    # Ranks wait for each other, so that none can tell alone what is faster.
-    threads = (plan.execution.threads or 1) if world.size == 1 and on_cpu else 1
+    threads = movable_threads(plan.execution, world.size)
     with progress, Cores(threads, progress.say) as cores, stop_signal(progress.say) as stop:
         while state.step < plan.total_steps and not is_out_of_patience(recipe, state.history):
             epoch, first_step = divmod(state.step, plan.steps_per_epoch)
