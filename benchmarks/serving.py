@@ -120,10 +120,13 @@ def load(model: str, network: str, folder: Path, backend: str, seconds: float) -
         rates["files"].append(files)
 
     def measure(name: str, command: tuple[str, ...]) -> None:
-        with started(*command) as (port, _):
+        with started(*command) as (port, server):
             ask(port, requests, connections=CONNECTIONS, seconds=seconds / 20)  # warm up
+            before = sum(server.cpu_times()[:2]), time.process_time()
             seen = ask(port, requests, connections=CONNECTIONS, seconds=seconds)
-            print(f"{name}: {seen}", flush=True)
+            after = sum(server.cpu_times()[:2]), time.process_time()
+            took, clients = ((b - a) / seen.seconds for a, b in zip(before, after, strict=True))
+            print(f"{name}: {seen}; {took:.2f} cores, the clients {clients:.2f}", flush=True)
             rates[name].append(seen.rate)
 
     turns = (

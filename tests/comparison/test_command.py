@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-
-
-def compare(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "resnetlab", "compare", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+TEXTBOOKS = Path(__file__).parent / "textbooks.py"
 
 
 @pytest.mark.parametrize(("name", "code"), [("correct", 0), ("stem_without_relu", 1)])
-def test_exit_code_json_and_diagram(tmp_path, name: str, code: int) -> None:
+def test_exit_code_json_and_diagram(resnetlab, tmp_path, name: str, code: int) -> None:
     file = tmp_path / "both.svg"
-    run = compare(f"{HERE}/textbooks.py:{name}", "--json", "--diagram", str(file))
-    assert run.returncode == code
-    values = json.loads(run.stdout)
+    answer = resnetlab("compare", f"{TEXTBOOKS}:{name}", "--json", "--diagram", file)
+    assert answer.code == code
+    values = json.loads(answer.out)
     assert values["candidate"] == name
     assert bool(values["differences"]) == bool(code)
     assert file.read_text().startswith("<svg")
+    assert "running the code in" in answer.err
 
 
-def test_what_cannot_be_compared_is_a_sentence() -> None:
-    run = compare(f"{HERE}/textbooks.py:Block")
-    assert run.returncode == 2
-    assert "needs the arguments fan_in, fan_out and stride" in run.stderr
-    assert "Traceback" not in run.stderr
+def test_what_cannot_be_compared_is_a_sentence(resnetlab) -> None:
+    answer = resnetlab("compare", f"{TEXTBOOKS}:Block")
+    assert answer.code == 2
+    assert "needs the arguments fan_in, fan_out and stride" in answer.err
+    assert "Traceback" not in answer.err

@@ -9,10 +9,12 @@ import pytest
 import timm
 import torchvision
 from torch import nn
+from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from resnetlab.comparison import Comparison, compare_models
+from resnetlab.models.resnet import create_model
 
 SIZE = 64
 """Pixels: what the answers rest on is seen in small images too."""
@@ -38,7 +40,6 @@ EQUAL: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "resnet34 (num_classes=10)",
     ),
     "torchvision resnet50": (vision("resnet50"), "resnet50"),
-    "torchvision wide_resnet50_2": (vision("wide_resnet50_2"), "wide_resnet50_2"),
     "timm resnet18": (images("resnet18"), "resnet18"),
     "timm resnet18d": (images("resnet18d"), "resnet18d"),
     "timm, one channel": (images("resnet18", in_chans=1), "resnet18 (in_channels=1)"),
@@ -77,6 +78,12 @@ def test_equal(name: str) -> None:
     assert comparison.reference == reference
     assert comparison.verdict in ("identical", "equivalent")
     assert comparison.parameters == comparison.reference_parameters
+
+
+def test_wide_resnet_of_torchvision() -> None:
+    wide = torchvision.models.ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=128)
+    whole = create_model("wide_resnet50_2", depths=(1, 1, 1, 1))
+    assert compare_models(wide, whole, image_size=SIZE).verdict == "identical"
 
 
 @pytest.mark.parametrize("name", DIFFERENT)

@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 
 from resnetlab.data.catalogue import read_collection
-from resnetlab.data.check import check, counts
+from resnetlab.data.check import MISLEADS, check, counts
 from resnetlab.data.folder import read_folder
 
 
@@ -70,7 +70,7 @@ def test_a_few_leaks_among_many_are_a_warning(folder, monkeypatch):
     across = found(folder)["duplicates across splits"]
     assert "up to 1.64% of a split" in across.text  # one of 61
     assert across.severity == "misleads"
-    monkeypatch.setattr("resnetlab.data.check.MISLEADS", 0.02)
+    monkeypatch.setitem(MISLEADS, "duplicate", 0.02)
     assert found(folder)["duplicates across splits"].severity == "warning"
 
 

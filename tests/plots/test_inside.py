@@ -10,11 +10,12 @@ from PIL import Image
 from resnetlab.errors import UserError
 from resnetlab.evaluation.responses import Response
 from resnetlab.models.resnet import create_model
-from resnetlab.plots.curves import plot_curves
+from resnetlab.plots.curves import plot_curves, run_labels
 from resnetlab.plots.heatmaps import explain
 from resnetlab.plots.images import visualize
 from resnetlab.plots.inside import figure_filters, figure_responses, inspect
 from resnetlab.preprocessing import Preprocessing
+from resnetlab.recipes.table import get_recipe
 from resnetlab.runs import Run
 from resnetlab.weights.checkpoint import Checkpoint
 
@@ -111,6 +112,13 @@ def test_several_runs_are_named_by_what_differs(runs, tmp_path, drawn, assert_pn
     assert_readable(figure)
     with pytest.raises(UserError, match="several runs are drawn to one file; name it: `out`"):
         plot_curves(runs)
+
+
+def test_of_very_different_recipes_a_few_fields_are_named(runs):
+    for run, recipe in zip(runs, ("cifar10-quick", "cifar10-paper", "cifar10-paper"), strict=True):
+        Run(run).write_recipe(get_recipe(recipe, seed=runs.index(run)))
+    found = ["recipe cifar10-quick, seed 0", *(f"recipe cifar10-paper, seed {n}" for n in (1, 2))]
+    assert run_labels([Run(run) for run in runs]) == found
 
 
 def test_equal_recipes_are_named_by_their_folders(runs, tmp_path, drawn):

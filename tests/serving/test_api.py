@@ -28,7 +28,7 @@ def assert_predicted(images, expected):
         # the server's batches are of other sizes, and bf16 sums in another order
         assert [p for _, p in found] == pytest.approx([p for _, p in prediction.top], abs=0.5)
         assert image["error"] is None
-        assert image["none_of_these"] is None
+        assert image["none_of_these"] is prediction.none_of_these
 
 
 def test_images_as_files_of_a_form(server, pictures, expected):
@@ -127,6 +127,27 @@ def test_a_deadline_that_cannot_be_met():
         answer = server.client.post("/predict?deadline=0.05", content=b"a", headers=headers)
         assert answer.status_code == 504
         assert answer.json()["error"] == "there was no answer within 0.05 s."
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "threshold", "none_of_these"),
+    [
+        (0.6, None, 60, True),
+        (0.6, 50.0, 50, False),
+        (0.6, 0.0, None, None),
+        (None, 60.0, 60, True),
+    ],
+)
+def test_a_threshold_of_the_network_or_of_whoever_serves_it(own, asked, threshold, none_of_these):
+    network = FakeNetwork()
+    network.threshold = own
+    with served(network, min_confidence=asked) as server:
+        headers = {"content-type": "image/png"}
+        answer = server.client.post("/predict", content=bytes([10]), headers=headers)
+        (image,) = answer.json()["images"]
+        assert image["predictions"][0]["probability"] == pytest.approx(52.5, abs=0.1)
+        assert image["none_of_these"] is none_of_these
+        assert server.client.get("/model").json()["threshold"] == threshold
 
 
 def test_the_card(server):

@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module")  # while it lives, no other test of the process can run asyncio
 def browser():
     with sync_playwright() as playwright:
         options = [

@@ -180,3 +180,5 @@ def test_limits_that_do_not_go_together():
         Settings(max_queue=3, max_images=4)
     with pytest.raises(UserError, match="`deadline`"):
         Settings(deadline=0)
+    with pytest.raises(UserError, match="`min_confidence` must be at most 100"):
+        Settings(min_confidence=101)

@@ -86,6 +86,8 @@ def test_what_is_validated_is_what_is_saved(tiny):
     again = evaluate(training.run, split="val", execution="plain")
     assert again.top1 == pytest.approx(training.history[0]["val_top1"])
     assert again.loss == pytest.approx(training.history[0]["val_loss"], rel=1e-3)
+    assert again.temperature != 1
+    assert again.tempered_loss <= again.loss
 
 
 def test_stopped_amid_the_features_it_starts_anew(tiny, tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def compare_runs(
         (found.a, found.top1_a, found.only_a),
         (found.b, found.top1_b, found.only_b),
     ):
-        alone = "" if only is None else f"; alone right on {only:,} images"
+        alone = "" if only is None else f"; images that it alone has right: {only:,}"
         values = ", ".join(f"{value:.2f}" for value in top1)
         console.print_line(f"{name}: top-1 {values} %{alone}")
     print(

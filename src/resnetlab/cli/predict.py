@@ -17,6 +17,7 @@ from resnetlab.cli.shared import (
     Classes,
     Execution,
     Mean,
+    MinConfidence,
     ModelName,
     ModelOverrides,
     Network,
@@ -41,14 +42,7 @@ def predict(
             metavar="FILE",
         ),
     ] = None,
-    min_confidence: Annotated[
-        float | None,
-        Parameter(
-            help='%: below it the answer is "none of these"; default: the threshold that the '
-            "network's training chose, if it did; 0: never",
-            metavar="PERCENT",
-        ),
-    ] = None,
+    min_confidence: MinConfidence = None,
     model: ModelName = None,
     model_overrides: ModelOverrides = {},  # noqa: B006
     mean: Mean = None,

@@ -11,6 +11,7 @@ from resnetlab.cli.shared import (
     Classes,
     Execution,
     Mean,
+    MinConfidence,
     ModelName,
     ModelOverrides,
     Network,
@@ -40,6 +41,7 @@ def serve(
         Literal["auto", "torch", "onnx", "openvino"],
         Parameter(help="what computes it; auto measures once what is fastest here"),
     ] = "auto",
+    min_confidence: MinConfidence = None,
     examples: Annotated[
         Path | None, Parameter(help="folder of images that the page offers to try")
     ] = None,
@@ -80,6 +82,7 @@ def serve(
         workers=workers,
         examples=examples,
         settings=Settings(
+            min_confidence=min_confidence,
             deadline=deadline,
             max_queue=max_queue,
             max_images=max_images,

@@ -70,6 +70,14 @@ Classes = Annotated[
         metavar="FILE",
     ),
 ]
+MinConfidence = Annotated[
+    float | None,
+    Parameter(
+        help='%: below it the answer is "none of these"; default: the threshold that the '
+        "network's training chose, if it did; 0: never",
+        metavar="PERCENT",
+    ),
+]
 DatasetName = Annotated[
     str | None,
     Parameter(

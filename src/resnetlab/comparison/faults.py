@@ -100,7 +100,8 @@ def _judge_classifier(node: Node, found: Findings) -> None:
     usual = [math.sqrt(2 / rows), math.sqrt(2 / columns), 1 / math.sqrt(rows)]
     std = float(weight.detach().float().std()) if weight.numel() > 1 else 0.0
     if std > FAR * max(usual):
-        found.add("init", "linear", node.label, node=node, words=_times(std, max(usual)))
+        words = _times(std, max(usual)).replace("their", "its")
+        found.add("init", "linear", node.label, node=node, words=words)
 
 
 def _times(std: float, usual: float) -> str:

@@ -208,7 +208,8 @@ def _conv_settings(one: dict[str, Any], two: dict[str, Any], say: Say) -> None:
     if len(fits) < 2 or fits[0] != fits[1]:
         say("padding", "size", mine=one["padding"], theirs=two["padding"])
     if mode := one.get("padding mode"):
-        say("padding", "mode", mode=mode)
+        words = {"reflect": "reflected", "replicate": "repeated", "circular": "circular"}
+        say("padding", "mode", mode=words.get(mode, mode))
 
 
 def _norm_settings(values: dict[str, Any], say: Say, found: Findings) -> None:

@@ -28,7 +28,8 @@ from resnetlab.weights.checkpoint import Checkpoint
 class Explanation:
     """One image, and for some classes where the network sees them."""
 
-    path: str
+    title: str
+    """the name of its file, or what else there is to say of it"""
     pixels: Tensor
     """as the network sees them, uint8 (channels, size, size)"""
     top: tuple[tuple[str, float], ...]
@@ -131,7 +132,7 @@ def explain_images(
             maps = heat_maps(model, normalize(several, preprocessing), chosen, stage=stage)
         found.append(
             Explanation(
-                path=str(source) if isinstance(source, str | Path) else "image",
+                title=Path(source).name if isinstance(source, str | Path) else "image",
                 pixels=pixels,
                 top=tuple((checkpoint.classes[i], float(percent[i])) for i in chosen.tolist()),
                 maps=maps,

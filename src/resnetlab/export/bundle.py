@@ -74,8 +74,8 @@ def _readme(checkpoint: Checkpoint, check: Check, speeds: Sequence[Speed], size:
         [
             *lines,
             "",
-            "In brackets: times PyTorch's speed in the same rounds. Measured by resnetlab "
-            f"{__version__} on the machine that exported it; {size / 1e6:,.1f} MB.",
+            f"In brackets: times PyTorch's speed. Measured in turn by resnetlab {__version__} on "
+            f"the machine that exported it; model.onnx has {size / 1e6:,.1f} MB.",
             "",
         ]
     )

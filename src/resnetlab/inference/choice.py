@@ -28,6 +28,9 @@ from resnetlab.weights.checkpoint import Checkpoint
 
 BackendName = Literal["auto", "torch", "onnx", "openvino"]
 
+_FORMAT = 2
+"""Of what is remembered; raised when backends become faster, so that all is measured anew."""
+
 _PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
@@ -195,4 +198,4 @@ def _key(network: Checkpoint | Exported, how: Execution) -> str:
         work = [network.architecture.to_dict(), network.preprocessing.size]
     else:
         work = [network.runtime, network.path.stat().st_size, dict(network.card)]
-    return memory_key(how.threads or default_threads(), *versions, str(how), *work)
+    return memory_key(how.threads or default_threads(), _FORMAT, *versions, str(how), *work)

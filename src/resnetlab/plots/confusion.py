@@ -66,7 +66,7 @@ def figure_confusion(
     else:
         for (i, j), count in np.ndenumerate(counts):
             if count:
-                color = "white" if shown[i, j] > 0.35 * high else "black"
+                color = "white" if shown[i, j] > 0.5 * high else "black"
                 share, number = f"{percent[i, j]:.1f}", f"{count:,}"
                 text = {"both": f"{share}\n({number})", "share": share, "count": number}[show]
                 axes.text(j, i, text, ha="center", va="center", color=color, fontsize=8)

@@ -34,6 +34,8 @@ from resnetlab.runs import Run, best_epoch
 
 Lines = Sequence[Mapping[str, Any]]
 """Those of a metrics.jsonl."""
+ROOM = 60
+"""Letters of a run's label."""
 
 
 @check_types
@@ -101,7 +103,7 @@ def figure_runs(runs: Sequence[Run]) -> Figure:
     for run, metrics in zip(runs, found, strict=True):
         if not metrics:
             raise UserError(f"{run.path} has no finished epoch to draw yet.")
-    labels = [shorten(label, 60) for label in run_labels(runs)]
+    labels = [shorten(label, ROOM) for label in run_labels(runs)]
     figure, loss, accuracy, rate = _three(f"{len(runs)} runs", labels=len(labels))
     for i, (metrics, label) in enumerate(zip(found, labels, strict=True)):
         epochs = _values(metrics, "epoch")
@@ -128,23 +130,32 @@ def run_labels(runs: Sequence[Run]) -> list[str]:
     """What tells each run from the others: the fields in which their recipes differ, or its name.
 
     What follows from the machine (execution, folders) does not count, unless all else is equal.
+    Where that would be long, the recipe's name and the fewest fields that suffice are named.
     """
     recipes = [run.recipe.to_dict() for run in runs]
+    names = [run.path.resolve().name for run in runs]
     different = [
         name
         for name in recipes[0]
-        if name not in ("name", "execution", "data_dir")
+        if name not in ("execution", "data_dir")
         and any(recipe.get(name) != recipes[0][name] for recipe in recipes)
     ]
-    labels = [
-        ", ".join(f"{name} {_word(recipe.get(name))}" for name in different) for recipe in recipes
-    ]
-    names = [run.path.resolve().name for run in runs]
-    if len({*labels}) == len(labels):
-        return labels
-    return [
-        f"{name}: {label}" if label else name for name, label in zip(names, labels, strict=True)
-    ]
+
+    def labelled(fields: Sequence[str]) -> list[str]:
+        named = {name: "recipe" if name == "name" else name for name in fields}
+        return [
+            ", ".join(f"{word} {_word(recipe.get(name))}" for name, word in named.items())
+            for recipe in recipes
+        ]
+
+    found = labelled([name for name in different if name != "name"])
+    if max(map(len, found)) > ROOM:
+        first = sorted(different, key=lambda name: name != "name")
+        brief = (labelled(first[:n]) for n in range(1, len(first)))
+        found = next((labels for labels in brief if len({*labels}) == len(labels)), found)
+    if len({*found}) == len(found):
+        return found
+    return [f"{name}: {label}" if label else name for name, label in zip(names, found, strict=True)]
 
 
 def _word(value: Any) -> str:

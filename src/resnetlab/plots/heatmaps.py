@@ -39,19 +39,20 @@ def figure_heatmaps(found: Sequence[Explanation], *, note: str | None = None) ->
     columns = 1 + max(len(one.top) for one in found)
     figure = new_figure(max(2.1 * columns, 4.6), 2.25 * len(found) + 0.9, between_rows=0.08)
     cells = figure.subplots(len(found), columns, squeeze=False)
+    names = [*{name: None for one in found for name, _ in one.top}]
+    short = dict(zip(names, shorten_all(names, 14), strict=True))
     for one, row in zip(found, cells, strict=True):
         size = one.pixels.shape[-1]
         smooth = {"interpolation": "nearest" if size <= 64 else "antialiased"}
         pixels = pixels_of(one.pixels[None])[0]
         row[0].imshow(pixels, **smooth)
-        row[0].set_title(shorten(Path(one.path).name, 20), fontsize=9, parse_math=False)
-        names = shorten_all([name for name, _ in one.top], 14)
-        for axes, name, (_, percent), heat in zip(row[1:], names, one.top, one.maps, strict=False):
+        row[0].set_title(shorten(one.title, 20), fontsize=9, parse_math=False)
+        for axes, (name, percent), heat in zip(row[1:], one.top, one.maps, strict=False):
             grid = F.interpolate(heat[None, None], size=(size, size), mode="bilinear")[0, 0]
             axes.imshow(pixels_of(one.pixels[None]).mean(-1)[0], cmap="gray", vmin=0, vmax=255)
             most = max(float(grid.max()), 1e-12)
             axes.imshow(grid.numpy() / most, cmap="inferno", alpha=0.55, vmin=0, vmax=1)
-            title = f"{name} {percent:.1f} %"
+            title = f"{short[name]} {percent:.1f} %"
             axes.set_title(title, fontsize=9, parse_math=False)
         for axes in row:
             axes.set_xticks([])

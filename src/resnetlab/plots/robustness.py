@@ -22,7 +22,7 @@ def figure_corruptions(found: Mapping[str, Any]) -> Figure:
     grid, bars = figure.subplots(1, 2, width_ratios=(1.25, 1), sharey=True)
     grid.imshow(table, cmap="Blues", vmin=0, vmax=100, aspect="auto", interpolation="nearest")
     for (i, j), value in np.ndenumerate(table):
-        color = "white" if value > 60 else "black"
+        color = "white" if value > 70 else "black"
         grid.text(j, i, f"{value:.0f}", ha="center", va="center", color=color, fontsize=9)
     grid.set_xticks(range(table.shape[1]), [str(s) for s in found["severities"]])
     grid.set_yticks(range(len(rows)), [row["name"] for row in rows])
@@ -32,7 +32,8 @@ def figure_corruptions(found: Mapping[str, Any]) -> Figure:
     means = [row["top1"] for row in rows]
     bars.barh(range(len(rows)), means, color=BLUE, alpha=0.75)
     for i, row in enumerate(rows):
-        bars.text(1, i, f"{row['top1']:.1f}  ({-row['drop']:+.1f})", va="center", fontsize=8)
+        change = 0.0 - round(row["drop"], 1)  # no -0.0
+        bars.text(1, i, f"{row['top1']:.1f}  ({change:+.1f})", va="center", fontsize=8)
     bars.axvline(found["clean"], color="black", linewidth=1.2)
     bars.axvline(found["top1"], color=GREY, linestyle="--", linewidth=1.2)
     bars.set(xlim=(0, 100), xlabel="mean over the severities (%)")

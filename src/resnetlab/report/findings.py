@@ -67,7 +67,7 @@ def find_mistakes(
         own = torch.tensor([checkpoint.classes.index(dataset.classes[i]) for i in chosen.tolist()])
         explained.append(
             Explanation(
-                path=f"true: {mistake.true}",
+                title=f"true: {mistake.true}",
                 pixels=image,
                 top=tuple((dataset.classes[i], float(row[i])) for i in chosen.tolist()),
                 maps=heat_maps(model, x, own, stage=stage),

@@ -168,7 +168,7 @@ def _looked_up(
     if not explained:
         return mistakes, {}, None
     words = "; ".join(
-        f"an image ({one.path}) and where the network sees {', '.join(n for n, _ in one.top)}"
+        f"an image ({one.title}) and where the network sees {', '.join(n for n, _ in one.top)}"
         for one in explained
     )
     words = f"Heat maps: {words}"

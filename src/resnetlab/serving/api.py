@@ -53,6 +53,11 @@ class Service:
         self.metrics = metrics
         self.name = name
         self.batcher: Batcher | None = None
+        threshold = 100 * (engine.network.threshold or 0)
+        if settings.min_confidence is not None:
+            threshold = settings.min_confidence
+        self._threshold = threshold or None
+        """% of the likeliest class below which an answer is "none of these"; None: never"""
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
@@ -109,8 +114,8 @@ class Service:
             {"class": network.classes[i], "probability": round(float(percent[i]), 4)}
             for i in np.argsort(-percent, kind="stable")[:topk]
         ]
-        if network.threshold is not None:
-            shown["none_of_these"] = bool(answer.probabilities.max() < network.threshold)
+        if self._threshold is not None:
+            shown["none_of_these"] = bool(percent.max() < self._threshold)
         if answer.heat_map is not None:
             values = answer.heat_map.round(4).tolist()
             shown["heat_map"] = {"values": values, "box": answer.box}
@@ -127,7 +132,7 @@ class Service:
             "crop": network.preprocessing.crop,
             "channels": network.preprocessing.channels,
             "temperature": network.temperature,
-            "threshold": None if network.threshold is None else 100 * network.threshold,
+            "threshold": self._threshold,
             "heat_maps": self.engine.gives_heat_maps,
             "max_images": settings.max_images,
             "max_megabytes": settings.max_megabytes,

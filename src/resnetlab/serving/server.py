@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -110,6 +111,8 @@ class MakeApp:
         from resnetlab.serving.guard import Guard
         from resnetlab.serving.metrics import Metrics
 
+        # What is wrong with a form is told to its client; a log is not for clients to fill.
+        logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
         Image.MAX_IMAGE_PIXELS = self.settings.max_megapixels * 10**6  # of the whole process
         metrics = Metrics()
         engine = Engine(self.source.load())

@@ -15,6 +15,8 @@ class Settings(Record):
 
     quote = "`"
 
+    min_confidence: Annotated[float | None, Limit(at_least=0, at_most=100)] = None
+    """%; below it an answer is "none of these". None: the network's own threshold; 0: never"""
     deadline: Annotated[float, Limit(above=0)] = 30.0
     """seconds from a request's last byte to its answer; then it is refused (504)"""
     max_queue: Annotated[int, Limit(at_least=1)] = 256

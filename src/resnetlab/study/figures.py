@@ -33,7 +33,9 @@ def figure_study(study: Study, rows: Sequence[Row]) -> Figure:
     recipe = f"{study.recipe.name}, {study.recipe.model}"
     if len(study.variants) > 1 and any("model" in v.changes for v in study.variants):
         recipe = study.recipe.name
-    length = f"{epochs:,} epochs" if study.figure != "images" else "equally many steps"
+    length = "1 epoch" if epochs == 1 else f"{epochs:,} epochs"
+    if study.figure == "images":
+        length = "equally many steps"
     name = study.name.capitalize().replace("-", " ", 1)
     title = f"{name}: {recipe} on {study.recipe.dataset}, {length}"
     many = "1 seed" if seeds == "1" else f"mean ± standard deviation of {seeds} seeds"
@@ -56,7 +58,7 @@ def _degradation(figure: Figure, rows: Sequence[Row]) -> None:
             _draw_curve(axes, row, "val", color=color, linewidth=2)
             ends.append((row.last("val").mean, f"{row.architecture.num_layers} layers", color))
         axes.set(title=f"{title} networks", xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
         style_curves(axes)
         _label_ends(axes, ends)
     panels[0].set_ylabel("error (%)")
@@ -108,7 +110,7 @@ def _comparison(figure: Figure, rows: Sequence[Row]) -> None:
     for row, color in zip(rows, colors, strict=True):
         _draw_curve(curves, row, "val", color=color, linewidth=2, label=row.name)
     curves.set(xlabel="epoch", ylabel="validation error (%)")
-    curves.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    curves.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     style_curves(curves)
     if len(rows) > 1:
         curves.legend(frameon=False)

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,8 +107,10 @@ def seconds_of(text: str) -> float:
 def epochs_within(budget: float, study: Study, *, seeds: int, jobs: int) -> int:
     """The most epochs with which all runs end within so many seconds on this machine.
 
-    Each variant's speed is measured, in a process with as many threads as its runs will have.
+    Each variant's speed is measured, in a process with as many threads as its runs will have; the
+    time for that is part of the budget.
     """
+    began = time.monotonic()
     costs: dict[str, float] = {}
 
     def duration(epochs: float) -> float:
@@ -118,11 +121,14 @@ def epochs_within(budget: float, study: Study, *, seeds: int, jobs: int) -> int:
         seconds = [OVERHEAD + run.recipe.epochs * costs[run.variant.name] for run in runs]
         return makespan(seconds, jobs)
 
-    if (least := duration(1)) > budget:
+    least = duration(1)
+    measuring = int(time.monotonic() - began)
+    if least > budget - measuring:
         raise UserError(
             f"`budget` is too small: with 1 epoch this study takes about {least / 60:.0f} minutes "
-            "here; give more, or fewer `seeds`."
+            f"here (measuring that took {measuring / 60:.0f}); give more, or fewer `seeds`."
         )
+    budget -= measuring
     epochs = 1
     while duration(2 * epochs) <= budget:
         epochs *= 2

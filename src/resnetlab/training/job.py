@@ -16,7 +16,7 @@ from resnetlab.console import Report, print_to_stderr, with_flags
 from resnetlab.data.catalogue import is_path
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
-from resnetlab.evaluation.calibration import calibrated, calibrated_by
+from resnetlab.evaluation.calibration import calibrated
 from resnetlab.evaluation.evaluate import Evaluation, evaluate
 from resnetlab.files import user_path
 from resnetlab.plots.curves import plot_curves
@@ -273,10 +273,8 @@ def _finish(
     result: dict[str, Any] = {}
     with remedies_of_the_test(run):
         run.write_metrics(state.history)  # which a full disk may have prevented
-        if plan.total_steps == 0 and state.val_logits is not None:
-            # The classifier alone took one pass over the images; another would be as long again.
-            calibrated_by(run.best, *state.val_logits).save(run.best_file)
-        elif plan.val is not None:
+        # Of the classifier alone that is done: another pass over the images would be as long again.
+        if plan.val is not None and not (plan.total_steps == 0 and state.val_logits):
             calibrated(run.best, plan.val).save(run.best_file)
         if open_data(with_kept_split(recipe, run)).has("test"):
             progress.say(f"testing {run.best_file} on the test set of {recipe.dataset} ...")

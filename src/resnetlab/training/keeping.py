@@ -15,6 +15,7 @@ from resnetlab.compute.distributed import World
 from resnetlab.compute.machine import processor
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.encoded import fingerprint
+from resnetlab.evaluation.calibration import calibrated_by
 from resnetlab.files import WriteError
 from resnetlab.runs import Run, best_epoch
 from resnetlab.training.events import Events
@@ -123,7 +124,7 @@ class Keeper:
         line = self.state.history[-1]
         if best_epoch(self.state.history) == len(self.state.history) - 1:
             model = self.state.evaluated
-            Checkpoint(
+            best = Checkpoint(
                 architecture=model.architecture,
                 weights=model.state_dict(),
                 classes=self.plan.data.classes,
@@ -131,7 +132,10 @@ class Keeper:
                 dataset=self.plan.recipe.dataset,
                 metrics=line,
                 recipe=self.plan.recipe.to_dict(),
-            ).save(self.run.best_file)
+            )
+            if self.state.step == 0 and self.state.val_logits:
+                best = calibrated_by(best, *self.state.val_logits)
+            best.save(self.run.best_file)
         try:
             self.run.write_metrics(self.state.history)
         except WriteError as error:  # the state has the same lines

@@ -43,8 +43,8 @@ class State:
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
     """of a recipe with ``on_nan`` rollback: what was not finite, and what the rates became"""
     val_logits: tuple[Tensor, Tensor] | None = None
-    """of the validation images with their labels, if the classifier has just been fitted to
-    features and nothing was trained since; not saved"""
+    """at step 0: of the validation images, with their labels, if a classifier was just fitted; not
+    saved"""
 
     @classmethod
     def create(cls, plan: Plan, start: Checkpoint | None = None) -> State:

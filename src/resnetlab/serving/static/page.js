@@ -13,7 +13,8 @@ const say = (key, ...values) => {
   return typeof word === "function" ? word(...values) : word;
 };
 const percent = (value) =>
-  value.toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+  value.toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 }) +
+  (language === "zh" ? "%" : "\u00a0%"); // never at the beginning of a line
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -76,7 +77,14 @@ function exampleButton(address, index) {
 
 // ---- asking the server
 
+function clear() {
+  shown?.forEach((each) => URL.revokeObjectURL(each.address));
+  shown = null;
+  byId("results").hidden = true;
+}
+
 function fail(key, ...values) {
+  clear();
   byId("status").textContent = "";
   byId("error").textContent = say(key, ...values);
 }
@@ -133,7 +141,7 @@ const areFiles = (files) =>
 async function take(response, files) {
   const answer = await response.json();
   if (answer.images) {
-    shown?.forEach((each) => URL.revokeObjectURL(each.address));
+    clear();
     shown = answer.images.map((image, i) => ({ ...image, address: URL.createObjectURL(files[i]) }));
     showAnswers(shown);
     byId("results").scrollIntoView({ block: "nearest" });
@@ -158,15 +166,14 @@ function summary(answer) {
   if (answer.error) return say("unreadable", answer.image);
   const best = answer.predictions[0];
   const label = answer.none_of_these ? say("noneShort") : best.class;
-  return `${answer.image}: ${label}, ${percent(best.probability)} %.`;
+  return `${answer.image}: ${label}, ${percent(best.probability)}.`;
 }
 
 function article(answer) {
-  const title = element("h3", { textContent: answer.image });
   if (answer.error) {
-    return element("article", {}, title, element("p", { className: "bad", textContent: say("unreadable", answer.image) }));
+    return element("article", {}, element("p", { className: "bad", textContent: say("unreadable", answer.image) }));
   }
-  const told = element("div", { className: "told" }, title);
+  const told = element("div", {}, element("h3", { textContent: answer.image }));
   if (answer.none_of_these) {
     const text = say("none", percent(card.threshold));
     told.append(element("p", { className: "none", textContent: text }));
@@ -180,7 +187,7 @@ function bar(prediction) {
   fill.style.width = `${prediction.probability}%`;
   const track = element("span", { className: "track" }, fill);
   track.setAttribute("aria-hidden", "true");
-  const value = element("span", { className: "value", textContent: `${percent(prediction.probability)} %` });
+  const value = element("span", { className: "value", textContent: percent(prediction.probability) });
   const name = element("span", { className: "class", textContent: prediction.class });
   return element("li", {}, name, " ", value, track);
 }
@@ -205,7 +212,7 @@ function heatMap({ values, box: [left, top, right, bottom] }) {
   const canvas = element("canvas", { width: values[0].length, height: values.length, className: "heat" });
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(canvas.width, canvas.height);
-  values.flat().forEach((value, i) => pixels.data.set([255, 120, 0, 215 * value], 4 * i));
+  values.flat().forEach((value, i) => pixels.data.set([255, 120, 0, 170 * value], 4 * i));
   context.putImageData(pixels, 0, 0);
   const share = (value) => `${100 * value}%`;
   Object.assign(canvas.style, {

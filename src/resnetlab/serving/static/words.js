@@ -15,7 +15,7 @@ export const words = {
     results: "Predictions",
     heat: "Show where the evidence lies",
     heatAlt: (name, label) => `${name}, with the evidence for ${label} marked`,
-    none: (percent) => `None of these: even the likeliest class is below ${percent} %.`,
+    none: (percent) => `None of these: even the likeliest class is below ${percent}.`,
     noneShort: "None of these",
     unshown: "This browser cannot show the image; the network has read it.",
     unreadable: (name) => `${name} could not be read.`,
@@ -23,10 +23,10 @@ export const words = {
     limitClasses: (n) =>
       `It knows ${n} classes and nothing else. Whatever you show it, it names one of them, sometimes with great confidence.`,
     limitThreshold: (percent) =>
-      `Below ${percent} % the answer is “none of these”. That catches some pictures of other things, not all.`,
+      `Below ${percent} the answer is “none of these”. That catches some pictures of other things, not all.`,
     limitNoThreshold: "This network has no threshold for “none of these”.",
     limitConfidence:
-      "Percentages are meant for pictures like those it was trained on: of 100 answers given with 90 %, about 90 should be right. For other pictures (drawings, night shots, unusual views) they say little.",
+      "Percentages are meant for pictures like those it was trained on: of 100 answers given with 90 %, about 90 should be right. For other pictures (drawings, night shots, unusual views) they say little.",
     limitSize: (size, crop) =>
       `It sees a square of ${size} × ${size} pixels: ${
         { center: "the middle of the picture", squash: "the whole picture, distorted", letterbox: "the whole picture with margins" }[crop]
@@ -65,7 +65,7 @@ export const words = {
     results: "预测结果",
     heat: "显示依据所在的位置",
     heatAlt: (name, label) => `${name}，已标出支持“${label}”的区域`,
-    none: (percent) => `以上都不是：最可能的类别也低于 ${percent} %。`,
+    none: (percent) => `以上都不是：最可能的类别也低于 ${percent}。`,
     noneShort: "以上都不是",
     unshown: "浏览器无法显示这张图片，但网络已经读取了它。",
     unreadable: (name) => `无法读取 ${name}。`,
@@ -73,10 +73,10 @@ export const words = {
     limitClasses: (n) =>
       `它只认识 ${n} 个类别。无论给它看什么，它都会说出其中之一，有时还非常肯定。`,
     limitThreshold: (percent) =>
-      `低于 ${percent} % 时，回答是“以上都不是”。这能识别出一部分其他事物的图片，但不是全部。`,
+      `低于 ${percent} 时，回答是“以上都不是”。这能识别出一部分其他事物的图片，但不是全部。`,
     limitNoThreshold: "这个网络没有设定“以上都不是”的阈值。",
     limitConfidence:
-      "百分比针对的是与训练图片相似的图片：在 100 个 90 % 的回答中，应有大约 90 个是正确的。对于其他图片（绘画、夜景、少见的视角），它说明不了什么。",
+      "百分比针对的是与训练图片相似的图片：在 100 个 90% 的回答中，应有大约 90 个是正确的。对于其他图片（绘画、夜景、少见的视角），它说明不了什么。",
     limitSize: (size, crop) =>
       `它看到的是 ${size} × ${size} 像素的正方形：${
         { center: "图片的中间部分", squash: "整张图片（比例会改变）", letterbox: "加上边框的整张图片" }[crop]
