@@ -84,3 +84,55 @@ def test_nothing_is_compared_where_the_weights_do_not_pair() -> None:
     model = create_model("resnet20", shortcut="B")
     model.avgpool, model.fc = nn.Identity(), nn.Linear(64 * 64, 10)
     assert prove(model, (32,))[0] is None
+
+
+class Product(nn.Module):
+    """A classifier written by hand."""
+
+    def __init__(self, multiply):
+        super().__init__()
+        self.w, self.b = nn.Parameter(torch.randn(10, 64) / 8), nn.Parameter(torch.zeros(10))
+        self.multiply = multiply
+
+    def forward(self, x):
+        return self.multiply(x, self.w, self.b)
+
+
+class Inline(Product):
+    """The same without a module of its own."""
+
+    def __init__(self, multiply):
+        super().__init__(multiply)
+        self.net = create_model("resnet20", shortcut="B")
+        self.net.fc = nn.Identity()
+
+    def forward(self, x):
+        return super().forward(self.net(x))
+
+
+PRODUCTS = {
+    "@": lambda x, w, b: x @ w.t() + b,
+    "matmul": lambda x, w, b: torch.matmul(x, w.mT).add(b),
+    "mm": lambda x, w, b: b + torch.mm(x, w.T),
+    "addmm": lambda x, w, b: torch.addmm(b, x, w.t()),
+    "einsum": lambda x, w, b: torch.einsum("bi,oi->bo", x, w) + b,
+    "from the left": lambda x, w, b: (w @ x.t() + b[:, None]).t(),
+    "bmm": lambda x, w, b: torch.bmm(x[:, None], w.t().expand(len(x), -1, -1))[:, 0] + b,
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_gradient_of_a_classifier_as_a_product_of_matrices(name: str) -> None:
+    layer = create_model("resnet20", shortcut="B")
+    layer.fc = Product(PRODUCTS[name])
+    for model in (layer, Inline(PRODUCTS[name])):
+        gap, found = prove(model, (16,))
+        assert gap is not None
+        assert gap < 1e-6
+        assert found == []
+
+
+def test_gradient_that_does_not_reach_a_weight_by_hand() -> None:
+    model = create_model("resnet20", shortcut="B")
+    model.fc = Product(lambda x, w, b: x @ w.detach().t() + b)
+    assert prove(model, (16,))[1] == ["gradient"]

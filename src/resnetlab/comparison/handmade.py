@@ -41,7 +41,9 @@ def recognise(module: nn.Module, x: Tensor, y: Tensor, source: Node) -> Descript
         scale = y.abs().max().clamp(min=1e-12)
         if result.shape == y.shape and (result - y).abs().max() <= TOLERANCE * scale:
             settings = {"in_shape": tuple(x.shape), "by_hand": True} | settings
-            return Description(kind, settings, tensors, [source])
+            # Views made here are none that a gradient passes: ``proof`` looks for their owners.
+            own = [t if t is None or isinstance(t, nn.Parameter) else t.detach() for t in tensors]
+            return Description(kind, settings, tuple(own), [source])
     return None
 
 

@@ -202,7 +202,7 @@ def describe(
     first = inputs[0]
     if name in ("index", "index_select") and tuple(out.shape) == in_shape:
         return Description("reordering", {"in_shape": in_shape}, (), inputs)
-    if name in VIEWS or (name in SLICES and tuple(out.shape) == in_shape):
+    if name in VIEWS or (name in SLICES and out.numel() == math.prod(in_shape)):
         return first
     if name == "as_strided":  # a view of all values, or windows for a hand-written convolution
         same = out.numel() == math.prod(in_shape)
@@ -233,7 +233,7 @@ def describe(
     elif name in ("sum", "mean") and first.kind == "stack" and len(first.shape) == 5:
         return Description("add", settings, (), first.inputs)
     elif name in ("addmm", "mm", "bmm") and len(inputs) == 1:
-        _matrix_product(result, name, args, out)
+        _matrix_product(result, name, args, constants, out)
     elif name in ("cat", "constant_pad_nd", "reflection_pad2d", "replication_pad2d", "copy"):
         merged = name == "cat" and len(inputs) > 1
         result.kind, settings["pad"] = "cat" if merged else "pad", args[1:2] and args[1]
@@ -324,7 +324,9 @@ def _with_constant(
     return result
 
 
-def _matrix_product(result: Description, name: str, args: tuple[Any, ...], out: Tensor) -> None:
+def _matrix_product(
+    result: Description, name: str, args: tuple[Any, ...], constants: list[Tensor], out: Tensor
+) -> None:
     bias, left, right = args if name == "addmm" else (None, *args[:2])
     source = result.inputs[0]
     if source.kind == "im2col":  # a convolution as a product of patches, weight on the left
@@ -339,9 +341,13 @@ def _matrix_product(result: Description, name: str, args: tuple[Any, ...], out: 
             result.kind, result.tensors, result.inputs = "conv", (weight, None), source.inputs
             result.settings |= conv_settings(weight, stride, padding, dilation)
             return
-    weight = right.squeeze(0) if right.dim() == 3 and right.shape[0] == 1 else right
+    turned = any(left is tensor for tensor in constants)  # weight @ x.t()
+    weight = left.mT if turned else right
+    if weight.dim() == 3 and (weight.shape[0] == 1 or weight.stride(0) == 0):
+        weight = weight[0]  # the same for every image
     result.kind, result.tensors = "linear", (weight, bias)
-    result.settings |= {"in": weight.shape[0], "out": out.shape[-1], "bias": bias is not None}
+    columns = out.shape[-2 if turned else -1]
+    result.settings |= {"in": weight.shape[-2], "out": columns, "bias": bias is not None}
 
 
 def _reduction(

@@ -295,10 +295,13 @@ def _gradient(source: Tensor, node: Node, parameters: dict[str, nn.Parameter]) -
         return source.grad if source.grad is not None else torch.zeros_like(source)
     for name in node.names:  # of a layer by hand: the parameter that has these values
         parameter = parameters.get(name)
-        if parameter is None or parameter.numel() != source.numel():
+        if parameter is None or not parameter.requires_grad:
             continue
-        if parameter.grad is not None and _distance(parameter.detach(), source) < 1e-6:
-            return parameter.grad
+        grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        turned = [(parameter.t(), grad.t())] if parameter.dim() == 2 else []
+        for value, own in [(parameter, grad), *turned]:
+            if _distance(value, source) < 1e-6:
+                return own.reshape(source.shape)
     return None
 
 
