@@ -221,6 +221,17 @@ def scaled_in_place():
     return net_of(Scaled)
 
 
+@truth("gradient")
+def added_into_the_input():
+    class Added(Block):
+        def forward(self, x):
+            out, identity = self.branch(x), self.skip(x)
+            identity += out  # which is x itself in most blocks
+            return F.relu(identity)
+
+    return net_of(Added)
+
+
 @truth("output", "extra-operation")
 def classes_for_logits():
     class Chosen(Net):

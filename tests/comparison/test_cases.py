@@ -170,7 +170,7 @@ def test_textbook(maker) -> None:
     ("maker", "words"),
     [
         (strangers.checkpointed, "activation checkpointing"),
-        (strangers.scaled_in_place, "overwritten in place"),
+        (strangers.scaled_in_place, "writes in place into"),
         (strangers.classes_for_logits, "argmax"),
         (strangers.other_without_gradients, "torch.no_grad"),
         (strangers.shortcut_and_branch_start_at_zero, "of its shortcut too"),
@@ -201,6 +201,8 @@ def test_words_for_strangers(maker, words: str) -> None:
         (strangers.standardised_over_the_batch, "x.mean(0, keepdim=True)"),
         (strangers.shortcut_by_way_of_numpy, ".detach().numpy()"),
         (strangers.doubled_in_numpy, ".detach().numpy()"),
+        (strangers.scaled_in_place, "a.mul_(1.0)"),
+        (strangers.added_into_the_input, "identity += out"),
         (strangers.pooled_over_a_reshaped_map, "x.view(n, h * w, c).mean(1)"),
         (strangers.a_block_many_times, "rest = [Block(fan_out, fan_out, 1)] * 2"),
         (strangers.biased_by_a_helper, "bias=fan_in == 32"),
@@ -211,6 +213,12 @@ def test_words_for_strangers(maker, words: str) -> None:
 def test_line_is_where_the_fault_is(maker, code: str) -> None:
     (difference,) = told(maker).differences
     assert code in difference.lines[0].code
+
+
+def test_only_blocks_that_write_into_their_input_are_named() -> None:
+    (difference,) = told(strangers.added_into_the_input).differences
+    assert difference.places == tuple(f"layers.{i}" for i in (0, 1, 2, 4, 5, 7, 8))
+    assert difference.remedy.endswith(": identity = identity + out")
 
 
 def test_first_layer_that_gives_something_else_is_named() -> None:

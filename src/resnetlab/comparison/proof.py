@@ -7,7 +7,9 @@ candidate's code bears it, so that rounding hides nothing and excuses nothing.
 
 from __future__ import annotations
 
+import linecache
 import math
+import re
 from dataclasses import dataclass
 from functools import partial
 
@@ -103,8 +105,9 @@ class Proof:
         elif training:
             self._check_statistics(layers, held)
             moved = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-            self._check_gradients(layers, trace.logits, output)
-            if any(not torch.equal(b, moved[n]) for n, b in self.model.named_buffers()):
+            self._check_gradients(layers, trace.logits, output, images)
+            again = any(not torch.equal(b, moved[n]) for n, b in self.model.named_buffers())
+            if again and "gradient" not in self.found.kinds():  # a crash runs the model once more
                 self.found.add("running-statistics", "checkpoint", "forward")
         return layers
 
@@ -168,7 +171,9 @@ class Proof:
                 return again, output
         return gap, other
 
-    def _check_gradients(self, layers: Layers, mine: Tensor, other: Tensor) -> None:
+    def _check_gradients(
+        self, layers: Layers, mine: Tensor, other: Tensor, images: Tensor
+    ) -> None:
         weights = torch.randn(other.shape, dtype=other.dtype)
         for node, _ in layers:
             for tensor in node.tensors[:2]:
@@ -182,12 +187,25 @@ class Proof:
         try:
             (mine.reshape(other.shape) * weights).sum().backward()
         except RuntimeError as error:
-            message = str(error).splitlines()[0].partition(" Hint:")[0].rstrip(".")
-            what = "in place" if "inplace" in message else "crash"
-            self.found.add("gradient", what, "forward", message=message)
+            self._report_crash(error, images)
             return
         self._compare_gradients(layers, (other * weights).sum())
         self.model.zero_grad(set_to_none=True)
+
+    def _report_crash(self, error: RuntimeError, images: Tensor) -> None:
+        message = str(error).splitlines()[0].partition(" Hint:")[0].rstrip(".")
+        recorder = Recorder(self.model)
+        if "inplace" in message:
+            with recorder.watch_saved():
+                record(recorder, self.model, images, self.classes)
+        lines = {cut.location for cut in recorder.overwritten}
+        remedy = _out_of_place(lines.pop()) if len(lines) == 1 else ""
+        for cut in recorder.overwritten:
+            place, line = cut.place or "forward", cut.location
+            self.found.add("gradient", "overwritten", place, line=line, remedy=remedy)
+        if not recorder.overwritten:
+            what = "in place" if "inplace" in message else "crash"
+            self.found.add("gradient", what, "forward", message=message)
 
     def _compare_gradients(self, layers: Layers, loss: Tensor) -> None:
         """The reference's backward pass; each gradient is compared, and freed, as it arrives."""
@@ -303,6 +321,16 @@ def _gradient(source: Tensor, node: Node, parameters: dict[str, nn.Parameter]) -
             if _distance(value, source) < 1e-6:
                 return own.reshape(source.shape)
     return None
+
+
+def _out_of_place(line: tuple[str, int] | None) -> str:
+    """What to write for ``x += y``; '' if the line is no such one."""
+    code = linecache.getline(*line) if line else ""
+    match = re.fullmatch(r"\s*([\w.]+)\s*([-+*/])=\s*([^#]+?)\s*(#.*)?", code)
+    if match is None:
+        return ""
+    target, operator, value = match.group(1, 2, 3)
+    return f"write the result beside its input: {target} = {target} {operator} {value}"
 
 
 @torch.no_grad()

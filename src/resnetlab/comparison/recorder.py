@@ -8,6 +8,7 @@ Gradients are on, so that a tensor which has lost its own is seen where it is re
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
@@ -62,6 +64,10 @@ class Recorder(TorchDispatchMode):
         """(operation, what it reads without its gradient, where and how that was lost)"""
         self.detached: tuple[Tensor, Cut] | None = None
         """the last tensor that was detached, as it is before it leaves torch"""
+        self.saved: dict[int, Tensor] | None = None
+        """what the gradients need, by its memory, if that is watched (``watch_saved``)"""
+        self.overwritten: list[Cut] = []
+        """writes into it"""
         self.batch = 0
         self.precision: set[str] = set()
         self.failed: tuple[str, list[tuple[int, ...]], list[Node]] | None = None
@@ -177,6 +183,26 @@ class Recorder(TorchDispatchMode):
         self.nodes.append(node)
         return node
 
+    @contextlib.contextmanager
+    def watch_saved(self) -> Iterator[None]:
+        """Note writes into what operations have kept for their gradients: backward is no more."""
+        self.saved = {}
+
+        def keep(tensor: Tensor) -> None:
+            self.saved[_memory(tensor)] = tensor  # type: ignore[index]
+
+        with saved_tensors_hooks(keep, lambda _: None):
+            yield
+
+    def _look_for_write(self, func: Any, args: tuple[Any, ...]) -> None:
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            info = argument.alias_info
+            if info is None or not info.is_write or not isinstance(value, Tensor):
+                continue
+            if _memory(value) in self.saved and isinstance(self.tag(value), Node):  # type: ignore[operator]
+                path = self.stack[-1][0] if self.stack else ""
+                self.overwritten.append(Cut(path, own_line(sys._getframe(1)), "in place"))
+
     def tag(self, tensor: Tensor) -> Node | frozenset[str]:
         """The operation behind a tensor, or, of a constant, the names behind it."""
         mark = getattr(tensor, "_node", None)
@@ -246,6 +272,8 @@ class Recorder(TorchDispatchMode):
         tags = [self.tag(tensor) for tensor in tensors]
         read = [(t, tag) for t, tag in zip(tensors, tags, strict=True) if isinstance(tag, Node)]
         before = _statistics(name, args)
+        if self.saved is not None and torch.is_grad_enabled():
+            self._look_for_write(func, args)
         try:
             out = func(*args, **kwargs)
         except Exception:
@@ -409,6 +437,10 @@ class Recorder(TorchDispatchMode):
         elif not node.names:
             name = f"{node.place}.weight".lstrip(".")
             self.unregistered.setdefault(name, weight.numel())
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _value(out: Tensor) -> tuple[float, float]:
