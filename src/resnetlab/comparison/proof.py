@@ -171,9 +171,7 @@ class Proof:
                 return again, output
         return gap, other
 
-    def _check_gradients(
-        self, layers: Layers, mine: Tensor, other: Tensor, images: Tensor
-    ) -> None:
+    def _check_gradients(self, layers: Layers, mine: Tensor, other: Tensor, images: Tensor) -> None:
         weights = torch.randn(other.shape, dtype=other.dtype)
         for node, _ in layers:
             for tensor in node.tensors[:2]:
@@ -325,8 +323,8 @@ def _gradient(source: Tensor, node: Node, parameters: dict[str, nn.Parameter]) -
 
 def _out_of_place(line: tuple[str, int] | None) -> str:
     """What to write for ``x += y``; '' if the line is no such one."""
-    code = linecache.getline(*line) if line else ""
-    match = re.fullmatch(r"\s*([\w.]+)\s*([-+*/])=\s*([^#]+?)\s*(#.*)?", code)
+    code = linecache.getline(*line).strip() if line else ""
+    match = re.fullmatch(r"([\w.]+)\s*([-+*/])=\s*([^#]+?)\s*(#.*)?", code)
     if match is None:
         return ""
     target, operator, value = match.group(1, 2, 3)
