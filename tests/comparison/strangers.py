@@ -221,6 +221,37 @@ def scaled_in_place():
     return net_of(Scaled)
 
 
+@truth("precision")
+def cast_between_two_stages():
+    class Cast(Net):
+        def body(self, x):
+            for i, layer in enumerate(self.layers):
+                x = layer(x.bfloat16().float() if i == 6 else x)
+            return x
+
+    return Cast()
+
+
+@truth("precision")
+def convolved_in_half_precision():
+    class Half(Block):
+        def branch(self, x):
+            x = F.conv2d(x.half(), self.c1.weight.half(), None, self.c1.stride, 1)
+            return self.b2(self.c2(F.relu(self.b1(x.float()))))
+
+    return net_of(Half)
+
+
+@truth()
+def cast_to_be_logged():
+    class Logged(Block):
+        def forward(self, x):
+            self.seen = x.detach().half().mean()
+            return super().forward(x)
+
+    return net_of(Logged)
+
+
 @truth("gradient")
 def added_into_the_input():
     class Added(Block):

@@ -171,6 +171,7 @@ def test_textbook(maker) -> None:
     [
         (strangers.checkpointed, "activation checkpointing"),
         (strangers.scaled_in_place, "writes in place into"),
+        (strangers.cast_between_two_stages, "cast to bfloat16 here, which leaves 2 to 3"),
         (strangers.classes_for_logits, "argmax"),
         (strangers.other_without_gradients, "torch.no_grad"),
         (strangers.shortcut_and_branch_start_at_zero, "of its shortcut too"),
@@ -203,6 +204,8 @@ def test_words_for_strangers(maker, words: str) -> None:
         (strangers.shortcut_by_way_of_numpy, ".detach().numpy()"),
         (strangers.doubled_in_numpy, ".detach().numpy()"),
         (strangers.scaled_in_place, "a.mul_(1.0)"),
+        (strangers.cast_between_two_stages, "x.bfloat16().float() if i == 6"),
+        (strangers.convolved_in_half_precision, "F.conv2d(x.half(),"),
         (strangers.added_into_the_input, "identity += out"),
         (strangers.pooled_over_a_reshaped_map, "x.view(n, h * w, c).mean(1)"),
         (strangers.a_block_many_times, "rest = [Block(fan_out, fan_out, 1)] * 2"),

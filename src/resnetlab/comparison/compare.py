@@ -18,6 +18,7 @@ from resnetlab.comparison.faults import (
     check_initialisation,
     check_output,
     check_ownership,
+    check_precision,
     check_single_image,
     check_sizes,
     check_training,
@@ -196,6 +197,7 @@ class _Run:
             images = torch.randn(4, self.channels, small, small)
             training = trace_network(self.model, images, training=True)
         check_gradients(training, found)
+        check_precision([trace, training], found)
         check_ownership(self.model, [trace, training], found)
         check_training(trace, training, found)
         if trace.precision - {"float32"}:

@@ -111,9 +111,22 @@ def _times(std: float, usual: float) -> str:
 def check_gradients(training: Trace, found: Findings) -> None:
     """Report every point where a gradient that should pass does not."""
     for cut in training.cuts:
+        if cut.how in DIGITS:
+            continue
         if cut.location:
             found.drop("extra-operation", cut.location)
         found.add("gradient-cut", cut.how, cut.place or "forward", line=cut.location)
+
+
+DIGITS = {"bfloat16": "2 to 3", "float16": "3 to 4"}
+"""Decimal digits that a number type holds, where float32 holds 7."""
+
+
+def check_precision(traces: list[Trace], found: Findings) -> None:
+    """Report casts to half precision in the midst of the network."""
+    for cut in (cut for trace in traces for cut in trace.cuts if cut.how in DIGITS):
+        words = {"type": cut.how, "digits": DIGITS[cut.how]}
+        found.add("precision", "cast", cut.place or "forward", line=cut.location, **words)
 
 
 def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> None:

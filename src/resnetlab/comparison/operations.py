@@ -148,7 +148,11 @@ def shrinkage(node: Node) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a gradient is lost, and how: detach, no_grad, or outside (of torch)."""
+    """Where something is lost on the way, and how.
+
+    A gradient by detach, no_grad, in place (a write) or outside (of torch); digits by a cast, which
+    the number type names.
+    """
 
     place: str
     location: tuple[str, int] | None

@@ -328,6 +328,8 @@ def _out_of_place(line: tuple[str, int] | None) -> str:
     if match is None:
         return ""
     target, operator, value = match.group(1, 2, 3)
+    if operator != "+" and re.search(r"[-+*/]", value):
+        value = f"({value})"
     return f"write the result beside its input: {target} = {target} {operator} {value}"
 
 

@@ -235,8 +235,11 @@ class Recorder(TorchDispatchMode):
         return read
 
     def look_for_cut(self, tensor: Tensor, read: Node, reader: Node) -> None:
-        """Note a tensor that has lost the gradient which the operation behind it should pass."""
-        if not read.learns or tensor.requires_grad or not tensor.is_floating_point():
+        """Note a tensor that has lost digits, or the gradient that it should pass."""
+        if rounded := getattr(tensor, "_rounded", None):
+            self.cuts.append((reader, read, rounded))
+        passes = tensor.requires_grad or not torch.is_grad_enabled()
+        if not read.learns or passes or not tensor.is_floating_point():
             return
         cut = getattr(tensor, "_cut", Cut(read.place, read.location, "detach"))
         while read.without_gradient and any(n.without_gradient for n in read.inputs):
@@ -312,7 +315,7 @@ class Recorder(TorchDispatchMode):
         read: list[tuple[Tensor, Node]],
         out: Tensor,
     ) -> None:
-        """Carry along what a tensor's node does not say: a lost gradient, swapped axes."""
+        """Carry along what a tensor's node does not say: a lost gradient, lost digits, swapped axes."""
         if not read:
             return
         x = read[0][0]
@@ -324,6 +327,12 @@ class Recorder(TorchDispatchMode):
         if name in VIEWS and out is not x and name != "detach":
             # Autograd detaches what it keeps: a way back from there would be a cycle.
             out._map = map_behind(x)  # type: ignore[attr-defined]
+        rounded = getattr(x, "_rounded", None)
+        if name == "_to_copy" and _is_rounded(x, out):
+            path, kind = self.stack[-1][0] if self.stack else "", str(out.dtype)
+            rounded = Cut(path, own_line(sys._getframe(1)), kind.removeprefix("torch."))
+        if rounded is not None and name in VIEWS and out is not x:
+            out._rounded = rounded  # type: ignore[attr-defined]
         if cut is not None and out is not x and not out.requires_grad:
             out._cut = cut  # type: ignore[attr-defined]
         axes = getattr(x, "_axes", None) or tuple(range(x.dim()))
@@ -399,8 +408,7 @@ class Recorder(TorchDispatchMode):
         for tensor, tag in pairs:
             if not isinstance(tag, Node):
                 continue
-            if torch.is_grad_enabled():
-                self.look_for_cut(tensor, tag, node)
+            self.look_for_cut(tensor, tag, node)
             axes = getattr(tensor, "_axes", None)
             if axes and axes[2:] != (2, 3) and node.kind in ("conv", "globalpool", "maxpool"):
                 node.settings["axes"] = axes
@@ -437,6 +445,14 @@ class Recorder(TorchDispatchMode):
         elif not node.names:
             name = f"{node.place}.weight".lstrip(".")
             self.unregistered.setdefault(name, weight.numel())
+
+
+def _is_rounded(x: Tensor, out: Tensor) -> bool:
+    """Whether a cast by the author's own hand, not by autocast, leaves half precision or less."""
+    nested = torch.autocast_increment_nesting() > 1
+    torch.autocast_decrement_nesting()
+    floats = x.is_floating_point() and out.is_floating_point()
+    return floats and not nested and out.element_size() < min(4, x.element_size())
 
 
 def _memory(tensor: Tensor) -> int:

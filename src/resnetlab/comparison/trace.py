@@ -44,7 +44,7 @@ class Trace:
     unregistered: dict[str, int] = field(default_factory=dict)
     """parameters in use that the network does not know of: name -> elements"""
     cuts: list[Cut] = field(default_factory=list)
-    """every lost gradient"""
+    """every loss of a gradient or of digits"""
     precision: set[str] = field(default_factory=set)
     """number types of the convolutions"""
 
