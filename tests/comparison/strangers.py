@@ -532,3 +532,17 @@ class SeparatePaths(nn.Module):
 
     def forward(self, x):
         return self.fc(self.blocks(self.pool(F.relu(self.stem(x)))).mean((2, 3)))
+
+
+@truth("norm-after-addition")
+def norm_of_the_sum_with_padded_shortcuts():
+    class Late(Block):
+        def shortcut(self, i, o, stride):
+            self.stride, self.more = stride, o - i
+
+        def forward(self, x):
+            y = self.c2(F.relu(self.b1(self.c1(x))))
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
+            return F.relu(self.b2(y + x))
+
+    return net_of(Late)

@@ -188,6 +188,7 @@ def test_textbook(maker) -> None:
         (strangers.map_reshaped_between_two_stages, "the layers before this one give"),
         (strangers.one_norm_for_both_convolutions, "one batch norm is used in several places"),
         (cases.r47_softmax_in_eval, "in evaluation alone"),
+        (strangers.norm_of_the_sum_with_padded_shortcuts, "batch norm, addition, ReLU"),
     ],
 )
 def test_words_for_strangers(maker, words: str) -> None:
@@ -206,6 +207,7 @@ def test_words_for_strangers(maker, words: str) -> None:
         (strangers.biased_by_a_helper, "bias=fan_in == 32"),
         (strangers.one_stage_forgets_to_halve, "two = self.stage(16, 32, 1)"),
         (textbooks.biased, "nn.Conv2d(i, o, 3, stride=stride, padding=1)"),
+        (strangers.norm_of_the_sum_with_padded_shortcuts, "return F.relu(self.b2(y + x))"),
     ],
 )
 def test_line_is_where_the_fault_is(maker, code: str) -> None:

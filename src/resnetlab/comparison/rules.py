@@ -321,7 +321,8 @@ class _Block:
         ]:
             if lost := _take(events, False, "norm", "branch"):
                 events = [e for e in events if e not in (lost, gained)]
-                self.say("norm-after-addition", "after", gained.node)
+                line = gained.node.location  # of the sum, not of the norm's constructor
+                self.say("norm-after-addition", "after", gained.node, line=line)
         return self._swapped(events)
 
     def _moved_fork(self, events: list[Event]) -> list[Event]:

@@ -212,9 +212,11 @@ def _style(row: list[Node | Unit], units: list[Unit]) -> str:
     """pre: most branches begin with batch norm and ReLU, before or behind the fork.
 
     A branch that begins with batch norm alone is one only if no ReLU follows the additions: else
-    it is one of 2015 whose batch norm stands on the wrong side of the convolution.
+    it is one of 2015 whose batch norm stands on the wrong side of the convolution. Batch norm and
+    ReLU between two blocks are the second's, unless the first's module holds the norm: then it
+    is one of 2015 whose last batch norm stands after the addition.
     """
-    inside = outside = activated = ends = 0
+    inside = outside = activated = ends = closing = 0
     gap: list[Node] = []
     previous: Unit | None = None
     for item in row:
@@ -229,6 +231,7 @@ def _style(row: list[Node | Unit], units: list[Unit]) -> str:
             lead = []  # the fork comes late, inside a block
         inside += bool(lead) and lead[-1].kind in ACTIVATIONS
         outside += "norm" in kinds and "conv" not in kinds
+        closing += previous is not None and _closes(gap, previous, item)
         inside += bool(lead) and lead[-1].kind == "norm" and kinds[:1] not in (["relu"], ["act"])
         ends += bool(item.branch) and item.branch[-1].kind == "conv"
         gap, previous = [], item
@@ -236,9 +239,18 @@ def _style(row: list[Node | Unit], units: list[Unit]) -> str:
         return "pre"
     projected = [unit for unit in units if unit.shortcut_kind == "projection"]
     normed = sum(any(n.kind == "norm" for n in unit.shortcut or []) for unit in projected)
-    late = 2 * outside >= len(units) - 1 and 2 * ends > len(units)
+    late = 2 * outside >= len(units) - 1 and 2 * ends > len(units) and 2 * closing <= outside
     late = late and 2 * normed <= len(projected)  # of 2016 a projection has no batch norm
     return "pre" if units and late and (outside or inside) and not activated else "post"
+
+
+def _closes(gap: list[Node], before: Unit, after: Unit) -> bool:
+    """Whether a norm between two units is the first's, whose module holds it."""
+    norm = next((node for node in gap if node.kind == "norm"), None)
+    if norm is None:
+        return False
+    held = [bool(u.place) and f"{norm.place}.".startswith(f"{u.place}.") for u in (before, after)]
+    return held == [True, False]
 
 
 def _cut_blocks(gap: list[Node], size: int, style: str) -> tuple[list[Node], list[Unit]]:
