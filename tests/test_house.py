@@ -152,7 +152,7 @@ def test_there_is_nothing_else():
         _ = resnetlab.torch  # pyright: ignore[reportAttributeAccessIssue]
 
 
-@pytest.mark.parametrize(("policy", "spins"), [(None, "2500"), ("ACTIVE", None)])
+@pytest.mark.parametrize(("policy", "spins"), [(None, "1000"), ("ACTIVE", None)])
 def test_threads_wait_briefly_unless_the_user_says_otherwise(policy, spins):
     code = "import os, resnetlab; print(os.environ.get('GOMP_SPINCOUNT'))"
     environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT",)}

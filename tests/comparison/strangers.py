@@ -588,3 +588,31 @@ def norm_of_the_sum_with_padded_shortcuts():
             return F.relu(self.b2(y + x))
 
     return net_of(Late)
+
+
+@truth("discarded-output")
+def only_the_last_block_of_a_stage_is_handed_on():
+    class Lost(Net):
+        def body(self, x):
+            for start in (0, 3, 6):
+                x = self.layers[start](x)
+                for layer in self.layers[start + 1 : start + 3]:
+                    out = layer(x)
+                x = out
+            return x
+
+    return Lost()
+
+
+@truth("discarded-output")
+def norm_whose_result_is_forgotten():
+    class Forgets(Net):
+        def __init__(self):
+            super().__init__()
+            self.late = nn.BatchNorm2d(64)
+
+        def pool(self, x):
+            self.late(x)
+            return super().pool(x)
+
+    return Forgets()

@@ -190,6 +190,8 @@ def test_textbook(maker) -> None:
         (strangers.one_norm_for_both_convolutions, "one batch norm is used in several places"),
         (cases.r47_softmax_in_eval, "in evaluation alone"),
         (strangers.norm_of_the_sum_with_padded_shortcuts, "batch norm, addition, ReLU"),
+        (strangers.only_the_last_block_of_a_stage_is_handed_on, "the results of 3 blocks"),
+        (strangers.norm_whose_result_is_forgotten, "the results of 1 layer"),
     ],
 )
 def test_words_for_strangers(maker, words: str) -> None:
@@ -213,6 +215,7 @@ def test_words_for_strangers(maker, words: str) -> None:
         (strangers.one_stage_forgets_to_halve, "two = self.stage(16, 32, 1)"),
         (textbooks.biased, "nn.Conv2d(i, o, 3, stride=stride, padding=1)"),
         (strangers.norm_of_the_sum_with_padded_shortcuts, "return F.relu(self.b2(y + x))"),
+        (strangers.only_the_last_block_of_a_stage_is_handed_on, "out = layer(x)"),
     ],
 )
 def test_line_is_where_the_fault_is(maker, code: str) -> None:
@@ -237,6 +240,7 @@ def test_first_layer_that_gives_something_else_is_named() -> None:
         (strangers.dropout_that_never_ends, "training=self.training"),
         (strangers.one_norm_for_both_convolutions, "a batch norm of its own"),
         (strangers.a_block_many_times, "[block] * n repeats one block"),
+        (strangers.only_the_last_block_of_a_stage_is_handed_on, "x = layer(x)"),
     ],
 )
 def test_remedy_fits(maker, remedy: str) -> None:

@@ -698,7 +698,7 @@ def pooled_twice():
     return Both()
 
 
-@truth("depth", "unused-parameters")
+@truth("discarded-output")
 def result_forgotten():
     class Forgot(Net):
         def body(self, x):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import linecache
 import math
 from collections import Counter, defaultdict
 
@@ -135,6 +138,12 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
     live = [trace.live() for trace in traces]
     used = {name for nodes in live for node in nodes for name in node.names}
     unused = {name: size for name, size in sizes.items() if name not in used}
+    for owner, line in _discarded(set(unused), sizes, traces).items():
+        own = [name for name in unused if name.startswith(f"{owner}.")]
+        layer = len({name.rpartition(".")[0] for name in own}) == 1
+        what, code = "layers" if layer else "blocks", _handed_on(line)
+        found.add("discarded-output", what, owner, amount=1, line=line, code=code)
+        unused = {name: size for name, size in unused.items() if name not in own}
     for owner in _owners(set(unused), sizes):
         amount = sum(size for name, size in unused.items() if f"{name}.".startswith(f"{owner}."))
         what = "parameters" if amount else "lazy"
@@ -174,6 +183,32 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
     for name, size in traces[0].unregistered.items():
         place = name[: name.rindex("]") + 1] if "]" in name else name.rpartition(".")[0] or name
         found.add("unregistered", "in use", place, amount=size, line=found.line_of(place))
+
+
+def _discarded(
+    unused: set[str], sizes: dict[str, int], traces: list[Trace]
+) -> dict[str, tuple[str, int] | None]:
+    """The outermost modules that run, but in no part of an output -> the line that calls them."""
+    read = {name for trace in traces for node in trace.nodes for name in node.names}
+    called: dict[str, tuple[str, int] | None] = {}
+    for path in (path for trace in traces for path in trace.calls):
+        own = [name for name in sizes if path and name.startswith(f"{path}.")]
+        outer = any(path.startswith(f"{other}.") for other in called)
+        if read.intersection(own) and unused.issuperset(own) and not outer:
+            called[path] = next(t.calls[path] for t in traces if path in t.calls)
+    return called
+
+
+def _handed_on(line: tuple[str, int] | None) -> str:
+    """A call that hands on its result: ``x = unit(x)`` for ``out = unit(x)``."""
+    with contextlib.suppress(SyntaxError):
+        match ast.parse(linecache.getline(*line).strip() if line else "").body:
+            case [
+                ast.Assign(value=ast.Call(args=[ast.Name(id=name), *_]) as call)
+                | ast.Expr(value=ast.Call(args=[ast.Name(id=name), *_]) as call)
+            ]:
+                return f"{name} = {ast.unparse(call)}"
+    return "x = block(x)"
 
 
 def _owners(names: set[str], sizes: dict[str, int]) -> list[str]:

@@ -58,6 +58,8 @@ class Recorder(TorchDispatchMode):
         """what its nodes know it by: a cycle would keep the network until Python collects it"""
         self.nodes: list[Node] = []
         self.stack: list[tuple[str, nn.Module, Tensor | None, int]] = []
+        self.calls: dict[str, tuple[str, int] | None] = {}
+        """path of each module that ran -> the line that called it first"""
         self.random: list[tuple[str, str, tuple[str, int] | None]] = []
         self.unregistered: dict[str, int] = {}
         self.cuts: list[tuple[Node, Node, Cut]] = []
@@ -111,6 +113,8 @@ class Recorder(TorchDispatchMode):
             self.paths[id(module)] = f"{outer}.<{type(module).__name__}>".lstrip(".")
             self.kept.append(module)
         path = self.paths[id(module)]
+        if path not in self.calls:
+            self.calls[path] = own_line(sys._getframe(1))
         for name, parameter in module.named_parameters(recurse=False):
             if id(parameter) not in self.names:
                 full = f"{path}.{name}"

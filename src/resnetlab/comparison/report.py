@@ -186,6 +186,10 @@ class Findings:
     def kinds(self) -> set[str]:
         return {kind for kind, _ in self.found}
 
+    def count(self, kind: str) -> int:
+        """The sum of the amounts of a kind."""
+        return sum(group.amount for (name, _), group in self.found.items() if name == kind)
+
     def drop(self, kind: str, line: tuple[str, int] | None = None) -> bool:
         """Forget the findings of a kind (at a line), which another explains; whether any were."""
         kept = {

@@ -47,6 +47,8 @@ class Trace:
     """every loss of a gradient or of digits"""
     precision: set[str] = field(default_factory=set)
     """number types of the convolutions"""
+    calls: dict[str, tuple[str, int] | None] = field(default_factory=dict)
+    """path of each module that ran -> the line that called it first"""
 
     def live(self, *, every_head: bool = True) -> list[Node]:
         """The operations that the output depends on, in order."""
@@ -121,7 +123,7 @@ def record(
     alive = {node.index for node in trace.live()}
     trace.cuts = [cut for reader, _, cut in recorder.cuts if reader.index in alive]
     trace.random, trace.unregistered = recorder.random, recorder.unregistered
-    trace.precision = recorder.precision
+    trace.precision, trace.calls = recorder.precision, recorder.calls
     return trace
 
 
