@@ -221,6 +221,39 @@ def scaled_in_place():
     return net_of(Scaled)
 
 
+def with_new_channels(fill) -> nn.Module:
+    """Option A, whose zeros ``fill`` replaces."""
+
+    class Filled(Block):
+        def shortcut(self, fan_in, fan_out, stride):
+            return fill if fan_in != fan_out else None
+
+        def skip(self, x):
+            return x if self.down is None else self.down(x[:, :, ::2, ::2])
+
+    return net_of(Filled)
+
+
+@truth()
+def zeros_joined_to_the_input():
+    return with_new_channels(lambda x: torch.cat([x, torch.zeros_like(x)], 1))
+
+
+@truth("shortcut-channels")
+def input_joined_to_itself():
+    return with_new_channels(lambda x: torch.cat([x, x], 1))
+
+
+@truth("shortcut-channels")
+def input_repeated():
+    return with_new_channels(lambda x: x.repeat(1, 2, 1, 1))
+
+
+@truth("shortcut-channels")
+def padded_with_ones():
+    return with_new_channels(lambda x: F.pad(x, (0, 0, 0, 0, 0, x.shape[1]), value=1.0))
+
+
 @truth("precision")
 def cast_between_two_stages():
     class Cast(Net):

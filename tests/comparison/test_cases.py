@@ -171,6 +171,8 @@ def test_textbook(maker) -> None:
     [
         (strangers.checkpointed, "activation checkpointing"),
         (strangers.scaled_in_place, "writes in place into"),
+        (strangers.input_joined_to_itself, "new channels are a copy of its input"),
+        (strangers.padded_with_ones, "new channels are not zero"),
         (strangers.cast_between_two_stages, "cast to bfloat16 here, which leaves 2 to 3"),
         (strangers.classes_for_logits, "argmax"),
         (strangers.other_without_gradients, "torch.no_grad"),
@@ -205,6 +207,8 @@ def test_words_for_strangers(maker, words: str) -> None:
         (strangers.standardised_over_the_batch, "x.mean(0, keepdim=True)"),
         (strangers.shortcut_by_way_of_numpy, ".detach().numpy()"),
         (strangers.doubled_in_numpy, ".detach().numpy()"),
+        (strangers.input_joined_to_itself, "torch.cat([x, x], 1)"),
+        (strangers.input_repeated, "x.repeat(1, 2, 1, 1)"),
         (strangers.scaled_in_place, "a.mul_(1.0)"),
         (strangers.cast_between_two_stages, "x.bfloat16().float() if i == 6"),
         (strangers.convolved_in_half_precision, "F.conv2d(x.half(),"),

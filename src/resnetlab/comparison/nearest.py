@@ -15,7 +15,7 @@ from torch import nn
 
 from resnetlab.comparison.layers import align
 from resnetlab.comparison.operations import Node, adds_itself
-from resnetlab.comparison.structure import Structure, Unit, parse
+from resnetlab.comparison.structure import GROWING, Structure, Unit, parse
 from resnetlab.comparison.target import origin_of
 from resnetlab.comparison.trace import Trace
 from resnetlab.models.architecture import ARCHITECTURES, Architecture, get_architecture
@@ -100,7 +100,7 @@ def _shortcut(units: list[Unit], structure: Structure) -> str:
 
 def _pads(unit: Unit) -> bool:
     kinds = {node.kind for node in unit.shortcut or []}
-    return "pad" in kinds and "conv" not in kinds
+    return bool(kinds & GROWING) and "conv" not in kinds
 
 
 def nearest(

@@ -243,13 +243,28 @@ def describe(
         result.kind, settings["pad"] = "cat" if merged else "pad", args[1:2] and args[1]
         settings["mode"] = name
         settings["value"] = args[2] if name == "constant_pad_nd" and len(args) > 2 else 0
-    elif name == "repeat" or name == "im2col":
+        settings["filled"] = _filled(name, inputs, constants, out)
+    elif name == "repeat":
+        settings["arguments"], settings["filled"] = args[1:], _filled(name, inputs, constants, out)
+    elif name == "im2col":
         settings["arguments"] = args[1:]
     elif name in SLICES or (name == "upsample_nearest2d" and _takes_every_nth(in_shape, out)):
         result.kind = "slice"
     else:
         return _reduction(result, name, args, out)
     return result
+
+
+def _filled(name: str, inputs: list[Node], constants: list[Tensor], out: Tensor) -> str:
+    """What channels that are added to a map hold: zeros, a copy of it, or other values."""
+    shape = inputs[0].shape
+    grown = out.shape[1] - shape[1] if len(shape) == out.dim() == 4 else 0
+    if out.is_meta or grown <= 0:
+        return ""
+    if int((out == 0).all(0).all(-1).all(-1).sum()) >= grown:
+        return "zeros"
+    same = name in ("cat", "repeat") and not constants and len(set(map(id, inputs))) == 1
+    return "copy" if same else "other"
 
 
 def _convolution(

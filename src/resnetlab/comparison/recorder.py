@@ -319,7 +319,7 @@ class Recorder(TorchDispatchMode):
         read: list[tuple[Tensor, Node]],
         out: Tensor,
     ) -> None:
-        """Carry along what a tensor's node does not say: a lost gradient, lost digits, swapped axes."""
+        """Carry along what a tensor's node does not say: losses and swapped axes."""
         if not read:
             return
         x = read[0][0]

@@ -283,6 +283,9 @@ class _Block:
             self.say("concatenation" if joined else "merge", text)
             if joined:
                 return _alone(left, right)
+        for node in left if one == "pad" else []:
+            if (filled := node.settings.get("filled")) in ("copy", "other"):
+                self.say("shortcut-channels", filled, node)
         if one == two == "pad":
             return []
         if one == two or (one == "other" and two == "identity"):
@@ -392,6 +395,8 @@ def _slot(event: Event) -> str:
 def _option(kind: str, shortcut: list[Node]) -> str:
     """A shortcut in the letters of the paper where it is one of its options."""
     convs = [node for node in shortcut if node.kind == "conv"]
+    if any(node.settings.get("filled") in ("copy", "other") for node in shortcut):
+        return "A, but without its zeros"
     if convs and (len(convs) > 1 or convs[0].settings["kernel"] != (1, 1)):
         kernels = " and ".join("{}x{}".format(*node.settings["kernel"]) for node in convs)
         return f"a {kernels} convolution"

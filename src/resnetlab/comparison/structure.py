@@ -18,6 +18,8 @@ MERGES = {"add": "added", "cat": "concatenated", "mul": "multiplied", "sub": "su
 ODD_POOLS = ("pow", "clamp", "clamp_min", "fork", "exp", "log", "sqrt", "amax", "max")
 """Of what an unusual pooling is made."""
 ACTIVATIONS = ("relu", "act")
+GROWING = {"pad", "cat", "repeat"}
+"""Operations that give a map more channels."""
 
 
 @dataclass(eq=False)
@@ -45,7 +47,7 @@ class Unit:
         kinds = {node.kind for node in self.shortcut}
         if not kinds:
             return "identity"
-        if "pad" in kinds and kinds <= {"pad", "slice"}:
+        if kinds & GROWING and kinds <= {*GROWING, "slice"}:
             return "pad"
         if "conv" in kinds:
             return "pooled projection" if kinds & {"avgpool", "globalpool"} else "projection"
