@@ -93,3 +93,32 @@ def test_classifier_before_the_pooling_is_the_same_function() -> None:
             return self.classify(self.body.forward_features(x)).mean((2, 3))
 
     assert compare_models(Early()).verdict == "equivalent"
+
+
+def bordered(model: nn.Module, place: str, border: tuple[int, ...]) -> None:
+    """Take a layer's padding out of it and put it before it."""
+    layer = model.get_submodule(place)
+    low = float("-inf") if isinstance(layer, nn.MaxPool2d) else 0.0
+    layer.padding = 0 if isinstance(layer, nn.MaxPool2d) else (0, 0)
+    model.set_submodule(place, nn.Sequential(nn.ConstantPad2d(border, low), layer))
+
+
+@pytest.mark.parametrize(
+    ("pooled", "convolved", "told"),
+    [
+        ((1, 1, 1, 1), (1, 1, 1, 1), {}),
+        ((0, 1, 0, 1), (0, 1, 0, 1), {"padding": "as TensorFlow's"}),
+        ((0, 1, 0, 1), (1, 1, 1, 1), {"padding": "as TensorFlow's"}),
+        ((1, 1, 1, 1), (1, 0, 1, 0), {"padding": "padding 1 left, 0 right, 1 above and 0 below"}),
+        ((1, 0, 1, 0), (1, 1, 1, 1), {"max-pool": "padding 1 left, 0 right, 1 above and 0 below"}),
+    ],
+)
+def test_padding_before_the_layer(pooled, convolved, told: dict[str, str]) -> None:
+    model = create_model("resnet18", num_classes=10)
+    bordered(model, "maxpool", pooled)
+    for stage in (2, 3, 4):
+        bordered(model, f"layer{stage}.0.conv1", convolved)
+    differences = compare_models(model, image_size=64).differences
+    assert [difference.kind for difference in differences] == [*told]
+    for difference in differences:
+        assert told[difference.kind] in difference.what

@@ -301,11 +301,13 @@ def _pools(x: Tensor, y: Tensor) -> Iterator[Layer]:
                 yield "avgpool", settings, (), F.avg_pool2d(x, kernel, stride, padding)
 
 
+LOWEST = -1e4
+"""What is below stands for minus infinity."""
 _PAD_WORDS = {"reflection": "reflect", "replication": "replicate", "constant": "constant"}
 
 
 def _is_padding(row: list[Any], i: int) -> bool:
-    """Zeros around the image, for the convolution or the max pool that follows."""
+    """A border for the convolution or the max pool that follows, of a pool one that never wins."""
     node, follower = (
         item if isinstance(item, Node) else None for item in [*row[i : i + 2], None][:2]
     )
@@ -314,8 +316,9 @@ def _is_padding(row: list[Any], i: int) -> bool:
     pad = node.settings.get("pad")
     if follower.kind not in ("conv", "maxpool", "blur") or not isinstance(pad, (list, tuple)):
         return False
-    zeros = node.settings["mode"] == "constant_pad_nd" and not node.settings["value"]
-    return (zeros or follower.kind != "maxpool") and len(pad) == 4 and min(pad) >= 0
+    constant, value = node.settings["mode"] == "constant_pad_nd", node.settings["value"]
+    unseen = constant and (not value or value <= LOWEST)  # zeros: behind a ReLU
+    return (unseen or follower.kind != "maxpool") and len(pad) == 4 and min(pad) >= 0
 
 
 def _with_padding(row: list[Any], i: int) -> Any:
@@ -324,9 +327,11 @@ def _with_padding(row: list[Any], i: int) -> Any:
     if i and _is_padding(row, i - 1):
         left, right, top, bottom = before.settings["pad"]
         y, x = item.settings.setdefault("own padding", item.settings.get("padding", (0, 0)))
-        item.settings["padding"] = (
-            (y + top, x + left) if (left, top) == (right, bottom) else (left, right, top, bottom)
-        )
-        if before.settings["mode"] != "constant_pad_nd" or before.settings["value"]:
+        sides = (x + left, x + right, y + top, y + bottom)
+        even = (left, top) == (right, bottom)
+        item.settings["padding"] = (y + top, x + left) if even else sides
+        item.settings["padded at"] = before.location if before.direct else None
+        zeros = before.settings["mode"] == "constant_pad_nd" and not before.settings["value"]
+        if not zeros and item.kind != "maxpool":
             item.settings["padding mode"] = _PAD_WORDS[before.settings["mode"].partition("_")[0]]
     return item

@@ -205,11 +205,27 @@ def _conv_settings(one: dict[str, Any], two: dict[str, Any], say: Say) -> None:
         for values in ((s["padding"], s["kernel"], s["dilation"]) for s in (one, two))
         if len(values[0]) == 2
     ]
-    if len(fits) < 2 or fits[0] != fits[1]:
-        say("padding", "size", mine=one["padding"], theirs=two["padding"])
+    if _is_tensorflows(one["padding"]):
+        say("padding", "tensorflow", line=one.get("padded at"))
+    elif len(fits) < 2 or fits[0] != fits[1]:
+        say("padding", "size", mine=_sides(one["padding"]), theirs=two["padding"])
     if mode := one.get("padding mode"):
         words = {"reflect": "reflected", "replicate": "repeated", "circular": "circular"}
         say("padding", "mode", mode=words.get(mode, mode))
+
+
+def _is_tensorflows(padding: tuple[int, ...]) -> bool:
+    """Whether a padding is what TensorFlow's "same" is before a stride: more behind than before."""
+    if len(padding) != 4:
+        return False
+    left, right, top, bottom = padding
+    return {right - left, bottom - top} in ({1}, {0, 1})
+
+
+def _sides(padding: tuple[int, ...]) -> Any:
+    if len(padding) != 4:
+        return padding
+    return "{} left, {} right, {} above and {} below".format(*padding)
 
 
 def _norm_settings(values: dict[str, Any], say: Say, found: Findings) -> None:
@@ -224,7 +240,8 @@ def _norm_settings(values: dict[str, Any], say: Say, found: Findings) -> None:
     if values["eps"] >= LARGE_EPS:
         say("norm-eps", "large", eps=f"{values['eps']:g}")
     elif values["eps"] != 1e-5:
-        found.note(f"batch norm's eps is {values['eps']:g}; PyTorch's usual one is 1e-05.")
+        keras = ", Keras's default" if values["eps"] == 1e-3 else ""
+        found.note(f"batch norm's eps is {values['eps']:g}{keras}; PyTorch's is 1e-05.")
     if momentum not in (None, 0.1) and values["running"]:
         if momentum == 0:
             say("norm-momentum", "still")
@@ -241,7 +258,11 @@ def _pool_settings(mine: Node, other: Node, say: Say) -> None:
         return
     sides = (mine.settings, other.settings)
     wrong = [key for key in keys if sides[0].get(key) != sides[1].get(key)]
+    if _is_tensorflows(sides[0].get("padding", ())):
+        say("padding", "tensorflow", line=sides[0].get("padded at"))
+        wrong.remove("padding")
     if wrong:
+        sides = (sides[0] | {"padding": _sides(sides[0].get("padding", ()))}, sides[1])
         words = [", ".join(f"{key} {by(side.get(key))}" for key in wrong) for side in sides]
         say("max-pool", "settings", mine=words[0], theirs=words[1])
 
