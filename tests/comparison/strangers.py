@@ -250,6 +250,11 @@ def input_repeated():
 
 
 @truth("shortcut-channels")
+def every_channel_twice():
+    return with_new_channels(lambda x: x.repeat_interleave(2, 1))
+
+
+@truth("shortcut-channels")
 def padded_with_ones():
     return with_new_channels(lambda x: F.pad(x, (0, 0, 0, 0, 0, x.shape[1]), value=1.0))
 

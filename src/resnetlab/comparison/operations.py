@@ -206,6 +206,8 @@ def describe(
     first = inputs[0]
     if name in ("index", "index_select") and tuple(out.shape) == in_shape:
         return Description("reordering", {"in_shape": in_shape}, (), inputs)
+    if name == "expand" and _repeats_channels(in_shape, tuple(out.shape)):
+        return Description("repeat", {"in_shape": in_shape, "filled": "copy"}, (), inputs)
     if name in VIEWS or (name in SLICES and out.numel() == math.prod(in_shape)):
         return first
     if name == "as_strided":  # a view of all values, or windows for a hand-written convolution
@@ -253,6 +255,12 @@ def describe(
     else:
         return _reduction(result, name, args, out)
     return result
+
+
+def _repeats_channels(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether (n, c, 1, h, w) or (n, 1, c, h, w) is made longer, as repeat_interleave does."""
+    maps = len(before) == len(after) == 5 and before[3:] == after[3:] and math.prod(after[3:]) > 1
+    return maps and before[1:3] != after[1:3]
 
 
 def _filled(name: str, inputs: list[Node], constants: list[Tensor], out: Tensor) -> str:

@@ -323,7 +323,7 @@ def _gradient(source: Tensor, node: Node, parameters: dict[str, nn.Parameter]) -
 
 def _out_of_place(line: tuple[str, int] | None) -> str:
     """What to write for ``x += y``; '' if the line is no such one."""
-    code = linecache.getline(*line).strip() if line else ""
+    code = linecache.getline(*line).strip(" ;\n") if line else ""
     match = re.fullmatch(r"([\w.]+)\s*([-+*/])=\s*([^#]+?)\s*(#.*)?", code)
     if match is None:
         return ""
