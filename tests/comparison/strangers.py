@@ -654,3 +654,20 @@ def norm_whose_result_is_forgotten():
             return super().pool(x)
 
     return Forgets()
+
+
+@truth("depth")
+def depths_in_another_order():
+    class Swapped(Net):
+        depths = (2, 4, 3)
+
+        def __init__(self):
+            super().__init__()
+            makers = zip((16, 16, 32), self.widths, self.depths, strict=True)
+            self.layers = nn.ModuleList(
+                self.block(out if i else fan_in, out, 1 if i or out == fan_in else 2)
+                for fan_in, out, depth in makers
+                for i in range(depth)
+            )
+
+    return Swapped()

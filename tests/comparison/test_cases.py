@@ -194,6 +194,7 @@ def test_textbook(maker) -> None:
         (strangers.norm_of_the_sum_with_padded_shortcuts, "batch norm, addition, ReLU"),
         (strangers.only_the_last_block_of_a_stage_is_handed_on, "the results of 3 blocks"),
         (strangers.norm_whose_result_is_forgotten, "the results of 1 layer"),
+        (strangers.depths_in_another_order, "have 2, 4, 3 blocks, the reference's 3, 3, 3"),
     ],
 )
 def test_words_for_strangers(maker, words: str) -> None:
@@ -220,6 +221,7 @@ def test_words_for_strangers(maker, words: str) -> None:
         (textbooks.biased, "nn.Conv2d(i, o, 3, stride=stride, padding=1)"),
         (strangers.norm_of_the_sum_with_padded_shortcuts, "return F.relu(self.b2(y + x))"),
         (strangers.only_the_last_block_of_a_stage_is_handed_on, "out = layer(x)"),
+        (strangers.depths_in_another_order, "depths = (2, 4, 3)"),
     ],
 )
 def test_line_is_where_the_fault_is(maker, code: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from resnetlab.comparison import compare_models
 from resnetlab.comparison.report import Findings
 from resnetlab.comparison.rules import common_ratio, compare_structures, pair_units
 from resnetlab.comparison.structure import parse
@@ -47,3 +48,21 @@ def test_one_block_is_singular() -> None:
     found = Findings()
     compare_structures(structure(depths=(3, 1, 3)), structure(), found)
     assert "layer2 has 1 block, the reference has 3." in found.differences()[0].what
+
+
+def test_depths_in_another_order_move_no_strides_and_widths() -> None:
+    found = Findings()
+    compare_structures(structure(depths=(3, 6, 4)), structure(depths=(3, 4, 6)), found)
+    (difference,) = found.differences()
+    assert difference.what == "the stages have 3, 6, 4 blocks, the reference's 3, 4, 6."
+
+
+def test_groups_swapped_for_their_width_are_a_fault() -> None:
+    options = {"depths": (1, 1), "widths": (64, 128), "num_classes": 10}
+    nets = [
+        create_model("resnext50_32x4d", groups=groups, width_per_group=width, **options)
+        for groups, width in ((4, 32), (32, 4))
+    ]
+    (difference,) = compare_models(*nets, image_size=64).differences
+    assert (difference.kind, difference.harm) == ("groups", "wrong")
+    assert "groups=32; in a name such as 32x4d" in difference.remedy

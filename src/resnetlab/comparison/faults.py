@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import linecache
 import math
 from collections import Counter, defaultdict
 
@@ -13,6 +10,7 @@ from torch import Tensor, nn
 
 from resnetlab.comparison.operations import POOLS, Node, alike, line_words
 from resnetlab.comparison.report import Findings, a, plural
+from resnetlab.comparison.source import handed_on
 from resnetlab.comparison.structure import parse
 from resnetlab.comparison.trace import Trace, explain_crash, trace_network
 
@@ -141,7 +139,7 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
     for owner, line in _discarded(set(unused), sizes, traces).items():
         own = [name for name in unused if name.startswith(f"{owner}.")]
         layer = len({name.rpartition(".")[0] for name in own}) == 1
-        what, code = "layers" if layer else "blocks", _handed_on(line)
+        what, code = "layers" if layer else "blocks", handed_on(line)
         found.add("discarded-output", what, owner, amount=1, line=line, code=code)
         unused = {name: size for name, size in unused.items() if name not in own}
     for owner in _owners(set(unused), sizes):
@@ -197,18 +195,6 @@ def _discarded(
         if read.intersection(own) and unused.issuperset(own) and not outer:
             called[path] = next(t.calls[path] for t in traces if path in t.calls)
     return called
-
-
-def _handed_on(line: tuple[str, int] | None) -> str:
-    """A call that hands on its result: ``x = unit(x)`` for ``out = unit(x)``."""
-    with contextlib.suppress(SyntaxError):
-        match ast.parse(linecache.getline(*line).strip() if line else "").body:
-            case [
-                ast.Assign(value=ast.Call(args=[ast.Name(id=name), *_]) as call)
-                | ast.Expr(value=ast.Call(args=[ast.Name(id=name), *_]) as call)
-            ]:
-                return f"{name} = {ast.unparse(call)}"
-    return "x = block(x)"
 
 
 def _owners(names: set[str], sizes: dict[str, int]) -> list[str]:

@@ -197,7 +197,8 @@ def _conv_settings(one: dict[str, Any], two: dict[str, Any], say: Say) -> None:
         if one[key] != two[key]:
             full = key == "kernel"
             mine, theirs = ("{}x{}".format(*s[key]) if full else s[key] for s in (one, two))
-            say(key, "other", mine=mine, theirs=theirs)
+            swapped = key == "groups" and two[key] > 1 and one["out"] == two["out"]
+            say(key, "cardinality" if swapped else "other", mine=mine, theirs=theirs)
     if one["transposed"]:
         say("transposed", "the convolution is a transposed one.")
     fits = [

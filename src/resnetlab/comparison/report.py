@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from resnetlab.comparison.operations import Node, line_words
+from resnetlab.comparison.source import line_with
 
 PAGE = "docs/compare.md"
 Harm = Literal["wrong", "fragile", "variant"]
@@ -204,6 +205,10 @@ class Findings:
         """The line that made a module, or that of a parameter."""
         made = self.made.get(path) or self.made.get(path.rpartition(".")[0])
         return made.lines[0] if made and made.lines else None
+
+    def line_with(self, numbers: list[int]) -> tuple[str, int] | None:
+        """The line of the candidate's files that lists these numbers."""
+        return line_with(numbers, (file for made in self.made.values() for file, _ in made.lines))
 
     def _makers(self, modules: dict[str, tuple[str, int] | None]) -> Iterator[tuple[str, int]]:
         """Of each module the innermost line that made none of its class without the difference.

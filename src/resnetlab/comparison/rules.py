@@ -88,25 +88,38 @@ def _alone(candidate: list[Node], reference: list[Node]) -> Pairs:
 
 
 def pair_units(candidate: Structure, reference: Structure) -> UnitPairs:
-    """Blocks laid side by side: first of a stage with first of a stage, widths by their ratio."""
+    """Blocks laid side by side, stage by stage if there are as many stages.
+
+    Else first of a stage with first of a stage, widths by their ratio.
+    """
     sides = [[unit.out or 1 for unit in side.units] for side in (candidate, reference)]
     scale = min(sides[0], default=1) / min(sides[1], default=1)
-    opens = {
-        id(unit): i == 0 or unit.out != side.units[i - 1].out or unit.stride > 1
-        for side in (candidate, reference)
-        for i, unit in enumerate(side.units)
-    }
+    stages = [_stages(side.units) for side in (candidate, reference)]
+    opens = {id(stage[0]) for side in stages for stage in side}
+    rows = [(candidate.units, reference.units)]
+    if len(stages[0]) == len(stages[1]):
+        rows = list(zip(*stages, strict=True))
 
     def cost(mine: Unit, other: Unit) -> float:
         cost = 0.3 * (mine.shortcut_kind != other.shortcut_kind)
         cost += 0.3 * (len(mine.convs) != len(other.convs))
-        cost += 0.8 * (opens[id(mine)] != opens[id(other)])
+        cost += 0.8 * ((id(mine) in opens) != (id(other) in opens))
         if mine.convs and other.convs:
             cost += 0.6 * min(1.0, abs(log(mine.out / scale / other.out)) / log(2))
             cost += 0.2 * (mine.stride != other.stride)
         return cost
 
-    return align(candidate.units, reference.units, cost, lambda unit: 1.5)
+    return [pair for mine, other in rows for pair in align(mine, other, cost, lambda _: 1.5)]
+
+
+def _stages(units: list[Unit]) -> list[list[Unit]]:
+    """Cut where the width changes or the resolution is halved."""
+    stages: list[list[Unit]] = []
+    for unit in units:
+        if not stages or unit.out != stages[-1][-1].out or unit.stride > 1:
+            stages.append([])
+        stages[-1].append(unit)
+    return stages
 
 
 def common_ratio(units: UnitPairs) -> float:
@@ -158,14 +171,17 @@ def _depths(units: UnitPairs, candidate: Structure, reference: Structure, found:
     if not wrong:
         return
     counts = [", ".join(str(side[stage]) for stage in want) for side in (have, want)]
+    line = found.line_with([have[stage] for stage in want])
     for stage in wrong:
         names = [candidate.name(unit) for unit in homes.get(stage, [])]
         place = f"{names[0]} to {names[-1]}" if len(set(names)) > 1 else "".join(names[:1])
         if len(wrong) > 1:
-            found.add("depth", "stages", place, stage, mine=counts[0], theirs=counts[1])
+            words = {"mine": counts[0], "theirs": counts[1]}
+            found.add("depth", "stages", place, stage, line=line, **words)  # type: ignore[arg-type]
         else:
             mine = f"{stage} has {plural(have[stage], 'block')}"
-            found.add("depth", "stage", place, stage, mine=mine, one=want[stage], theirs=counts[1])
+            words = {"mine": mine, "one": str(want[stage]), "theirs": counts[1]}
+            found.add("depth", "stage", place, stage, line=line, **words)  # type: ignore[arg-type]
 
 
 class _Block:
