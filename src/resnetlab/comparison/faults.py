@@ -126,8 +126,8 @@ DIGITS = {"bfloat16": "2 to 3", "float16": "3 to 4"}
 def check_precision(traces: list[Trace], found: Findings) -> None:
     """Report casts to half precision in the midst of the network."""
     for cut in (cut for trace in traces for cut in trace.cuts if cut.how in DIGITS):
-        words = {"type": cut.how, "digits": DIGITS[cut.how]}
-        found.add("precision", "cast", cut.place or "forward", line=cut.location, **words)
+        where, digits = cut.place or "forward", DIGITS[cut.how]
+        found.add("precision", "cast", where, line=cut.location, type=cut.how, digits=digits)
 
 
 def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> None:

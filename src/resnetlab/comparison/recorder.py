@@ -195,7 +195,7 @@ class Recorder(TorchDispatchMode):
         def keep(tensor: Tensor) -> None:
             self.saved[_memory(tensor)] = tensor  # type: ignore[index]
 
-        with saved_tensors_hooks(keep, lambda _: None):
+        with saved_tensors_hooks(keep, lambda _: torch.empty(0)):
             yield
 
     def _look_for_write(self, func: Any, args: tuple[Any, ...]) -> None:
