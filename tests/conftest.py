@@ -31,6 +31,10 @@ from resnetlab.training.job import Training, train
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
+# A shell's background job ignores Ctrl-C, and so would the trainings that tests stop by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Other programs may take the machine; a slow example is no failure.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
