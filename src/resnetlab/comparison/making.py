@@ -75,14 +75,15 @@ class _Writes(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        target = args[0] if args and isinstance(args[0], Tensor) else None
-        key = 0 if target is None else _key(target)
-        before = target._version if target is not None and key else 0
-        out = func(*args, **(kwargs or {}))
-        if target is not None and key and target._version != before:
-            frame = sys._getframe(1)
-            line = None if _in_constructor(frame) else own_line(frame)
-            self.lines[key] = target.untyped_storage(), line
+        kwargs = kwargs or {}  # in which nn.init.constant_ gives its tensor
+        given = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor)]
+        before = [(t, t._version) for t in given if _key(t)]
+        out = func(*args, **kwargs)
+        for tensor, version in before:
+            if tensor._version != version:
+                frame = sys._getframe(1)
+                line = None if _in_constructor(frame) else own_line(frame)
+                self.lines[_key(tensor)] = tensor.untyped_storage(), line
         return out
 
 
