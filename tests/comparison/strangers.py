@@ -671,3 +671,13 @@ def depths_in_another_order():
             )
 
     return Swapped()
+
+
+@truth("init")
+def every_norm_starts_at_zero():
+    net = Net()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.fill_(0)
+            nn.init.zeros_(module.bias)
+    return net

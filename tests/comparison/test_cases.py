@@ -145,6 +145,13 @@ def test_remedy_of_a_missing_flatten_is_the_flatten() -> None:
         assert "torch.flatten(x, 1)" in compared(name).differences[0].remedy
 
 
+def test_the_line_that_zeroes_the_norms_of_a_ready_network_is_said_to_be_unknown() -> None:
+    comparison = compare_models(strangers.every_norm_starts_at_zero())
+    assert [difference.kind for difference in comparison.differences] == ["init"]
+    assert "sets the scales to 0 is not known" in " ".join(comparison.notes)
+    assert "is not known" not in " ".join(told(strangers.every_norm_starts_at_zero).notes)
+
+
 def test_computed_weights_and_low_precision_are_noted() -> None:
     assert "computed on the way" in " ".join(compared("r07_weight_norm").notes)
     assert "bfloat16" in " ".join(compared("r07_autocast").notes)
@@ -195,6 +202,7 @@ def test_textbook(maker) -> None:
         (strangers.only_the_last_block_of_a_stage_is_handed_on, "the results of 3 blocks"),
         (strangers.norm_whose_result_is_forgotten, "the results of 1 layer"),
         (strangers.depths_in_another_order, "have 2, 4, 3 blocks, the reference's 3, 3, 3"),
+        (strangers.every_norm_starts_at_zero, "all 21 batch norms start with scale 0: the feat"),
     ],
 )
 def test_words_for_strangers(maker, words: str) -> None:
@@ -222,6 +230,7 @@ def test_words_for_strangers(maker, words: str) -> None:
         (strangers.norm_of_the_sum_with_padded_shortcuts, "return F.relu(self.b2(y + x))"),
         (strangers.only_the_last_block_of_a_stage_is_handed_on, "out = layer(x)"),
         (strangers.depths_in_another_order, "depths = (2, 4, 3)"),
+        (strangers.every_norm_starts_at_zero, "module.weight.data.fill_(0)"),
     ],
 )
 def test_line_is_where_the_fault_is(maker, code: str) -> None:

@@ -54,6 +54,23 @@ def test_start_that_is_far_off(change, place: str) -> None:
     assert difference.places == (place,)
 
 
+def test_norms_that_are_all_silent_are_dead_only_where_nothing_passes_them() -> None:
+    def silence(model: nn.Module) -> None:
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.zeros_(module.weight)
+        model.bn1.bias.fill_(1)
+
+    def open_stem(model: nn.Module) -> None:
+        silence(model)
+        model.bn1 = nn.Identity()
+
+    (difference,) = judged(silence).differences()
+    assert "all 19 batch norms start with scale 0: the features are the same" in difference.what
+    assert len(difference.places) == 19
+    assert "all" not in " ".join(row.what.split()[0] for row in judged(open_stem).differences())
+
+
 def test_parameters_in_no_part_of_any_output_are_unused() -> None:
     model = create_model("resnet20")
     model.spare = nn.Linear(2, 3)

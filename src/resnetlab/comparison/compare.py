@@ -80,7 +80,7 @@ def compare_models(
     refuse(model)
     origin = origin_of(model)
     name = origin.name or type(model).__name__
-    found = Findings(made=origin.made)
+    found = Findings(made=origin.made, written=origin.written)
     with own_settings():
         fill_lazy_layers(model, image_size or 224, in_channels or 3, found)
         try:

@@ -42,9 +42,14 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
     silent = {n.index for n in norms if n.tensors[0] is not None and not n.tensors[0].any()}
     sums = [{parent.index for parent in node.inputs} for node in nodes if node.kind == "add"]
     dead = set().union(*(inputs for inputs in sums if inputs <= silent))  # shortcut and branch
+    all_silent = 1 < len(silent) == sum(node.kind == "norm" for node in nodes)
+    if all_silent and not _passes(nodes, silent):
+        _tell_dead(norms, found)
+        silent = set()
     for node in norms:
         if node.index in silent and (node.index in dead or node.index not in ends):
-            found.add("init", "silent" if node.index in ends else "scale", node.label, node=node)
+            what, line = "silent" if node.index in ends else "scale", _writer(node, found)
+            found.add("init", what, node.label, node=node, line=line)
     for node in nodes:
         if node.kind == "linear" and not node.settings.get("computed"):
             _judge_classifier(node, found)
@@ -74,6 +79,37 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
             "The convolutions start with PyTorch's default, not with He's normal: their standard "
             "deviation is about 0.4 of He's. It trains, batch norm sees to it."
         )
+
+
+def _passes(nodes: list[Node], silent: set[int]) -> bool:
+    """Whether anything of the image reaches the last operation past the silent ones."""
+    reached = set[int]()
+    for node in nodes:
+        read = any(parent.index in reached for parent in node.inputs)
+        if node.kind == "input" or (read and node.index not in silent):
+            reached.add(node.index)
+    return nodes[-1].index in reached
+
+
+def _tell_dead(norms: list[Node], found: Findings) -> None:
+    """Say that all batch norms start with scale 0, and where that is written."""
+    shifts = [node.tensors[1] for node in norms]
+    features = "the same" if any(shift is not None and shift.any() for shift in shifts) else "0"
+    for node in norms:
+        line = _writer(node, found)
+        words = {"count": str(len(norms)), "features": features}
+        found.add("init", "dead", node.label, node=node, line=line, **words)  # type: ignore[arg-type]
+        if line is None:
+            found.note(
+                "The line that sets the scales to 0 is not known: the network was made before "
+                "compare could watch, or the parameters were replaced."
+            )
+
+
+def _writer(norm: Node, found: Findings) -> tuple[str, int] | None:
+    """The line that wrote the scale of a norm last."""
+    scale = next((n for n in norm.names if n.rpartition(".")[2] not in ("bias", "beta")), "")
+    return found.written.get(scale)
 
 
 def _branch_ends(nodes: list[Node]) -> set[int]:

@@ -143,6 +143,8 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     made: dict[str, Made] = field(default_factory=dict)
     """module path -> how the module was made"""
+    written: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """parameter -> the last line that wrote into it, constructors of torch aside"""
 
     def add(
         self,

@@ -24,9 +24,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_module_registration_hook
 
-from resnetlab.comparison.recorder import is_candidates_own, own_lines
+from resnetlab.comparison.making import Making
+from resnetlab.comparison.recorder import is_candidates_own
 from resnetlab.comparison.report import Made
 from resnetlab.errors import UserError
 from resnetlab.files import reading, user_path
@@ -53,6 +53,8 @@ class Origin:
     """asked of the constructor, or its default"""
     made: dict[str, Made] = field(default_factory=dict)
     """module path -> how the module was made"""
+    written: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """parameter -> the last line that wrote into it, constructors of torch aside"""
 
 
 _ORIGINS: weakref.WeakKeyDictionary[nn.Module, Origin] = weakref.WeakKeyDictionary()
@@ -148,29 +150,6 @@ def own_settings() -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-@contextlib.contextmanager
-def _noting_lines(lines: dict[int, tuple[nn.Module, Made]]) -> Iterator[None]:
-    """Note how each module is made: id -> (module, its makers' lines)."""
-    construct = nn.Module.__init__
-
-    def constructed(self: nn.Module, *args: Any, **kwargs: Any) -> None:
-        construct(self, *args, **kwargs)
-        note(None, "", self)
-
-    def note(_: nn.Module | None, name: str, module: nn.Module | None) -> None:
-        if module is not None and id(module) not in lines:  # a copy is only registered
-            made = Made(type(module).__qualname__, tuple(own_lines(sys._getframe(2), module)))
-            lines[id(module)] = module, made
-
-    handle = register_module_module_registration_hook(note)
-    nn.Module.__init__ = constructed  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Module.__init__ = construct  # type: ignore[method-assign]
-        handle.remove()
-
-
 def build(
     maker: nn.Module | Callable[..., Any],
     *,
@@ -194,31 +173,26 @@ def build(
     taken = given | _arguments(maker, name, num_classes, in_channels, values, given)
     offered = {"num_classes": num_classes, "in_channels": in_channels}
     guesses = {k: v for k, v in offered.items() if v is not None and k not in taken}
-    lines: dict[int, tuple[nn.Module, Made]] = {}
-    with own_settings(), _noting_lines(lines):
+    making = Making()
+    with own_settings(), making:
         if guesses and _takes_keywords(maker):  # which ones, only a try tells
             for extra in (guesses, {"num_classes": num_classes} if num_classes else {}):
                 with contextlib.suppress(TypeError):
                     made = maker(*values, **taken, **extra)
-                    return _remember(made, name, taken | extra, lines)
+                    return _remember(made, name, taken | extra, making)
         try:
             made = maker(*values, **taken)
         except (Exception, SystemExit) as error:
             raise UserError(f"{name} cannot be built: {_reason(error)}") from error
-    return _remember(made, name, _defaults(maker) | taken, lines)
+    return _remember(made, name, _defaults(maker) | taken, making)
 
 
-def _remember(
-    made: Any,
-    name: str,
-    arguments: dict[str, Any],
-    lines: dict[int, tuple[nn.Module, Made]],
-) -> nn.Module:
+def _remember(made: Any, name: str, arguments: dict[str, Any], making: Making) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise UserError(f"{name} returns a {type(made).__name__}, not a torch.nn.Module.")
     asked = [arguments[key] for key in CLASSES if type(arguments.get(key)) is int]
-    known = {path: lines[id(m)][1] for path, m in made.named_modules() if id(m) in lines}
-    _ORIGINS[made] = Origin(name, asked[0] if asked else None, known)
+    classes = asked[0] if asked else None
+    _ORIGINS[made] = Origin(name, classes, making.of_modules(made), making.of_parameters(made))
     return made
 
 
