@@ -87,8 +87,16 @@ class States:
                 raise not_whole(temporary, error) from error
             _check_on_disk(temporary)
             if self.last_file.exists() and not self._last_is_damaged:
-                self.last_file.replace(self.previous_file)
+                self._keep_as_previous()
         self._last_is_damaged = False
+
+    def _keep_as_previous(self) -> None:
+        """Let last.pt be previous.pt as well, so that there is a last.pt at every moment."""
+        self.previous_file.unlink(missing_ok=True)
+        try:
+            os.link(self.last_file, self.previous_file)
+        except OSError:  # a file system without links
+            self.last_file.replace(self.previous_file)
 
 
 class DamageError(UserError):
