@@ -13,11 +13,12 @@ import torch
 
 from resnetlab.arguments import check_types
 from resnetlab.compute.execution import Execution
-from resnetlab.compute.machine import compiler, default_threads, fast_precision
+from resnetlab.compute.machine import compiler, default_threads
 from resnetlab.console import print_to_stderr, waiting, with_flags
 from resnetlab.data.dataset import Dataset
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
+from resnetlab.inference.prepare import inference_execution
 from resnetlab.recipes.record import Recipe
 from resnetlab.records import check_fields
 from resnetlab.runs import Run
@@ -239,11 +240,11 @@ def _training_line(recipe: Recipe, start: Start, epochs: float, most: float) -> 
 
 def _execution() -> Execution:
     """The fastest as a rule; ``training/probe.py`` would measure for half a minute."""
-    if torch.cuda.is_available():
-        return Execution(device="cuda", precision=fast_precision("cuda"), layout="channels_last")
-    fast = fast_precision("cpu")
-    mode = "eager" if compiler() is None else "winograd" if fast == "bf16" else "fused"
-    return Execution(precision=fast, layout="channels_last", mode=mode, threads=default_threads())
+    eager = inference_execution()
+    if eager.device == "cuda":
+        return eager
+    mode = "eager" if compiler() is None else "winograd" if eager.precision == "bf16" else "fused"
+    return replace(eager, mode=mode, threads=default_threads())
 
 
 def _batch(start: Start, n: int) -> dict[str, Any]:

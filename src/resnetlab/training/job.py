@@ -10,8 +10,6 @@ from typing import Any
 from resnetlab.arguments import check_types
 from resnetlab.compute import distributed
 from resnetlab.compute.distributed import World
-from resnetlab.compute.execution import Execution
-from resnetlab.compute.machine import default_threads
 from resnetlab.console import Report, print_to_stderr, with_flags
 from resnetlab.data.catalogue import is_path
 from resnetlab.environment import torch_defaults
@@ -108,7 +106,7 @@ def train(
                 local_processes=world.local_size,
                 report=print_to_stderr,
             )
-            plan = _with_threads(plan, execution)
+            plan = plan.set_up(execution)
             state = state_of(plan, world, weights, None)
         # Not before: a training that cannot begin, or is killed while it measures, leaves nothing.
         run = world.from_main(Run.create, recipe.name, out)
@@ -174,7 +172,7 @@ def _resume(run: Run, world: World, accept_changes: bool = False, **changes: Any
             asked="execution" in changes,
             report=print_to_stderr,
         )
-        plan = _with_threads(plan, execution)
+        plan = plan.set_up(execution)
         weights = load_pretrained(recipe) if saved is None or recipe.on_nan != "stop" else None
         if world.is_main:
             for line in describe_changes(before, plan, saved, world.size):
@@ -200,15 +198,6 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
             paths["pretrained"] = recipe.pretrained
     absolute = {n: str(user_path(path).absolute()) for n, path in paths.items() if path}
     return replace(recipe, **absolute)
-
-
-def _with_threads(plan: Plan, execution: Execution) -> Plan:
-    """The plan computed so, with the threads stated: sums depend on their number."""
-    if execution.device == "cpu":
-        execution = replace(execution, threads=execution.threads or default_threads())
-    plan = plan.with_execution(execution)
-    plan.execution.set_up()
-    return plan
 
 
 def _train(

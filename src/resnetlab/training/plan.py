@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from resnetlab.compute.distributed import World
 from resnetlab.compute.execution import PLAIN, Execution
+from resnetlab.compute.machine import default_threads
 from resnetlab.console import Report, print_to_stderr
 from resnetlab.data.augmentation import Augmentation
 from resnetlab.data.dataset import Dataset, first_drawn
@@ -71,6 +72,16 @@ class Plan:
         """The same, computed so; the recipe says so too."""
         recipe = replace(self.recipe, execution=str(execution))
         return replace(self, execution=execution, recipe=recipe)
+
+    def set_up(self, execution: Execution) -> Plan:
+        """The same, computed so, with the threads stated, as sums depend on their number.
+
+        This process is set up for it.
+        """
+        if execution.device == "cpu":
+            execution = replace(execution, threads=execution.threads or default_threads())
+        execution.set_up()
+        return self.with_execution(execution)
 
 
 def make_plan(recipe: Recipe, data: Dataset, val: Dataset | None = None) -> Plan:

@@ -151,7 +151,7 @@ def seconds_an_image(plan: Plan, images: int = 16) -> tuple[float, float]:
     eager = replace(plan.execution, mode="eager")
     network = ready_for_inference(state.model.eval(), eager)
     state.model.train()
-    inputs = make_batch(plan, indices, epoch=0, step=0)[0].to(plan.execution.device)
+    inputs = make_batch(plan, indices, epoch=0, step=0)[0]
 
     def step() -> None:
         batch = make_batch(plan, indices, epoch=0, step=0)

@@ -10,7 +10,6 @@ from typing import Any
 
 from resnetlab.arguments import check_types
 from resnetlab.compute import distributed
-from resnetlab.compute.machine import default_threads
 from resnetlab.console import print_to_stderr, progress, with_flags
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
@@ -89,11 +88,7 @@ def lr_find(
         plan = make_plan(recipe, *load_data(recipe))
         check_plan(plan, world)
         execution = choose_execution(plan, report=lambda line: print_to_stderr(with_flags(line)))
-        if execution.device == "cpu":
-            execution = replace(execution, threads=execution.threads or default_threads())
-        plan = plan.with_execution(execution)
-        plan.execution.set_up()
-        rates, losses = _sweep(plan, steps)
+        rates, losses = _sweep(plan.set_up(execution), steps)
     smoothed = _smoothed(losses)
     lowest = min(range(len(smoothed)), key=smoothed.__getitem__)
     if lowest == 0:
