@@ -11,11 +11,10 @@ epochs. Each run is a line of
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.record import append, lines
 from resnetlab import finetune, load_dataset, train
 from resnetlab.errors import UserError
 
@@ -72,35 +72,23 @@ def main() -> None:
             top1=round(top1, 2),
             seconds=round(time.perf_counter() - began, 1),
         )
-        _append(result)
+        append(RECORD, result)
         print(result, flush=True)
 
 
 def read() -> list[Result]:
     """The record."""
-    if not RECORD.exists():
-        return []
-    with RECORD.open(newline="") as file:
-        return [
-            Result(
-                task=row["task"],
-                images=int(row["images"]),
-                method=row["method"],
-                seed=int(row["seed"]),
-                top1=float(row["top1"]),
-                seconds=float(row["seconds"]),
-            )
-            for row in csv.DictReader(file)
-        ]
-
-
-def _append(result: Result) -> None:
-    new = not RECORD.exists()
-    with RECORD.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(asdict(result)))
-        if new:
-            writer.writeheader()
-        writer.writerow(asdict(result))
+    return [
+        Result(
+            task=row["task"],
+            images=int(row["images"]),
+            method=row["method"],
+            seed=int(row["seed"]),
+            top1=float(row["top1"]),
+            seconds=float(row["seconds"]),
+        )
+        for row in lines(RECORD)
+    ]
 
 
 def _runs(folder: Path, seeds: int) -> Iterator[tuple[str, int, str, int, Any]]:

@@ -14,7 +14,6 @@ Each run is a line of `record.csv`; a run that is there already is not repeated.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import json
 import os
@@ -24,12 +23,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
 
+from benchmarks.record import append, lines
 from resnetlab import load_dataset
 
 HERE = Path(__file__).parent
@@ -96,7 +96,7 @@ def main() -> None:
     for name, contestant in itertools.islice(runs, options.most):
         data = class_folders(options.folder.absolute() / name, SETS[name])
         result = compete(contestant, data, options)
-        _append(options.record, result)
+        append(options.record, result)
         print(result, flush=True)
 
 
@@ -188,25 +188,13 @@ def class_folders(root: Path, images: int) -> Path:
 
 def read(record: Path = RECORD) -> list[Result]:
     """The record."""
-    if not record.exists():
-        return []
-    with record.open(newline="") as file:
-        return [_parsed(row) for row in csv.DictReader(file)]
+    return [_parsed(row) for row in lines(record)]
 
 
 def _parsed(row: dict[str, str]) -> Result:
     numbers = {name: float(row[name]) for name in ("top1", "images_per_second", "seconds", "core")}
     texts = {name: row[name] for name in ("contestant", "network", "version")}
     return Result(images=int(row["images"]), **numbers, **texts)
-
-
-def _append(record: Path, result: Result) -> None:
-    new = not record.exists()
-    with record.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(asdict(result)))
-        if new:
-            writer.writeheader()
-        writer.writerow(asdict(result))
 
 
 HEADINGS = [
