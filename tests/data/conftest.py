@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import pickle
+import sys
 import tarfile
 import threading
 import time
@@ -18,6 +19,8 @@ from PIL import Image
 
 from resnetlab.data.catalogue import CATALOGUE
 from resnetlab.data.sources import read_split
+
+sys.path.insert(0, str(Path(__file__).parent))  # for pictures.py
 
 SAMPLES = Path(__file__).parent / "samples"
 SPLITS = ("train", "test")

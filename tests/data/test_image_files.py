@@ -1,6 +1,5 @@
 """Image files as they come: which are read, and which are refused in what words."""
 
-import io
 import os
 import socket
 import subprocess
@@ -8,27 +7,11 @@ import warnings
 
 import numpy as np
 import pytest
+from pictures import encoded, gradient, plain
 from PIL import Image
 
 from resnetlab.data.images import IMAGE_SUFFIXES, read_image
-from resnetlab.preprocessing import FORMATS, Preprocessing
-
-
-def plain(channels, size):
-    """The shorter side to the size, the centre, numbers around zero."""
-    return Preprocessing(mean=(0.5,) * channels, std=(0.2,) * channels, size=size)
-
-
-def gradient(width=40, height=32):
-    """RGB uint8 (height, width, 3) with smooth, different channels."""
-    y, x = np.mgrid[0:height, 0:width]
-    return np.stack([x * 6, y * 7, 255 - 3 * x - 3 * y], 2).astype(np.uint8)
-
-
-def encoded(image, format="PNG", **options):
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
+from resnetlab.preprocessing import FORMATS
 
 
 def unreadable(tmp_path):
