@@ -1,6 +1,8 @@
 """Weights in PyTorch, ONNX Runtime and OpenVINO, and the choice among them."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -54,6 +56,23 @@ def test_a_runtime_gives_pytorchs_logits_and_maps(network, reference, runtime):
     assert torch.equal(backend.logits(channels_last), backend.logits(pixels(4)))
 
 
+def test_a_signal_finds_its_stack_after_openvino_is_gone():
+    """What a measurement of ``auto`` leaves behind: two backends, freed as they were made."""
+    script = (
+        "import signal, torch\n"
+        "from resnetlab.inference.choice import open_backend\n"
+        "from resnetlab.weights.checkpoint import load_checkpoint\n"
+        "network = load_checkpoint('resnet20-cifar10')\n"
+        "backends = [open_backend(network, 'openvino', 'plain') for _ in range(2)]\n"
+        "[each.logits(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)) for each in backends]\n"
+        "del backends[0], backends[0]\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('answered', flush=True))\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "answered\n"), done.stderr
+
+
 def test_openvino_answers_the_same_when_a_size_comes_often(network, reference):
     backend = open_backend(network, "openvino", "plain")
     for _ in range(9):
@@ -79,7 +98,7 @@ def test_threads_respect_the_quota(network, monkeypatch, use_threads):
         assert "threads=2" in open_backend(network, runtime, "plain").name
 
 
-def test_the_fastest_is_measured_once(network, monkeypatch):
+def test_the_fastest_is_measured_once(network, monkeypatch, use_threads):
     """For single images and for batches; what is remembered is not measured again."""
     measured = []
 

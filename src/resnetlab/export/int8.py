@@ -16,6 +16,7 @@ from torch import Tensor
 from resnetlab.errors import UserError
 from resnetlab.export.check import Check, Speed
 from resnetlab.inference.deployed import missing
+from resnetlab.inference.runtimes import openvino_core
 
 CALIBRATION = 300
 """Training images from which the ranges of activations are read."""
@@ -27,8 +28,6 @@ LARGEST_FALL = 0.5
 def quantize_openvino(model: bytes, images: Tensor) -> Any:
     """An ONNX network as an OpenVINO model in int8, calibrated on uint8 (n, c, size, size)."""
     try:
-        import openvino
-
         with _quiet_nncf():
             import nncf
     except ImportError as error:
@@ -36,7 +35,7 @@ def quantize_openvino(model: bytes, images: Tensor) -> Any:
     batches = [images[i : i + 1].numpy() for i in range(len(images))]
     with _quiet_nncf():
         return nncf.quantize(
-            openvino.Core().read_model(model),
+            openvino_core().read_model(model),
             nncf.Dataset(batches),
             subset_size=len(batches),
             preset=nncf.QuantizationPreset.MIXED,

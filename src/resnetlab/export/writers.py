@@ -15,6 +15,7 @@ from resnetlab.compute.execution import Execution
 from resnetlab.inference.backends import Backend, TorchBackend
 from resnetlab.inference.deployed import OUTPUTS, Input, export_program, missing, to_onnx
 from resnetlab.inference.exported import Exported, RuntimeBackend
+from resnetlab.inference.runtimes import openvino_core
 from resnetlab.weights.checkpoint import Checkpoint, load_checkpoint
 
 Format = Literal["onnx", "openvino", "torch", "safetensors", "bundle"]
@@ -76,7 +77,7 @@ def _write_openvino(
     except ImportError as error:
         raise missing("OpenVINO", error) from error
     if calibration is None:
-        model = openvino.Core().read_model(onnx)
+        model = openvino_core().read_model(onnx)
     else:
         from resnetlab.export.int8 import quantize_openvino
 

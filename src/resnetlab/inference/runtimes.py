@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections import Counter
@@ -119,13 +120,25 @@ class OpenVinoSession:
         return self._fixed[n]
 
 
-def _openvino_model(source: Path | bytes) -> tuple[Any, Any]:
-    """OpenVINO itself, and what it read."""
+@functools.cache
+def openvino_core() -> Any:
+    """OpenVINO, one for the life of the process.
+
+    With its first network on the CPU it gives signal handlers a stack of its own (sigaltstack), and
+    when it is freed it gives back the one before. Of two that are freed in the order in which they
+    were made, the second would leave the stack of the first, which is gone: the next Ctrl-C, or any
+    signal that Python handles, would crash.
+    """
     try:
         import openvino
     except ImportError as error:
         raise missing("OpenVINO", error) from error
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def _openvino_model(source: Path | bytes) -> tuple[Any, Any]:
+    """OpenVINO itself, and what it read."""
+    core = openvino_core()
     try:
         return core, core.read_model(source if isinstance(source, bytes) else str(source))
     except RuntimeError as error:
