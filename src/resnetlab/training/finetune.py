@@ -142,10 +142,11 @@ def _data(dataset: str | Path, changes: dict[str, Any]) -> tuple[str, dict[str, 
     n, classes = len(whole), len(whole.classes)
     counts = torch.bincount(whole.labels, minlength=classes)
     rarest, most = int(counts.argmin()), int(counts.argmax())
-    if int(counts[rarest]) < 2:
+    if counts[rarest] < 2:
+        few = "one image" if counts[rarest] else "no image"
         raise UserError(
-            f"{dataset}: class {whole.classes[rarest]!r} has {int(counts[rarest])} image(s) to "
-            "train on, which cannot be learnt and validated; add some, or remove the class."
+            f"{dataset}: class {whole.classes[rarest]!r} has {few} to train on, which cannot be "
+            "learnt and validated; add some, or remove the class."
         )
     # A tenth of a few hundred images would choose at random.
     val_size = changes.get("val_size", 0.2 if n < 2000 else 0.1 if n < 50_000 else 5000)
