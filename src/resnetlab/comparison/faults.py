@@ -1,18 +1,21 @@
-"""Faults that are no matter of structure: gradients, weights, chance, image sizes, outputs."""
+"""Faults that are no matter of structure: crashes, gradients, weights, chance, sizes, outputs."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from resnetlab.comparison.operations import POOLS, Node, alike, line_words
-from resnetlab.comparison.report import Findings, a, plural
-from resnetlab.comparison.source import handed_on
+from resnetlab.comparison.candidate import Location, handed_on, line_words
+from resnetlab.comparison.operations import POOLS, Node, alike, behind
+from resnetlab.comparison.report import Findings, a, phrase, plural
 from resnetlab.comparison.structure import parse
-from resnetlab.comparison.trace import Trace, explain_crash, trace_network
+from resnetlab.comparison.trace import Crash, Trace, trace_network
 
 FAR = 3.0
 """An initial weight's deviation is far from the usual if it is this many times off all of them."""
@@ -106,7 +109,7 @@ def _tell_dead(norms: list[Node], found: Findings) -> None:
             )
 
 
-def _writer(norm: Node, found: Findings) -> tuple[str, int] | None:
+def _writer(norm: Node, found: Findings) -> Location | None:
     """The line that wrote the scale of a norm last."""
     scale = next((n for n in norm.names if n.rpartition(".")[2] not in ("bias", "beta")), "")
     return found.written.get(scale)
@@ -221,10 +224,10 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
 
 def _discarded(
     unused: set[str], sizes: dict[str, int], traces: list[Trace]
-) -> dict[str, tuple[str, int] | None]:
+) -> dict[str, Location | None]:
     """The outermost modules that run, but in no part of an output -> the line that calls them."""
     read = {name for trace in traces for node in trace.nodes for name in node.names}
-    called: dict[str, tuple[str, int] | None] = {}
+    called: dict[str, Location | None] = {}
     for path in (path for trace in traces for path in trace.calls):
         own = [name for name in sizes if path and name.startswith(f"{path}.")]
         outer = any(path.startswith(f"{other}.") for other in called)
@@ -302,9 +305,10 @@ def check_output(trace: Trace, found: Findings) -> None:
         found.add("output", "shape", "forward", shape=list(trace.logits.shape))
 
 
-def check_sizes(model: nn.Module, size: int, channels: int, trace: Trace, found: Findings) -> bool:
+def check_sizes(model: nn.Module, trace: Trace, found: Findings) -> bool:
     """Report a network bound to one input size; whether another size works."""
     assert trace.output is not None
+    channels, size = trace.images.shape[1:3]
     flat = not any(node.kind in POOLS for node in parse(trace.output).head)
     if found.kinds() & {"fixed-size", "pooling"} and not flat:
         return False
@@ -333,7 +337,7 @@ def check_sizes(model: nn.Module, size: int, channels: int, trace: Trace, found:
         if not before or not after:
             return True
         where, location = after[0].label, after[0].location
-        shape = "x".join(map(str, after[0].settings["in_shape"][2:]))
+        shape = "x".join(map(str, after[0].in_shape[2:]))
         why = f"at {larger} pixels the pooling no longer covers the map of {shape}."
     if flat:
         found.drop("pooling")  # the same fault, seen in the structure
@@ -381,3 +385,128 @@ def _blame_for_the_batch(model: nn.Module, trace: Trace, found: Findings) -> Non
     for kind in ("normalised-input", "extra-operation"):  # seen in the structure
         found.drop(kind, node.location)
     found.add("batch-dependence", "neighbours", node.label or "forward", node=node)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A crash as a finding."""
+
+    kind: str
+    sentence: str
+    """name of one of the kind's"""
+    words: dict[str, Any] = field(default_factory=dict)
+    place: str = ""
+    """if the cause stands elsewhere than the crash"""
+    node: Node | None = None
+
+    @property
+    def what(self) -> str:
+        return phrase(self.kind, self.sentence, self.words)[0]
+
+    @property
+    def remedy(self) -> str:
+        return phrase(self.kind, self.sentence, self.words)[1]
+
+
+def explain_crash(crash: Crash, size: int) -> Cause:
+    """The likeliest cause of a crash at ``size`` pixels."""
+    here = f"the forward pass crashes here at {size} pixels"
+    at = f"{here}, where {_by(crash.input_shape[1:])} arrives" if crash.input_shape else here
+    message, shapes = crash.message, crash.shapes
+    words = {"at": at, "message": message.rstrip("."), "first": message.partition(".")[0]}
+    if message == "forward returns nothing":
+        return Cause("no-return", "nothing")
+    if message.startswith("the output does not depend"):
+        return Cause("gradient-cut", "constant")
+    for kind, pattern in _MESSAGES.items():
+        if re.search(pattern, message):
+            return Cause(kind, "message", words)
+    if crash.error == "TypeError" and "unsupported operand type(s)" in message:
+        classes = message.partition(": ")[2].replace("'", "").replace(" and ", " ").split()
+        known = ("Tensor", "int", "float", "NoneType")
+        if module := next((name for name in classes if name not in known), ""):
+            return Cause("not-called", "sum", words | {"module": module})
+    if crash.operation in ("add", "sub") and len(crash.nodes) == 2:
+        return _addition(crash, at)
+    if crash.operation == "convolution" and len(shapes) > 1 and "channels" in message:
+        words |= {"want": shapes[1][1], "got": shapes[0][1]}
+        image = bool(crash.nodes) and crash.nodes[0].kind == "input"
+        return Cause(*(("in-channels", "image") if image else ("channels", "convolution")), words)
+    if crash.operation in ("addmm", "mm") and len(shapes) > 1:
+        return _classifier(crash, here)
+    if "too small" in message and "pool" in crash.operation:
+        return Cause("fixed-size", "window", words)
+    return Cause("crash", "message", words)
+
+
+_MESSAGES = {
+    "channels": "(running_mean|weight) should contain",
+    "device": "NVIDIA driver|CUDA|cuda|MPS",
+    "max-pool": "half of.*kernel size",
+}
+"""Kinds of crashes that torch's own words tell of."""
+
+
+def _addition(crash: Crash, at: str) -> Cause:
+    """Branch and shortcut of different shapes: which of the two is wrong?"""
+    first, second = sorted(crash.nodes, key=lambda node: node.index)
+    shapes = [_by(shape[1:]) for shape in crash.shapes]
+    words: dict[str, Any] = {"at": f"{at}: {shapes[0]} and {shapes[1]} cannot be added"}
+
+    def border(path: list[Node]) -> Cause | None:
+        node = next((node for node in path if _shrinks(node)), None)
+        if node is None:
+            return None
+        kernel = "{}x{}".format(*node.settings["kernel"])
+        return Cause("padding", "border", words | {"kernel": kernel, "name": node.label}, "", node)
+
+    between = behind([second], first)[::-1]
+    shrinks = border(between)
+    if shrinks and crash.shapes[0][1] == crash.shapes[1][1]:
+        return shrinks
+    if first in between:
+        return Cause("missing-projection", "shape", words)
+    shared = behind([second])
+    fork = next((node for node in behind([first])[::-1] if node in shared), None)
+    paths = [behind([node], fork)[:0:-1] if fork else [] for node in (first, second)]
+    shortcut, branch = sorted(paths, key=lambda path: sum(node.kind == "conv" for node in path))
+    strided = [n for n in branch if n.kind == "conv" and max(n.settings["stride"]) > 1]
+    if len(strided) > 1:
+        words |= {"count": len(strided), "stride": max(strided[0].settings["stride"])}
+        return Cause("stride", "twice", words, strided[0].label, strided[0])
+    if lost := border(branch):
+        return lost
+    one, two = (
+        math.prod(max(n.settings.get("stride") or (1,)) for n in p) for p in (branch, shortcut)
+    )
+    what = "shape" if one == two else "branch" if one == 1 else "strides"
+    return Cause("projection-shape", what, words | {"branch": one, "shortcut": two})
+
+
+def _classifier(crash: Crash, at: str) -> Cause:
+    """A linear layer that gets another number of features than it is made for."""
+    got, want = crash.shapes[-2][-1], crash.shapes[-1][0]
+    node = crash.nodes[0] if crash.nodes else None
+    shape = node.shape if node is not None else ()
+    arrived = crash.input_shape or shape
+    words = {"at": at, "got": got, "want": want, "map": _by(arrived[1:])}
+    if len(arrived) == 4:
+        return Cause("missing-flatten", "channels" if arrived[1] == want else "map", words)
+    if len(arrived) == 1 or (len(arrived) == 2 and arrived[0] == 1 and shape and shape[0] != 1):
+        return Cause("flatten-batch", "row", words)
+    pooled = node is not None and node.kind in POOLS and set(shape[2:]) == {1}
+    if len(shape) == 2 or pooled:
+        return Cause("head-shape", "features", words)
+    return Cause("fixed-size", "features", words)
+
+
+def _shrinks(node: Node) -> bool:
+    """Whether a convolution has less padding than keeps the map's size."""
+    if node.kind != "conv":
+        return False
+    kernel, padding, dilation = (node.settings[key] for key in ("kernel", "padding", "dilation"))
+    return any(2 * p < d * (k - 1) for k, p, d in zip(kernel, padding, dilation, strict=True))
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "()"

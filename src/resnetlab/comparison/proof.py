@@ -16,13 +16,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from resnetlab.comparison.candidate import Location
 from resnetlab.comparison.layers import Pairs
 from resnetlab.comparison.operations import Node, alike
-from resnetlab.comparison.recorder import Recorder
 from resnetlab.comparison.report import Findings
 from resnetlab.comparison.rules import compare_structures
 from resnetlab.comparison.structure import Structure, parse
-from resnetlab.comparison.trace import Trace, record
+from resnetlab.comparison.trace import Recorder, Trace, record
 from resnetlab.models.resnet import ResNet
 from resnetlab.models.shortcuts import ShortcutA
 
@@ -52,7 +52,7 @@ class Proof:
             self.dtype = dtype
             self.model.to(dtype)
             probe = torch.randn(2, channels, sizes[0], sizes[0], dtype=dtype)
-            if not record(Recorder(self.model.eval()), self.model, probe, self.classes).crash:
+            if not record(self.model.eval(), probe, self.classes).crash:
                 break
         _randomise(self.model)
         self.first_size, before_kinds = sizes[0], self.found.kinds()
@@ -76,7 +76,7 @@ class Proof:
         """One pass of both networks; the layers that were compared, None if they do not pair."""
         self.model.train(training)
         held = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        trace = record(Recorder(self.model), self.model, images, self.classes)
+        trace = record(self.model, images, self.classes)
         if trace.output is None or trace.logits is None:
             return None
         layers = self._layers(trace)
@@ -98,7 +98,7 @@ class Proof:
             what = "behind" if first is None else "from"
             self.found.add("function", what, place, node=first, mode=mode, gap=f"{gap:.2g}")
         elif not training and images.shape[-1] == self.first_size:
-            quiet = record(Recorder(self.model), self.model, images, self.classes, grad=False)
+            quiet = record(self.model, images, self.classes, grad=False)
             other = quiet.logits
             if other is None or not _distance(other, trace.logits) <= TOLERANCES[self.dtype]:
                 self.found.add("function", "no_grad", "forward")
@@ -114,7 +114,7 @@ class Proof:
     def _first_apart(self, images: Tensor) -> Node | None:
         """The first layer whose output differs; None if all give what the reference's give."""
         mine, other = (
-            record(Recorder(net, watch=True), net, images, self.classes, grad=False)
+            record(net, images, self.classes, grad=False, watch=True)
             for net in (self.model, self.reference)
         )
         given = {node.place: node for node in other.nodes}
@@ -195,7 +195,7 @@ class Proof:
         recorder = Recorder(self.model)
         if "inplace" in message:
             with recorder.watch_saved():
-                record(recorder, self.model, images, self.classes)
+                recorder.run(images, self.classes)
         lines = {cut.location for cut in recorder.overwritten}
         remedy = _out_of_place(lines.pop()) if len(lines) == 1 else ""
         for cut in recorder.overwritten:
@@ -321,7 +321,7 @@ def _gradient(source: Tensor, node: Node, parameters: dict[str, nn.Parameter]) -
     return None
 
 
-def _out_of_place(line: tuple[str, int] | None) -> str:
+def _out_of_place(line: Location | None) -> str:
     """What to write for ``x += y``; '' if the line is no such one."""
     code = linecache.getline(*line).strip(" ;\n") if line else ""
     match = re.fullmatch(r"([\w.]+)\s*([-+*/])=\s*([^#]+?)\s*(#.*)?", code)

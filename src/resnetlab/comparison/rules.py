@@ -21,10 +21,9 @@ from resnetlab.comparison.layers import (
     lay_side_by_side,
     report_events,
 )
-from resnetlab.comparison.operations import Node, shrinkage
+from resnetlab.comparison.operations import Node, behind, shrinkage
 from resnetlab.comparison.report import Findings, a, plural
 from resnetlab.comparison.structure import MERGES, Structure, Unit
-from resnetlab.comparison.trace import Trace
 
 UnitPairs = list[tuple[Unit | None, Unit | None]]
 
@@ -133,9 +132,9 @@ def common_ratio(units: UnitPairs) -> float:
     return all_ratios.pop() if len(all_ratios) == 1 and len(ratios) > 1 else 1
 
 
-def distance(trace: Trace, sides: SideBySide | None, own: Structure) -> float:
+def distance(output: Node, sides: SideBySide | None, own: Structure) -> float:
     """Convolutions and additions without partner, as a share of all."""
-    mine = [n for n in trace.live(every_head=False) if n.kind in ("conv", "add")]
+    mine = [n for n in behind([output]) if n.kind in ("conv", "add")]
     other = [n for n in own.layers if n.kind == "conv"]
     joined = sum(unit.merge is not None for unit in own.units)
     pairs: Pairs = sides.operations if sides else []

@@ -1,4 +1,7 @@
-"""Loading a candidate: ``path/to/file.py:Name``, a notebook's or a module's, with arguments."""
+"""The candidate's code: it is loaded, watched while it makes its network, and quoted.
+
+A target is ``path/to/file.py:Name``, a notebook's or a module's, with arguments.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +18,28 @@ import sys
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import FrameType, ModuleType
+from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
-from resnetlab.comparison.making import Making
-from resnetlab.comparison.recorder import is_candidates_own
-from resnetlab.comparison.report import Made
 from resnetlab.errors import UserError
 from resnetlab.files import reading, user_path
 from resnetlab.records import did_you_mean
 
 # ruff: noqa: SIM905
+Location = tuple[str, int]
+"""(file, line)"""
+_TORCH = os.path.join(os.path.dirname(str(torch.__file__)), "")
+_HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 CLASSES = """num_classes n_classes nb_classes num_class class_num n_class numClasses classes
 num_outputs num_labels nclasses nclass class_count output_dim""".split()
 """Names under which people pass the number of classes."""
@@ -41,6 +48,16 @@ input_channel channels_img img_channel in_ch""".split()
 """Names under which people pass the image's channels."""
 ENDINGS = (".py", ".ipynb", ".txt")
 _TARGET = re.compile(r"(?P<place>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a module of the candidate was made."""
+
+    name: str
+    """of its class"""
+    lines: tuple[Location, ...]
+    """(file, line) of the candidate's own code that made it, innermost first"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +70,7 @@ class Origin:
     """asked of the constructor, or its default"""
     made: dict[str, Made] = field(default_factory=dict)
     """module path -> how the module was made"""
-    written: dict[str, tuple[str, int]] = field(default_factory=dict)
+    written: dict[str, Location] = field(default_factory=dict)
     """parameter -> the last line that wrote into it, constructors of torch aside"""
 
 
@@ -368,3 +385,174 @@ def run_notebook(path: Path, wanted: str) -> ModuleType:
     if not hasattr(module, wanted) and failure is not None:
         raise failure
     return module
+
+
+class Making:
+    """Watches the making of networks while it is entered."""
+
+    def __init__(self) -> None:
+        self.modules: dict[int, tuple[nn.Module, Made]] = {}
+        """id -> (module, its makers' lines)"""
+        self.writes = _Writes()
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        construct = nn.Module.__init__
+
+        def constructed(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+            construct(module, *args, **kwargs)
+            self._note(None, "", module)
+
+        handle = register_module_module_registration_hook(self._note)
+        self.stack.callback(handle.remove)
+        self.stack.callback(setattr, nn.Module, "__init__", construct)
+        nn.Module.__init__ = constructed  # type: ignore[method-assign]
+        self.stack.enter_context(self.writes)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.close()
+
+    def _note(self, _: nn.Module | None, name: str, module: nn.Module | None) -> None:
+        if module is not None and id(module) not in self.modules:  # a copy is only registered
+            made = Made(type(module).__qualname__, tuple(own_lines(module)))
+            self.modules[id(module)] = module, made
+
+    def of_modules(self, model: nn.Module) -> dict[str, Made]:
+        """Module path -> how it was made."""
+        known = self.modules
+        return {path: known[id(m)][1] for path, m in model.named_modules() if id(m) in known}
+
+    def of_parameters(self, model: nn.Module) -> dict[str, Location]:
+        """Parameter -> the last line that wrote into it, constructors of torch aside."""
+        rows = ((name, self.writes.lines.get(_key(p))) for name, p in model.named_parameters())
+        return {name: row[1] for name, row in rows if row is not None and row[1] is not None}
+
+
+class _Writes(TorchFunctionMode):
+    """Notes who writes into a tensor, also by way of ``.data`` or a view.
+
+    Not a dispatch mode, under which ``torch.jit.trace`` fails.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[int, tuple[torch.UntypedStorage, Location | None]] = {}
+        """address -> (storage, which must not be freed and its address used again, line)"""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}  # in which nn.init.constant_ gives its tensor
+        given = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor)]
+        before = [(t, t._version) for t in given if _key(t)]
+        out = func(*args, **kwargs)
+        for tensor, version in before:
+            if tensor._version != version:
+                line = None if _in_constructor(sys._getframe(1)) else own_line()
+                self.lines[_key(tensor)] = tensor.untyped_storage(), line
+        return out
+
+
+def _key(tensor: Tensor) -> int:
+    """The address of its values; 0 if it has none, or no count of its writes."""
+    if is_lazy(tensor) or tensor.is_meta or tensor.is_inference():
+        return 0
+    with contextlib.suppress(RuntimeError):  # sparse, or inside of torch.func
+        return tensor.untyped_storage().data_ptr()
+    return 0
+
+
+def _in_constructor(frame: FrameType | None) -> bool:
+    """Whether a layer of torch writes its own first values."""
+    while frame is not None and not is_candidates_own(frame.f_code.co_filename):
+        layer = isinstance(frame.f_locals.get("self"), nn.Module)
+        if layer and frame.f_code.co_name == "__init__":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def is_candidates_own(file: str) -> bool:
+    """Whether code of this file is neither torch's nor ours nor Python's."""
+    return not file.startswith((_TORCH, _HERE, "<")) and "importlib" not in file
+
+
+def own_line() -> Location | None:
+    """The innermost line of the candidate's own file; of a library, where there is no such file."""
+    return next(own_lines(), None)
+
+
+def own_lines(module: nn.Module | None = None) -> Iterator[Location]:
+    """The lines of the candidate's own files that led to this call, innermost first.
+
+    Of a library's, where there are no such files. The constructors of ``module`` are passed over.
+    """
+    frame: FrameType | None = sys._getframe()
+    library: list[Location] = []
+    own = outside = False
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename.startswith(_HERE):
+            if outside:
+                break  # beyond are those who called us
+        else:
+            outside = True
+            if is_candidates_own(code.co_filename) and not _constructs(frame, module):
+                place = (code.co_filename, frame.f_lineno)
+                if "site-packages" in code.co_filename:
+                    library.append(place)
+                else:
+                    own = True
+                    yield place
+        frame = frame.f_back
+    if not own:
+        yield from library
+
+
+def _constructs(frame: FrameType, module: nn.Module | None) -> bool:
+    names = frame.f_code.co_varnames
+    if module is None or frame.f_code.co_name != "__init__" or not names:
+        return False
+    return frame.f_locals.get(names[0]) is module
+
+
+def is_ours(file: str) -> bool:
+    return file.startswith(_HERE)
+
+
+def line_words(location: Location) -> str:
+    return f"{os.path.basename(location[0])}, line {location[1]}"
+
+
+def handed_on(line: Location | None) -> str:
+    """A call that hands on its result: ``x = unit(x)`` for ``out = unit(x)``."""
+    with contextlib.suppress(SyntaxError):
+        match ast.parse(linecache.getline(*line).strip() if line else "").body:
+            case [
+                ast.Assign(value=ast.Call(args=[ast.Name(id=name), *_]) as call)
+                | ast.Expr(value=ast.Call(args=[ast.Name(id=name), *_]) as call)
+            ]:
+                return f"{name} = {ast.unparse(call)}"
+    return "x = block(x)"
+
+
+def line_with(numbers: list[int], files: Iterable[str]) -> Location | None:
+    """The line where the files write these numbers as a list or tuple; None if several do."""
+    lines = [
+        (file, node.lineno)
+        for file in dict.fromkeys(files)
+        for node in ast.walk(_tree(file))
+        if isinstance(node, (ast.List, ast.Tuple)) and _values(node) == numbers
+    ]
+    return lines[0] if len(lines) == 1 else None
+
+
+def _tree(file: str) -> ast.Module:
+    with contextlib.suppress(SyntaxError):
+        return ast.parse("".join(linecache.getlines(file)))
+    return ast.Module([], [])
+
+
+def _values(node: ast.List | ast.Tuple) -> list[object]:
+    return [each.value if isinstance(each, ast.Constant) else None for each in node.elts]
