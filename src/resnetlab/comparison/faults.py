@@ -31,10 +31,10 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
     layer of a branch. A network that has been trained is not judged: its norms have learned; moved
     statistics alone tell of a trial forward pass.
     """
-    norms = [n for n in nodes if n.kind == "norm" and n.tensors and n.tensors[0] is not None]
-    scales = [t.detach() for n in norms if (t := n.tensors[0]) is not None]
-    means = [n.tensors[2] for n in nodes if n.kind == "norm" and len(n.tensors) == 4]
-    if any(bool(((scale - scale.flatten()[0]).abs() > 1e-3).any()) for scale in scales):
+    norms = [n for n in nodes if n.kind == "norm"]
+    scales = {n.index: n.weight.detach() for n in norms if n.weight is not None}
+    means = [n.tensors[2] for n in norms if len(n.tensors) == 4]
+    if any(bool(((s - s.flatten()[0]).abs() > 1e-3).any()) for s in scales.values()):
         found.note("The batch norms have learned: trained, so initialisation is not judged.")
         return
     if not scales and any(mean is not None and bool(mean.any()) for mean in means):
@@ -42,11 +42,10 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
         return
     default = judged = 0
     ends = _branch_ends(nodes)
-    silent = {n.index for n in norms if n.tensors[0] is not None and not n.tensors[0].any()}
+    silent = {index for index, scale in scales.items() if not scale.any()}
     sums = [{parent.index for parent in node.inputs} for node in nodes if node.kind == "add"]
     dead = set().union(*(inputs for inputs in sums if inputs <= silent))  # shortcut and branch
-    all_silent = 1 < len(silent) == sum(node.kind == "norm" for node in nodes)
-    if all_silent and not _passes(nodes, silent):
+    if 1 < len(silent) == len(norms) and not _passes(nodes, silent):
         _tell_dead(norms, found)
         silent = set()
     for node in norms:
@@ -54,12 +53,12 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
             what, line = "silent" if node.index in ends else "scale", _writer(node, found)
             found.add("init", what, node.label, node=node, line=line)
     for node in nodes:
-        if node.kind == "linear" and not node.settings.get("computed"):
-            _judge_classifier(node, found)
-        if node.kind != "conv" or node.tensors[0] is None or node.settings.get("computed"):
+        if node.weight is None or node.settings.get("computed"):
             continue
-        weight = node.tensors[0].detach().float()
-        if weight.numel() < FEW:
+        weight = node.weight.detach().float()
+        if node.kind == "linear":
+            _judge_classifier(node, weight, found)
+        if node.kind != "conv" or weight.numel() < FEW:
             continue
         receptive = math.prod(weight.shape[2:])
         fan_in = weight.shape[1] * receptive
@@ -99,9 +98,8 @@ def _tell_dead(norms: list[Node], found: Findings) -> None:
     shifts = [node.tensors[1] for node in norms]
     features = "the same" if any(shift is not None and shift.any() for shift in shifts) else "0"
     for node in norms:
-        line = _writer(node, found)
-        words = {"count": str(len(norms)), "features": features}
-        found.add("init", "dead", node.label, node=node, line=line, **words)  # type: ignore[arg-type]
+        line, count = _writer(node, found), len(norms)
+        found.add("init", "dead", node.label, node=node, line=line, count=count, features=features)
         if line is None:
             found.note(
                 "The line that sets the scales to 0 is not known: the network was made before "
@@ -121,7 +119,6 @@ def _branch_ends(nodes: list[Node]) -> set[int]:
     for node in nodes:
         for parent in node.inputs:
             readers[parent.index].append(node)
-
     return {node.index for node in nodes if node.kind in ("conv", "norm") and _ends(node, readers)}
 
 
@@ -133,12 +130,10 @@ def _ends(node: Node, readers: dict[int, list[Node]], depth: int = 0) -> bool:
     return depth < 4 and any(r.kind in skipped and _ends(r, readers, depth + 1) for r in after)
 
 
-def _judge_classifier(node: Node, found: Findings) -> None:
-    weight = node.tensors[0]
-    assert weight is not None
+def _judge_classifier(node: Node, weight: Tensor, found: Findings) -> None:
     rows, columns = weight.shape[-2:]
     usual = [math.sqrt(2 / rows), math.sqrt(2 / columns), 1 / math.sqrt(rows)]
-    std = float(weight.detach().float().std()) if weight.numel() > 1 else 0.0
+    std = float(weight.std()) if weight.numel() > 1 else 0.0
     if std > FAR * max(usual):
         words = _times(std, max(usual)).replace("their", "its")
         found.add("init", "linear", node.label, node=node, words=words)
@@ -150,9 +145,7 @@ def _times(std: float, usual: float) -> str:
 
 def check_gradients(training: Trace, found: Findings) -> None:
     """Report every point where a gradient that should pass does not."""
-    for cut in training.cuts:
-        if cut.how in DIGITS:
-            continue
+    for cut in (cut for cut in training.cuts if cut.how not in DIGITS):
         if cut.location:
             found.drop("extra-operation", cut.location)
         found.add("gradient-cut", cut.how, cut.place or "forward", line=cut.location)
@@ -173,53 +166,54 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
     """Report parameters that are unused, shared, unknown to the network or none at all."""
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     live = [trace.live() for trace in traces]
-    used = {name for nodes in live for node in nodes for name in node.names}
-    unused = {name: size for name, size in sizes.items() if name not in used}
-    for owner, line in _discarded(set(unused), sizes, traces).items():
-        own = [name for name in unused if name.startswith(f"{owner}.")]
-        layer = len({name.rpartition(".")[0] for name in own}) == 1
-        what, code = "layers" if layer else "blocks", handed_on(line)
+    unused = sizes.keys() - {name for nodes in live for node in nodes for name in node.names}
+    for owner, line in _discarded(unused, sizes, traces).items():
+        own = {name for name in unused if _is_in(name, owner)}
+        what = "layers" if len({name.rpartition(".")[0] for name in own}) == 1 else "blocks"
+        code = handed_on(line)
         found.add("discarded-output", what, owner, amount=1, line=line, code=code)
-        unused = {name: size for name, size in unused.items() if name not in own}
-    for owner in _owners(set(unused), sizes):
-        amount = sum(size for name, size in unused.items() if f"{name}.".startswith(f"{owner}."))
+        unused -= own
+    for owner in _owners(unused, sizes):
+        amount = sum(sizes[name] for name in unused if _is_in(name, owner))
         what = "parameters" if amount else "lazy"
         found.add("unused-parameters", what, owner, amount=amount, line=found.line_of(owner))
-    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    if frozen:
-        found.note(
-            f"{plural(frozen, 'parameter')} {'is' if frozen == 1 else 'are'} frozen "
-            "(requires_grad=False)."
-        )
-    uses: dict[str, int] = defaultdict(int)
+    if frozen := sum(p.numel() for p in model.parameters() if not p.requires_grad):
+        verb = "is" if frozen == 1 else "are"
+        found.note(f"{plural(frozen, 'parameter')} {verb} frozen (requires_grad=False).")
     for node in live[0]:
-        if node.kind in ("conv", "linear", "norm"):
-            for name in node.names:
-                uses[name] += name in sizes
-            if held := node.settings.get("held"):
-                amount = node.tensors[0].numel() if node.tensors[0] is not None else 0
-                place = held.rpartition(".")[0] or held
-                found.add("buffer-weights", "buffers", place, amount=amount, node=node)
+        if node.kind in ("conv", "linear", "norm") and (held := node.settings.get("held")):
+            amount = node.weight.numel() if node.weight is not None else 0
+            place = held.rpartition(".")[0] or held
+            found.add("buffer-weights", "buffers", place, amount=amount, node=node)
         if node.settings.get("computed") and not node.settings.get("by_hand"):
             found.note("Weights are computed on the way (weight norm, masks); what they come to "
                        "is compared.")  # fmt: skip
-    shared = {name: count for name, count in uses.items() if count > 1}
-    owners = defaultdict[int, set[int]](set)
-    for module in model.modules():
-        for parameter in module._parameters.values():
-            owners[id(parameter)].add(id(module))
-    tied = {name for name, p in model.named_parameters() if len(owners[id(p)]) > 1}
-    for owner in _owners(set(shared), sizes):
-        own = {name for name in sizes if f"{name}.".startswith(f"{owner}.")}
-        count = max(uses for name, uses in shared.items() if name in own)
-        readers = {node.kind for node in live[0] if own & {*node.names}}
-        what = "norm" if readers == {"norm"} else "layer" if len(readers) == 1 else "module"
-        what = "tied" if own & tied else what
-        line = found.line_of(owner)
-        found.add("shared-weights", what, f"{owner} ({count} times)", line=line)
+    _check_sharing(model, live[0], sizes, found)
     for name, size in traces[0].unregistered.items():
         place = name[: name.rindex("]") + 1] if "]" in name else name.rpartition(".")[0] or name
         found.add("unregistered", "in use", place, amount=size, line=found.line_of(place))
+
+
+def _check_sharing(
+    model: nn.Module, nodes: list[Node], sizes: dict[str, int], found: Findings
+) -> None:
+    layers = [node for node in nodes if node.kind in ("conv", "linear", "norm")]
+    uses = Counter(name for node in layers for name in node.names if name in sizes)
+    shared = {name for name, count in uses.items() if count > 1}
+    holders = Counter(p for module in model.modules() for p in {*module._parameters.values()})
+    tied = {name for name, parameter in model.named_parameters() if holders[parameter] > 1}
+    for owner in _owners(shared, sizes):
+        own = {name for name in sizes if _is_in(name, owner)}
+        readers = {node.kind for node in nodes if own & {*node.names}}
+        what = "norm" if readers == {"norm"} else "layer" if len(readers) == 1 else "module"
+        what = "tied" if own & tied else what
+        place = f"{owner} ({max(uses[name] for name in own)} times)"
+        found.add("shared-weights", what, place, line=found.line_of(owner))
+
+
+def _is_in(name: str, owner: str) -> bool:
+    """Whether a parameter is this one, or one of this module."""
+    return f"{name}.".startswith(f"{owner}.")
 
 
 def _discarded(
@@ -228,21 +222,21 @@ def _discarded(
     """The outermost modules that run, but in no part of an output -> the line that calls them."""
     read = {name for trace in traces for node in trace.nodes for name in node.names}
     called: dict[str, Location | None] = {}
-    for path in (path for trace in traces for path in trace.calls):
-        own = [name for name in sizes if path and name.startswith(f"{path}.")]
-        outer = any(path.startswith(f"{other}.") for other in called)
-        if read.intersection(own) and unused.issuperset(own) and not outer:
-            called[path] = next(t.calls[path] for t in traces if path in t.calls)
+    for path, line in [call for trace in traces for call in trace.calls.items()]:
+        own = {name for name in sizes if path and _is_in(name, path)}
+        outer = any(_is_in(path, other) for other in called)
+        if read & own and own <= unused and not outer:
+            called[path] = line
     return called
 
 
 def _owners(names: set[str], sizes: dict[str, int]) -> list[str]:
     """The outermost modules all of whose parameters are among the names, or the parameters."""
     owners: dict[str, None] = {}
-    for owner in sorted(names, key=list(sizes).index):
+    for owner in (name for name in sizes if name in names):
         while "." in owner:
             parent = owner.rpartition(".")[0]
-            if any(other.startswith(parent + ".") and other not in names for other in sizes):
+            if any(_is_in(other, parent) and other not in names for other in sizes):
                 break
             owner = parent
         owners[owner] = None
@@ -251,16 +245,11 @@ def _owners(names: set[str], sizes: dict[str, int]) -> list[str]:
 
 def check_training(evaluation: Trace, training: Trace, found: Findings) -> None:
     """Report what training does that evaluation does not: chance, other operations, crashes."""
-    source = evaluation if evaluation.random else training
-    for place, operation, line in source.random:
+    kind = "dropout-in-evaluation" if evaluation.random else "dropout"
+    for place, operation, line in evaluation.random or training.random:
+        what = "dropout" if operation in ("bernoulli", "native_dropout") else "noise"
         where = place or (f"({line_words(line)})" if line else "forward")
-        line = line or found.line_of(place)
-        if source is evaluation:
-            what = "dropout" if operation in ("bernoulli", "native_dropout") else "random"
-            found.add("dropout-in-evaluation", what, where, line=line)
-        else:
-            what = "training" if operation in ("bernoulli", "native_dropout") else "noise"
-            found.add("dropout", what, where, line=line)
+        found.add(kind, what, where, line=line or found.line_of(place))
     if training.crash:
         message, place = training.crash.message, training.crash.label
         found.add("train-mode", "crash", place, line=training.crash.location, message=message)
@@ -319,29 +308,22 @@ def check_sizes(model: nn.Module, trace: Trace, found: Findings) -> bool:
     if again.crash and larger < size and explain_crash(again.crash, larger).kind != "fixed-size":
         larger = -(-size * 5 // 128) * 32
         again = trace_network(model, torch.randn(2, channels, larger, larger))
-    location = None
     if again.crash:
-        where, location = again.crash.label, again.crash.location
-        cause = explain_crash(again.crash, larger)
-        why = cause.what
-        if cause.kind != "fixed-size":
-            why = f"at {larger} pixels: {again.crash.message}"
+        where, line = again.crash.label, again.crash.location
+        cause, message = explain_crash(again.crash, larger), again.crash.message
+        why = cause.what if cause.kind == "fixed-size" else f"at {larger} pixels: {message}"
     else:
-        assert again.output is not None
-        before = [n for n in parse(trace.output).head if n.shape[2:] in ((), (1, 1))]
-        after = [
-            n
-            for n in parse(again.output).head
-            if n.kind in ("avgpool", "mean") and n.shape[2:] not in ((), (1, 1))
-        ]
-        if not before or not after:
+        heads = [parse(t.output).head for t in (trace, again) if t.output is not None]
+        covers = [[n for n in head if n.shape[2:] in ((), (1, 1))] for head in heads]
+        rest = [n for n in heads[1] if n not in covers[1] and n.kind in ("avgpool", "mean")]
+        if not covers[0] or not rest:
             return True
-        where, location = after[0].label, after[0].location
-        shape = "x".join(map(str, after[0].in_shape[2:]))
+        where, line = rest[0].label, rest[0].location
+        shape = "x".join(map(str, rest[0].in_shape[2:]))
         why = f"at {larger} pixels the pooling no longer covers the map of {shape}."
     if flat:
         found.drop("pooling")  # the same fault, seen in the structure
-    found.add("fixed-size", "made", where, line=location, size=size, why=why)
+    found.add("fixed-size", "made", where, line=line, size=size, why=why)
     return False
 
 

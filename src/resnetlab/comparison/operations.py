@@ -105,6 +105,10 @@ class Node:
     """of the first image's output, if watched: a number that tells it from others, and its norm"""
 
     @property
+    def weight(self) -> Tensor | None:
+        return self.tensors[0] if self.tensors else None
+
+    @property
     def label(self) -> str:
         """What its author calls it: the module, the weight of a function, or the line."""
         if self.direct and self.names:
