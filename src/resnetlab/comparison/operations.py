@@ -358,7 +358,7 @@ def _pool(call: Call) -> Node:
         settings["ceil_mode"] = len(args) > at and bool(args[at])
         if kernel == (1, 1):
             return call.inputs[0] if settings["stride"] == (1, 1) else call.node("slice", settings)
-    if kind == "avgpool" and _is_global(call.in_shape, call.out, settings["kernel"]):
+    if kind == "avgpool" and _is_global(call.in_shape, tuple(call.out.shape), settings["kernel"]):
         kind = "globalpool"
     return call.node(kind, settings)
 
@@ -371,7 +371,7 @@ def _reduction(call: Call) -> Node:
         if before.kind == kind:  # rows first, then columns
             result.inputs, result.in_shape = before.inputs, before.inputs[0].shape
         result.settings["mixed"] = not _reduces_maps(kind, *call.args[:2], out=out)
-        if _is_global(result.in_shape, out):
+        if _is_global(result.in_shape, tuple(out.shape)):
             result.kind = "globalpool" if kind == "mean" else "sumpool"
             result.settings["area"] = math.prod(result.in_shape) / out.numel()
     elif kind in ("amax", "max") and out.dim() < 4:
@@ -448,9 +448,9 @@ def _is_selected(name: str, args: tuple[Any, ...], inputs: list[Node]) -> bool:
     return name == "mul" or zero
 
 
-def _is_global(before: tuple[int, ...], out: Tensor, kernel: Any = None) -> bool:
+def _is_global(before: tuple[int, ...], after: tuple[int, ...], kernel: Any = None) -> bool:
     """Whether an average is over the whole map, however it is written."""
-    one = len(before) > 2 and (out.dim() == 2 or set(out.shape[2:]) == {1})
+    one = len(before) > 2 and (len(after) == 2 or set(after[2:]) == {1})
     covers = kernel is None or (kernel[0] >= before[2] and kernel[1] >= before[3])
     return one and covers and kernel != (2, 2)  # which halves what happens to be a map of two
 

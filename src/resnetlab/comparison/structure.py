@@ -418,8 +418,10 @@ def fold(row: list[Item]) -> list[Item]:
     """A row in which layers with their padding, power pools and norms are one operation each."""
     padded: list[Item] = []
     for item in row:
-        if padded and _is_padding(padded[-1], item):
-            _give_padding(padded.pop(), item)
+        border = padded[-1] if padded else item
+        if isinstance(border, Node) and isinstance(item, Node) and _is_padding(border, item):
+            _give_padding(border, item)
+            padded.pop()
         padded.append(item)
     for i, pair in enumerate(pairwise(padded)):  # the maximum of ReLUs is the ReLU of it
         if [item.kind for item in pair] == ["maxpool", "relu"]:
@@ -437,14 +439,12 @@ def _is_node(item: Item) -> bool:
     return isinstance(item, Node)
 
 
-def _is_padding(item: Item, follower: Item) -> bool:
+def _is_padding(node: Node, follower: Node) -> bool:
     """A border for the convolution or the max pool that follows, of a pool one that never wins."""
-    if isinstance(item, Unit) or item.kind != "pad":
-        return False
-    pad = item.settings.get("pad")
+    pad = node.settings.get("pad") if node.kind == "pad" else None
     if follower.kind not in ("conv", "maxpool", "blur") or not isinstance(pad, (list, tuple)):
         return False
-    constant, value = item.settings["mode"] == "constant_pad_nd", item.settings["value"]
+    constant, value = node.settings["mode"] == "constant_pad_nd", node.settings["value"]
     unseen = constant and (not value or value <= LOWEST)  # zeros: behind a ReLU
     return (unseen or follower.kind != "maxpool") and len(pad) == 4 and min(pad) >= 0
 

@@ -347,8 +347,9 @@ class Recorder(TorchDispatchMode):
         if not made or (len(made) == 1 and kinds <= UNDERSTOOD) or "conv" in kinds:
             return
         source = getattr(x, "_node", None)
-        layers = isinstance(x, Tensor) and isinstance(out, Tensor) and is_own_layer(module)
-        if not layers or not isinstance(source, Node) or module is self.model:
+        if x is None or not isinstance(source, Node) or not isinstance(out, Tensor):
+            return
+        if module is self.model or not is_own_layer(module):
             return
         with _disable_current_modes():
             layer = recognise(module, x, out, source)
