@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Self
@@ -108,14 +109,13 @@ def load_target(
                 near = did_you_mean(name, names) if names else "; it defines no network."
                 raise UserError(f"{place} has no {name!r}{near}")
             found = getattr(found, part)
-        with own_settings():
-            return build(
-                found,
-                num_classes=num_classes,
-                in_channels=in_channels,
-                name=f"{name}{call or ''}",
-                arguments=arguments,
-            )
+        return build(
+            found,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            name=f"{name}{call or ''}",
+            arguments=arguments,
+        )
 
 
 def _find(place: str) -> Path | None:
@@ -187,21 +187,24 @@ def build(
     if not callable(maker):
         raise UserError(f"{name} is a {type(maker).__name__}, not a network, class or factory.")
     values, given = arguments
-    taken = given | _arguments(maker, name, num_classes, in_channels, values, given)
+    parameters = _parameters(maker)
     offered = {"num_classes": num_classes, "in_channels": in_channels}
+    rest = dict(list(parameters.items())[len(values) :])
+    taken = given | _arguments(rest, name, given, **offered)
     guesses = {k: v for k, v in offered.items() if v is not None and k not in taken}
     making = Making()
     with own_settings(), making:
-        if guesses and _takes_keywords(maker):  # which ones, only a try tells
+        if guesses and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             for extra in (guesses, {"num_classes": num_classes} if num_classes else {}):
-                with contextlib.suppress(TypeError):
+                with contextlib.suppress(TypeError):  # which ones it takes, only a try tells
                     made = maker(*values, **taken, **extra)
                     return _remember(made, name, taken | extra, making)
         try:
             made = maker(*values, **taken)
         except (Exception, SystemExit) as error:
             raise UserError(f"{name} cannot be built: {_reason(error)}") from error
-    return _remember(made, name, _defaults(maker) | taken, making)
+    defaults = {key: parameter.default for key, parameter in parameters.items()}
+    return _remember(made, name, defaults | taken, making)
 
 
 def _remember(made: Any, name: str, arguments: dict[str, Any], making: Making) -> nn.Module:
@@ -213,35 +216,24 @@ def _remember(made: Any, name: str, arguments: dict[str, Any], making: Making) -
     return made
 
 
-def _takes_keywords(maker: Callable[..., Any]) -> bool:
+def _parameters(maker: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a maker can be told; {} where that is not known."""
     with contextlib.suppress(TypeError, ValueError):
-        parameters = inspect.signature(maker).parameters.values()
-        return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    return False
-
-
-def _defaults(maker: Callable[..., Any]) -> dict[str, Any]:
-    with contextlib.suppress(TypeError, ValueError):
-        return {key: p.default for key, p in inspect.signature(maker).parameters.items()}
+        return dict(inspect.signature(maker).parameters)
     return {}
 
 
 def _arguments(
-    maker: Callable[..., Any],
+    parameters: dict[str, inspect.Parameter],
     name: str,
+    given: dict[str, Any],
     num_classes: int | None,
     in_channels: int | None,
-    values: list[Any],
-    given: dict[str, Any],
 ) -> dict[str, Any]:
     """What the maker must be told beside what is given: classes and channels, or UserError."""
-    try:
-        parameters = list(inspect.signature(maker).parameters.items())[len(values) :]
-    except (TypeError, ValueError):
-        return {}
     arguments: dict[str, Any] = {}
     missing = []
-    for key, parameter in parameters:
+    for key, parameter in parameters.items():
         required = parameter.default is parameter.empty
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or key in given:
             continue
@@ -273,13 +265,11 @@ def _import(path: Path | None, place: str, wanted: str) -> ModuleType:
         if path.suffix not in ENDINGS:
             raise UserError(f"{place}: compare reads .py, .ipynb and .txt files.")
         if (path.parent / "__init__.py").is_file():  # its relative imports need the package
-            package = [path.stem]
-            folder = path.parent
-            while (folder / "__init__.py").is_file():
-                package.insert(0, folder.name)
-                folder = folder.parent
-            sys.path.insert(0, str(folder))
-            return importlib.import_module(".".join(package).removesuffix(".__init__"))
+            parents = takewhile(lambda folder: (folder / "__init__.py").is_file(), path.parents)
+            package = [folder.name for folder in parents][::-1]
+            sys.path.insert(0, str(path.parents[len(package)]))
+            name = ".".join([*package, path.stem])
+            return importlib.import_module(name.removesuffix(".__init__"))
         key = f"_candidate_{path.stem}"
         spec = importlib.util.spec_from_loader(key, SourceFileLoader(key, str(path)))
         assert spec is not None
@@ -321,8 +311,8 @@ def _candidates(module: ModuleType) -> list[str]:
         key
         for key, value in vars(module).items()
         if not key.startswith("_")
-        and (isinstance(value, nn.Module) or callable(value))
-        and (isinstance(value, nn.Module) or getattr(value, "__module__", "") == module.__name__)
+        if isinstance(value, nn.Module)
+        or (callable(value) and getattr(value, "__module__", "") == module.__name__)
     ]
 
 
@@ -380,9 +370,11 @@ def run_notebook(path: Path, wanted: str) -> ModuleType:
             if hasattr(module, wanted):
                 tree.body = [node for node in tree.body if isinstance(node, _DEFINITIONS)]
             exec(compile(tree, name, "exec"), module.__dict__)
-        except (Exception, SystemExit) as error:
-            failure = failure or (error if isinstance(error, Exception) else None)
-    if not hasattr(module, wanted) and failure is not None:
+        except SystemExit:
+            continue
+        except Exception as error:
+            failure = failure or error
+    if failure is not None and not hasattr(module, wanted):
         raise failure
     return module
 
@@ -425,8 +417,9 @@ class Making:
 
     def of_parameters(self, model: nn.Module) -> dict[str, Location]:
         """Parameter -> the last line that wrote into it, constructors of torch aside."""
-        rows = ((name, self.writes.lines.get(_key(p))) for name, p in model.named_parameters())
-        return {name: row[1] for name, row in rows if row is not None and row[1] is not None}
+        lines = self.writes.lines
+        rows = {name: lines[_key(p)][1] for name, p in model.named_parameters() if _key(p) in lines}
+        return {name: line for name, line in rows.items() if line is not None}
 
 
 class _Writes(TorchFunctionMode):
@@ -449,7 +442,7 @@ class _Writes(TorchFunctionMode):
         out = func(*args, **kwargs)
         for tensor, version in before:
             if tensor._version != version:
-                line = None if _in_constructor(sys._getframe(1)) else own_line()
+                line = None if _in_constructor() else own_line()
                 self.lines[_key(tensor)] = tensor.untyped_storage(), line
         return out
 
@@ -463,14 +456,19 @@ def _key(tensor: Tensor) -> int:
     return 0
 
 
-def _in_constructor(frame: FrameType | None) -> bool:
+def _in_constructor() -> bool:
     """Whether a layer of torch writes its own first values."""
-    while frame is not None and not is_candidates_own(frame.f_code.co_filename):
+    for frame, _ in traceback.walk_stack(sys._getframe()):
+        if is_candidates_own(frame.f_code.co_filename):
+            return False
         layer = isinstance(frame.f_locals.get("self"), nn.Module)
         if layer and frame.f_code.co_name == "__init__":
             return True
-        frame = frame.f_back
     return False
+
+
+def is_ours(file: str) -> bool:
+    return file.startswith(_HERE)
 
 
 def is_candidates_own(file: str) -> bool:
@@ -488,24 +486,20 @@ def own_lines(module: nn.Module | None = None) -> Iterator[Location]:
 
     Of a library's, where there are no such files. The constructors of ``module`` are passed over.
     """
-    frame: FrameType | None = sys._getframe()
     library: list[Location] = []
     own = outside = False
-    while frame is not None:
-        code = frame.f_code
-        if code.co_filename.startswith(_HERE):
-            if outside:
-                break  # beyond are those who called us
+    for frame, number in traceback.walk_stack(sys._getframe()):
+        file = frame.f_code.co_filename
+        if is_ours(file) and outside:
+            break  # beyond are those who called us
+        outside = outside or not is_ours(file)
+        if not is_candidates_own(file) or _constructs(frame, module):
+            continue
+        if "site-packages" in file:
+            library.append((file, number))
         else:
-            outside = True
-            if is_candidates_own(code.co_filename) and not _constructs(frame, module):
-                place = (code.co_filename, frame.f_lineno)
-                if "site-packages" in code.co_filename:
-                    library.append(place)
-                else:
-                    own = True
-                    yield place
-        frame = frame.f_back
+            own = True
+            yield file, number
     if not own:
         yield from library
 
@@ -515,10 +509,6 @@ def _constructs(frame: FrameType, module: nn.Module | None) -> bool:
     if module is None or frame.f_code.co_name != "__init__" or not names:
         return False
     return frame.f_locals.get(names[0]) is module
-
-
-def is_ours(file: str) -> bool:
-    return file.startswith(_HERE)
 
 
 def line_words(location: Location) -> str:
