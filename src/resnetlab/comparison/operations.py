@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -159,19 +160,38 @@ def shrinkage(node: Node) -> tuple[int, ...]:
     return tuple(round(b / a) for b, a in zip(before, after, strict=False) if a) or (1,)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Call:
-    """A call of a torch operation that reads something of the image."""
+    """A call of a torch operation."""
 
     name: str
-    """aten's"""
+    """aten's, without the underscore of one that works in place"""
     args: tuple[Any, ...]
-    inputs: list[Node]
-    constants: list[Tensor]
-    """tensors with no node behind them"""
+    kwargs: dict[str, Any]
+    tensors: list[Tensor]
+    """that it reads"""
+    tags: list[Node | frozenset[str]]
+    """of each the operation behind it, or, of a constant, the names behind it"""
     out: Tensor
-    in_shape: tuple[int, ...]
-    """of the first tensor"""
+
+    @cached_property
+    def read(self) -> list[tuple[Tensor, Node]]:
+        """What depends on the image."""
+        pairs = zip(self.tensors, self.tags, strict=True)
+        return [(tensor, tag) for tensor, tag in pairs if isinstance(tag, Node)]
+
+    @cached_property
+    def inputs(self) -> list[Node]:
+        return [node for _, node in self.read]
+
+    @cached_property
+    def constants(self) -> list[Tensor]:
+        pairs = zip(self.tensors, self.tags, strict=True)
+        return [tensor for tensor, tag in pairs if not isinstance(tag, Node)]
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        return tuple(self.tensors[0].shape)
 
     def node(
         self,

@@ -464,15 +464,14 @@ class Recorder(TorchDispatchMode):
         name = func.overloadpacket.__name__
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         tags = [self.tag(tensor) for tensor in tensors]
-        read = [(t, tag) for t, tag in zip(tensors, tags, strict=True) if isinstance(tag, Node)]
-        before = _statistics(name, args)
+        given = _statistics(name, args) or args
         if self.saved is not None and torch.is_grad_enabled():
             self._look_for_write(func, args)
         try:
             out = func(*args, **kwargs)
         except Exception:
             shapes = [tuple(tensor.shape) for tensor in tensors]
-            self.failed = (name.rstrip("_"), shapes, [tag for _, tag in read])
+            self.failed = (name.rstrip("_"), shapes, [tag for tag in tags if isinstance(tag, Node)])
             raise
         name = name.rstrip("_") or name
         if name in RANDOM:
@@ -483,11 +482,13 @@ class Recorder(TorchDispatchMode):
             for tensor in outputs:
                 tensor._node = frozenset()  # type: ignore[attr-defined]
             return out
-        mark = self._mark(name, before or args, kwargs, tensors, tags, outputs[0])
+        call = Call(name, given, kwargs, tensors, tags, outputs[0])
+        mark = self._mark(call)
         for tensor in outputs:
             if id(tensor) not in self.names:
                 tensor._node = mark  # type: ignore[attr-defined]
-        self._follow(name, args, kwargs, read, outputs[0])
+        if call.read:
+            self._follow(call, func)
         base = args[0]._base if func._schema.is_mutable and isinstance(args[0], Tensor) else None
         if base is not None and isinstance(mark, Node):  # written through a view
             held = self.tag(base)
@@ -496,87 +497,57 @@ class Recorder(TorchDispatchMode):
             base._node = mark if same else self.add(Node("pad", [*old, mark]), base)  # type: ignore[attr-defined]
         return out
 
-    def _follow(
-        self,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        read: list[tuple[Tensor, Node]],
-        out: Tensor,
-    ) -> None:
+    def _follow(self, call: Call, func: Any) -> None:
         """Carry along what a tensor's node does not say: losses and swapped axes."""
-        if not read:
-            return
-        x = read[0][0]
-        cut = getattr(x, "_cut", None)
+        name, x, out = call.name, call.read[0][0], call.out
+        cut, rounded = getattr(x, "_cut", None), getattr(x, "_rounded", None)
         if name == "detach" and torch.is_grad_enabled() and x.requires_grad:
             cut = self.cut("detach")
             self.detached = (x, cut)
-        if name in VIEWS and out is not x and name != "detach":
-            # Autograd detaches what it keeps: a way back from there would be a cycle.
-            out._map = map_behind(x)  # type: ignore[attr-defined]
-        rounded = getattr(x, "_rounded", None)
         if name == "_to_copy" and _is_rounded(x, out):
             rounded = self.cut(str(out.dtype).removeprefix("torch."))
-        if rounded is not None and name in VIEWS and out is not x:
+        if out is x:
+            return
+        if name in VIEWS and name != "detach":
+            # Autograd detaches what it keeps: a way back from there would be a cycle.
+            out._map = map_behind(x)  # type: ignore[attr-defined]
+        if rounded is not None and name in VIEWS:
             out._rounded = rounded  # type: ignore[attr-defined]
-        if cut is not None and out is not x and not out.requires_grad:
+        if cut is not None and not out.requires_grad:
             out._cut = cut  # type: ignore[attr-defined]
-        axes = getattr(x, "_axes", None) or tuple(range(x.dim()))
-        if name in ("transpose", "permute", "t") and x.dim() == 4:
-            order = list(range(4))
-            if name == "permute":
-                order = [axis % 4 for axis in args[1]]
-            elif name == "transpose":
-                first, second = args[1] % 4, args[2] % 4
-                order[first], order[second] = order[second], order[first]
-            axes = tuple(axes[axis] for axis in order)
-        if out.dim() == x.dim() == 4 and out is not x and name != "convolution":
+        if out.dim() == x.dim() == 4 and name != "convolution":
+            axes = getattr(x, "_axes", (0, 1, 2, 3))
+            if name in ("transpose", "permute"):  # the shape of a tensor says how they move
+                with _disable_current_modes():
+                    moved = func(torch.empty([axis + 1 for axis in axes]), *call.args[1:])
+                axes = tuple(side - 1 for side in moved.shape)
             out._axes = axes  # type: ignore[attr-defined]
 
-    def _mark(
-        self,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        tensors: list[Tensor],
-        tags: list[Node | frozenset[str]],
-        out: Tensor,
-    ) -> Node | frozenset[str]:
+    def _mark(self, call: Call) -> Node | frozenset[str]:
         """The node of one operation; of one that changes no values, the node that it reads."""
-        inputs = [tag for tag in tags if isinstance(tag, Node)]
-        pairs = list(zip(tensors, tags, strict=True))
-        constants = [t for t, tag in pairs if not isinstance(tag, Node)]
-        names = frozenset().union(*(tag for tag in tags if isinstance(tag, frozenset)))
+        name, tensors, inputs = call.name, call.tensors, call.inputs
+        names = frozenset().union(*(tag for tag in call.tags if isinstance(tag, frozenset)))
         noise = any(hasattr(x, "_noise") for x in tensors) or name in RANDOM
         if noise and not inputs:
-            out._noise = True  # type: ignore[attr-defined]
-        rescales = name in ("mul", "div") and not constants and hasattr(tensors[0], "_noisy")
+            call.out._noise = True  # type: ignore[attr-defined]
+        rescales = name in ("mul", "div") and not call.constants and hasattr(tensors[0], "_noisy")
         if (noise or rescales) and len(inputs) == 1 and name in _WITH_NOISE:
-            out._noisy = True  # type: ignore[attr-defined]
+            call.out._noisy = True  # type: ignore[attr-defined]
             return inputs[0]  # dropout and the like, which ``random`` tells of
-        if not inputs:
-            return names
-        what = describe(Call(name, args, inputs, constants, out, tuple(tensors[0].shape)))
+        what = describe(call) if inputs else None
         if what is None:
             return names
         if what.owner is not None:
             return what
-        alpha = kwargs.get("alpha", 1)
+        alpha = call.kwargs.get("alpha", 1)
         if name == "add" and alpha != 1 and len(what.inputs) == 2:  # torch.add(x, y, alpha=0.1)
             factor = Node("scale", what.inputs[1:], {"factor": alpha, "operation": "mul"})
-            what.inputs = [what.inputs[0], self.add(factor, out)]
-        return self._record(what, names, pairs, out)
+            what.inputs = [what.inputs[0], self.add(factor, call.out)]
+        return self._record(what, names, call)
 
-    def _record(
-        self,
-        node: Node,
-        names: frozenset[str],
-        pairs: list[tuple[Tensor, Node | frozenset[str]]],
-        out: Tensor,
-    ) -> Node:
-        self.add(node, out)
-        folded = [n for t, n in pairs if isinstance(n, Node) and n.kind == node.kind]
+    def _record(self, node: Node, names: frozenset[str], call: Call) -> Node:
+        self.add(node, call.out)
+        folded = [parent for parent in call.inputs if parent.kind == node.kind]
         if folded and folded[0] not in node.inputs and node.kind in ("conv", "linear"):
             names |= {*folded[0].names, *folded[0].buffers}  # a bias was added to a bare layer
             node.place, node.direct = folded[0].place, folded[0].direct
@@ -588,13 +559,11 @@ class Recorder(TorchDispatchMode):
             self._weights_of(node)
         if node.kind == "conv":
             self._padding_of(node)
-            self.trace.precision.add(str(out.dtype).removeprefix("torch."))
+            self.trace.precision.add(str(call.out.dtype).removeprefix("torch."))
         if not torch.is_grad_enabled():
             node.without_gradient = any(parent.learns for parent in node.inputs)
-        for tensor, tag in pairs:
-            if not isinstance(tag, Node):
-                continue
-            self.look_for_cut(tensor, tag, node)
+        for tensor, parent in call.read:
+            self.look_for_cut(tensor, parent, node)
             axes = getattr(tensor, "_axes", None)
             if axes and axes[2:] != (2, 3) and node.kind in ("conv", "globalpool", "maxpool"):
                 node.settings["axes"] = axes
