@@ -21,8 +21,8 @@ from resnetlab.comparison.compare import (
     PAPERS,
     first_run,
     guess_fields,
+    guess_fields_unrun,
     nearest,
-    nearest_by_layers,
     refuse,
     unwrap,
 )
@@ -658,8 +658,8 @@ def test_the_name_settles_whether_a_plain_net_means_to_be_residual() -> None:
 
 
 def test_the_name_settles_what_a_network_without_blocks_is() -> None:
-    planned = [{"out": 64, "kernel": (7, 7), "stride": (2, 2)}]
-    assert nearest_by_layers([], planned, "ResNet34")[0] == "resnet34"
+    fields = guess_fields_unrun(nn.Conv2d(3, 64, 7, 2), [])
+    assert nearest(fields, "ResNet34")[0] == "resnet34"
 
 
 @pytest.mark.parametrize(

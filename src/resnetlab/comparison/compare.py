@@ -32,7 +32,7 @@ from resnetlab.comparison.faults import (
     explain_crash,
 )
 from resnetlab.comparison.layers import Pairs, align
-from resnetlab.comparison.operations import Node, adds_itself
+from resnetlab.comparison.operations import Node, adds_itself, conv_settings
 from resnetlab.comparison.proof import Proof
 from resnetlab.comparison.report import Comparison, Findings, Row, Verdict
 from resnetlab.comparison.rules import SideBySide, compare_structures, distance
@@ -487,7 +487,7 @@ def nearest(
     best = min(PAPERS, key=lambda key: _distance(key, ARCHITECTURES[key], fields, name))
     record = ARCHITECTURES[best]
     changes = {"activation": fields["activation"]}
-    if fields["shortcut"] != "none" and record.shortcut != "none":
+    if fields["shortcut"] not in (None, "none") and record.shortcut != "none":
         changes["shortcut"] = fields["shortcut"]
     if record.block == "bottleneck" and fields["block"] == "bottleneck":
         changes["stride_on"] = fields["stride_on"]
@@ -503,9 +503,11 @@ def _distance(key: str, record: Architecture, fields: dict[str, Any], name: str)
     for field, weight in (("block", 12), ("groups", 3), ("activation", 1), ("stride_on", 0.2)):
         cost += weight * (fields[field] != getattr(record, field))
     cost += 6 * ((fields["shortcut"] == "none") != (record.shortcut == "none"))
-    cost += 0.2 * (fields["shortcut"] != record.shortcut)
+    cost += 0.2 * (fields["shortcut"] not in (None, record.shortcut))
     cost += 0.3 * (fields["stem"] != record.stem)
-    return cost - 1.5 * _names(name, key) + 0.001 * len(key)
+    built = max(sum(blocks for blocks, *_ in stages) for stages in fields["stages"])
+    named = 24 if 2 * built < sum(record.depths) else 1.5  # much of it is not built
+    return cost - named * _names(name, key) + 0.001 * len(key)
 
 
 def _stage_cost(candidate: list[Stage], expected: list[Stage]) -> float:
@@ -535,57 +537,35 @@ def _names(name: str, key: str) -> bool:
     return layers is not None and re.search(rf"(?<!\d){layers[0]}\D*$", name) is not None
 
 
-def nearest_by_layers(
-    nodes: list[Node], planned: list[dict[str, Any]], name: str
-) -> tuple[str, Architecture]:
-    """As ``nearest`` for a network that does not run.
+def guess_fields_unrun(model: nn.Module, nodes: list[Node]) -> dict[str, Any]:
+    """As ``guess_fields`` for a network that does not run; ``nodes``: what ran before the crash.
 
-    ``nodes``: what ran before the crash. ``planned``: of each module with a 4-D weight its output
-    channels, kernel and stride, in order.
+    What it plans counts where that is more: the modules that hold a 4-D weight, in order.
     """
     convs = [node.settings for node in nodes if node.kind == "conv"]
-    convs = planned if len(planned) > len(convs) else convs
-    theirs = Counter(c["out"] for c in convs if max(c["kernel"]) > 1)
-    pointwise = sum(max(c["kernel"]) == 1 for c in convs)
-    block = "bottleneck" if pointwise > sum(theirs.values()) else "basic"
-    strided = [c for c in convs[1:] if max(c["stride"]) > 1]
-    v1 = block == "bottleneck" and strided and all(max(c["kernel"]) == 1 for c in strided)
-    stride_on = "1x1" if v1 else "3x3"
-
-    def distance(key: str) -> float:
-        record = ARCHITECTURES[key]
-        expected = Counter({record.channels_after_stem: 1})
-        for width, depth in zip(record.widths, record.depths, strict=True):
-            expected[record.inner_width(width)] += depth * (1 if block == "bottleneck" else 2)
-        count = sum(((theirs - expected) + (expected - theirs)).values())
-        other = (record.block != block) + (record.shortcut == "none") + ("pre" in key)
-        count += 0.2 * (block == "bottleneck" and record.stride_on != stride_on)
-        named = 24 if theirs.total() < expected.total() / 2 else 1.5  # much of it is not built
-        return count + 20 * other - named * _names(name, key) + 0.001 * len(key)
-
-    best = min(PAPERS, key=distance)
-    record = ARCHITECTURES[best]
-    first = convs[0]["kernel"] if convs else (7, 7)
-    stem = "imagenet" if max(first) > 3 else "cifar"
-    if pointwise:
-        record = replace(record, shortcut="B") if record.shortcut == "A" else record
-    if block == record.block == "bottleneck":
-        record = replace(record, stride_on=stride_on)
-    return best, replace(record, stem=stem)
-
-
-def planned_convolutions(model: nn.Module) -> list[dict[str, Any]]:
-    """Output channels, kernel and stride of every module that holds a 4-D weight, in order."""
-    rows = []
+    planned = list[dict[str, Any]]()
     for module in model.modules():
-        strides = [v for k, v in vars(module).items() if k in ("stride", "s", "strides")]
-        stride = (*strides, 1)[0]
-        stride = (stride, stride) if isinstance(stride, int) else tuple(stride)
-        for weight in module.parameters(recurse=False):
-            if weight.dim() == 4:
-                kernel = tuple(weight.shape[2:])
-                rows.append({"out": len(weight), "kernel": kernel, "stride": stride})
-    return rows
+        held = [vars(module).get(name) for name in ("stride", "s", "strides")]
+        stride = next((value for value in held if isinstance(value, (int, tuple))), 1)
+        weights = [weight for weight in module.parameters(recurse=False) if weight.dim() == 4]
+        planned += [conv_settings(weight, stride, 0) for weight in weights]
+    convs = planned if len(planned) > len(convs) else convs
+    pointwise = [conv for conv in convs if max(conv["kernel"]) == 1]
+    bottleneck = 2 * len(pointwise) > len(convs)
+    strided = [conv for conv in convs[1:] if max(conv["stride"]) > 1]
+    widths = Counter(conv["out"] for conv in convs[1:] if conv not in pointwise)  # without the stem
+    v1 = bool(strided) and all(conv in pointwise for conv in strided)
+    per_block, wider = (1, 4) if bottleneck else (2, 1)
+    stages = [(-(-count // per_block), width * wider, width) for width, count in widths.items()]
+    return {
+        "block": "bottleneck" if bottleneck else "basic",
+        "stages": [stages],
+        "groups": 1,
+        "stem": "imagenet" if not convs or max(convs[0]["kernel"]) > 3 else "cifar",
+        "shortcut": "B" if pointwise else None,
+        "stride_on": "1x1" if bottleneck and v1 else "3x3",
+        "activation": "post",
+    }
 
 
 def choose_reference(
@@ -611,7 +591,7 @@ def choose_reference(
             record = replace(record, stem="cifar")
         record = replace(record, num_classes=num_classes or record.num_classes)
     elif trace.output is None:
-        key, record = nearest_by_layers(trace.nodes, planned_convolutions(model), name)
+        key, record = nearest(guess_fields_unrun(model, trace.nodes), name)
         record = replace(record, in_channels=channels)
     else:
         parsed = parse(trace.output)
