@@ -427,6 +427,7 @@ def guess_fields(structure: Structure, image_size: int | None) -> dict[str, Any]
         "shortcut": _shortcut(units, structure),
         "stride_on": "1x1" if bottleneck and _majority(strided or [1]) == 0 else "3x3",
         "activation": structure.style,
+        "runs": True,
     }
 
 
@@ -506,8 +507,8 @@ def _distance(key: str, record: Architecture, fields: dict[str, Any], name: str)
     cost += 0.2 * (fields["shortcut"] not in (None, record.shortcut))
     cost += 0.3 * (fields["stem"] != record.stem)
     built = max(sum(blocks for blocks, *_ in stages) for stages in fields["stages"])
-    named = 24 if 2 * built < sum(record.depths) else 1.5  # much of it is not built
-    return cost - named * _names(name, key) + 0.001 * len(key)
+    unbuilt = not fields["runs"] and 2 * built < sum(record.depths)
+    return cost - (24 if unbuilt else 1.5) * _names(name, key) + 0.001 * len(key)
 
 
 def _stage_cost(candidate: list[Stage], expected: list[Stage]) -> float:
@@ -565,6 +566,7 @@ def guess_fields_unrun(model: nn.Module, nodes: list[Node]) -> dict[str, Any]:
         "shortcut": "B" if pointwise else None,
         "stride_on": "1x1" if bottleneck and v1 else "3x3",
         "activation": "post",
+        "runs": False,
     }
 
 
