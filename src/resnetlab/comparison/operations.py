@@ -471,7 +471,7 @@ def _is_selected(name: str, args: tuple[Any, ...], inputs: list[Node]) -> bool:
 def _is_global(before: tuple[int, ...], after: tuple[int, ...], kernel: Any = None) -> bool:
     """Whether an average is over the whole map, however it is written."""
     one = len(before) > 2 and (len(after) == 2 or set(after[2:]) == {1})
-    covers = kernel is None or (kernel[0] >= before[2] and kernel[1] >= before[3])
+    covers = kernel is None or all(k >= n for k, n in zip(kernel, before[2:], strict=False))
     return one and covers and kernel != (2, 2)  # which halves what happens to be a map of two
 
 

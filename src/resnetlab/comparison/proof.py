@@ -273,8 +273,8 @@ class Proof:
             count = batch.shape[0] * math.prod(batch.shape[2:])
             biased = variance * (count - 1) / count  # d2l.ai keeps this one
             moves = {
-                "mean": _movement(*means, [mean]),
-                "variance": _movement(*variances, [variance, biased]),
+                "mean": _movement(means, [mean]),
+                "variance": _movement(variances, [variance, biased]),
             }
             say = partial(self.found.add, where=batch.label, node=batch)
             for fault in dict.fromkeys(fault for fault, _ in moves.values() if fault):
@@ -285,8 +285,9 @@ class Proof:
                 say("norm-momentum", "last batch", momentum=f"{momentum:.2g}")
 
 
-def _movement(before: Tensor, after: Tensor, goals: list[Tensor]) -> tuple[str, float]:
+def _movement(step: list[Tensor], goals: list[Tensor]) -> tuple[str, float]:
     """What is wrong with a statistic's step, and its momentum: the share of the way to a goal."""
+    before, after = step
     if not (after - before).abs().max() > 1e-9:
         return "still", 0.0
     best = (1.0, 0.0)
