@@ -458,7 +458,7 @@ def _key(tensor: Tensor) -> int:
 
 def _in_constructor() -> bool:
     """Whether a layer of torch writes its own first values."""
-    for frame, _ in traceback.walk_stack(sys._getframe()):
+    for frame, _ in traceback.walk_stack(sys._getframe(1)):  # this one would hold itself
         if is_candidates_own(frame.f_code.co_filename):
             return False
         layer = isinstance(frame.f_locals.get("self"), nn.Module)
@@ -488,7 +488,7 @@ def own_lines(module: nn.Module | None = None) -> Iterator[Location]:
     """
     library: list[Location] = []
     own = outside = False
-    for frame, number in traceback.walk_stack(sys._getframe()):
+    for frame, number in traceback.walk_stack(sys._getframe(1)):
         file = frame.f_code.co_filename
         if is_ours(file) and outside:
             break  # beyond are those who called us
