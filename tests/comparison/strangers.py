@@ -681,3 +681,102 @@ def every_norm_starts_at_zero():
             module.weight.data.fill_(0)
             nn.init.zeros_(module.bias)
     return net
+
+
+@truth("norm-statistics")
+def norm_of_d2l_asks_for_gradients():
+    class Curious(nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.g, self.b = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+            self.register_buffer("mean", torch.zeros(channels))
+            self.register_buffer("var", torch.ones(channels))
+
+        def forward(self, x):
+            mean, var = self.mean[:, None, None], self.var[:, None, None]
+            if torch.is_grad_enabled():
+                mean = x.mean((0, 2, 3), keepdim=True)
+                var = x.var((0, 2, 3), unbiased=False, keepdim=True)
+                self.mean = 0.9 * self.mean + 0.1 * mean.detach().flatten()
+                self.var = 0.9 * self.var + 0.1 * var.detach().flatten()
+            hat = (x - mean) / torch.sqrt(var + 1e-5)
+            return self.g[:, None, None] * hat + self.b[:, None, None]
+
+    return with_norms(Curious)
+
+
+@truth("norm-statistics")
+def norm_asks_for_a_flag_of_its_own():
+    class Flagged(nn.BatchNorm2d):
+        learning = True
+
+        def forward(self, x):
+            if self.learning:
+                return F.batch_norm(
+                    x, self.running_mean, self.running_var, self.weight, self.bias, True
+                )
+            return super().forward(x)
+
+    return with_norms(Flagged)
+
+
+@truth("function")
+def other_in_inference_mode():
+    class Quiet(Net):
+        def body(self, x):
+            x = super().body(x)
+            return 0.9 * x if torch.is_inference_mode_enabled() else x
+
+    return Quiet()
+
+
+@truth("function")
+def other_in_training_without_gradients():
+    class Quiet(Net):
+        def body(self, x):
+            x = super().body(x)
+            if self.training and not torch.is_grad_enabled():
+                x = 0.9 * x
+            return x
+
+    return Quiet()
+
+
+@truth("norm-statistics")
+def train_is_overridden_and_freezes_norms():
+    class Frozen(Net):
+        def train(self, mode=True):
+            super().train(mode)
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+            return self
+
+    return Frozen()
+
+
+@truth("norm-statistics")
+def eval_is_overridden_and_does_nothing():
+    class Awake(Net):
+        def eval(self):
+            return self
+
+    return Awake()
+
+
+@truth("norm-statistics")
+def forward_freezes_norms():
+    class Frozen(Block):
+        def branch(self, x):
+            self.b2.eval()
+            return super().branch(x)
+
+    return net_of(Frozen)
+
+
+@truth("frozen-parameters")
+def first_stage_is_frozen():
+    net = Net()
+    for layer in net.layers[:3]:
+        layer.requires_grad_(False)
+    return net

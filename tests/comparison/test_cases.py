@@ -203,6 +203,13 @@ def test_textbook(maker) -> None:
         (strangers.norm_whose_result_is_forgotten, "the results of 1 layer"),
         (strangers.depths_in_another_order, "have 2, 4, 3 blocks, the reference's 3, 3, 3"),
         (strangers.every_norm_starts_at_zero, "all 21 batch norms start with scale 0: the feat"),
+        (strangers.norm_of_d2l_asks_for_gradients, "follows `torch.is_grad_enabled()`, not self."),
+        (strangers.norm_asks_for_a_flag_of_its_own, "follows `self.learning`, not self.training"),
+        (strangers.other_in_inference_mode, "under torch.inference_mode()"),
+        (strangers.other_in_training_without_gradients, "in training the network gives other"),
+        (strangers.train_is_overridden_and_freezes_norms, "train(), which is overridden, keeps"),
+        (strangers.eval_is_overridden_and_does_nothing, "eval(), which is overridden, keeps"),
+        (strangers.forward_freezes_norms, "forward keeps batch norm in evaluation mode"),
     ],
 )
 def test_words_for_strangers(maker, words: str) -> None:
@@ -231,6 +238,15 @@ def test_words_for_strangers(maker, words: str) -> None:
         (strangers.only_the_last_block_of_a_stage_is_handed_on, "out = layer(x)"),
         (strangers.depths_in_another_order, "depths = (2, 4, 3)"),
         (strangers.every_norm_starts_at_zero, "module.weight.data.fill_(0)"),
+        (strangers.norm_of_d2l_asks_for_gradients, "if torch.is_grad_enabled():"),
+        (strangers.norm_asks_for_a_flag_of_its_own, "if self.learning:"),
+        (strangers.other_without_gradients, "return x if torch.is_grad_enabled() else 0.9 * x"),
+        (strangers.other_in_inference_mode, "if torch.is_inference_mode_enabled() else x"),
+        (strangers.other_in_training_without_gradients, "not torch.is_grad_enabled():"),
+        (strangers.train_is_overridden_and_freezes_norms, "module.eval()"),
+        (strangers.eval_is_overridden_and_does_nothing, "def eval(self):"),
+        (strangers.forward_freezes_norms, "self.b2.eval()"),
+        (strangers.first_stage_is_frozen, "layer.requires_grad_(False)"),
     ],
 )
 def test_line_is_where_the_fault_is(maker, code: str) -> None:

@@ -38,6 +38,22 @@ def test_last_line_that_wrote_into_a_parameter() -> None:
     }
 
 
+def test_line_that_freezes_a_parameter() -> None:
+    with Making() as making:
+        net = nn.Sequential(*(nn.BatchNorm2d(2) for _ in range(3)))
+        net[0].requires_grad_(False)
+        for parameter in net[1].parameters():
+            parameter.requires_grad = False
+    lines = making.of_frozen(net)
+    codes = {name: linecache.getline(*line).strip() for name, line in lines.items()}
+    assert codes == {
+        "0.weight": "net[0].requires_grad_(False)",
+        "0.bias": "net[0].requires_grad_(False)",
+        "1.weight": "parameter.requires_grad = False",
+        "1.bias": "parameter.requires_grad = False",
+    }
+
+
 def test_line_that_makes_a_module() -> None:
     net, making = made()
     known = making.of_modules(net)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resnetlab.comparison.source import handed_on, line_with
+from resnetlab.comparison.source import condition_of, handed_on, line_with
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,12 @@ def test_numbers_are_found_where_one_line_lists_them(tmp_path: Path) -> None:
     assert line_with([2, 4, 3], [file, file]) == (file, 1)
     assert line_with([3, 3, 3], [file]) is None
     assert line_with([2, 2, 2], [file, str(tmp_path / "none.py")]) is None
+
+
+def test_the_condition_around_a_line_is_one_of_its_own_function(tmp_path: Path) -> None:
+    file = str(tmp_path / "net.py")
+    Path(file).write_text(
+        "if True:\n  def f(x):\n    if x.flag:\n      return 1\n    else:\n      y = 2\n    return y\n"
+    )
+    assert condition_of((file, 4)) == condition_of((file, 6)) == ((file, 3), "x.flag")
+    assert condition_of((file, 7)) is condition_of(None) is None

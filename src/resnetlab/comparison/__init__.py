@@ -1,8 +1,8 @@
 """A candidate's ResNet against the reference: ``load_target``, ``compare_models``, ``render``.
 
 The files in a line; each imports only from files behind its own:
-``compare`` does it all; ``proof`` runs both networks; ``faults``, ``rules``, ``nearest``
-and ``layers`` judge; ``structure`` finds the blocks; ``target`` loads, ``making`` watches;
+``compare`` does it all; ``proof`` runs both networks; ``modes``, ``faults``, ``rules``,
+``nearest`` and ``layers`` judge; ``structure`` finds the blocks; ``target`` loads, ``making`` watches;
 ``trace``, ``recorder`` and ``handmade`` follow a forward pass; ``report`` has the words, ``source``
 reads the candidate's code, ``operations`` has the graph's nodes.
 """

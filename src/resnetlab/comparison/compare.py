@@ -24,6 +24,7 @@ from resnetlab.comparison.faults import (
     check_training,
 )
 from resnetlab.comparison.layers import Pairs
+from resnetlab.comparison.modes import check_gradient_mode
 from resnetlab.comparison.nearest import SMALL_IMAGE, choose_reference, guess_fields, nearest
 from resnetlab.comparison.operations import Node
 from resnetlab.comparison.proof import Proof
@@ -44,7 +45,7 @@ from resnetlab.models.architecture import Architecture, get_architecture
 from resnetlab.models.resnet import ResNet
 from resnetlab.models.summary import on_meta
 
-HARMLESS = {"init", "single-image", "fixed-size", "output", "auxiliary-output"}
+HARMLESS = {"init", "single-image", "fixed-size", "output", "auxiliary-output", "frozen-parameters"}
 """Kinds that leave the function as it is, so that the proof is tried all the same."""
 STRANGE = 0.5
 """From this distance on a network is none of the papers'."""
@@ -80,7 +81,7 @@ def compare_models(
     refuse(model)
     origin = origin_of(model)
     name = origin.name or type(model).__name__
-    found = Findings(made=origin.made, written=origin.written)
+    found = Findings(made=origin.made, written=origin.written, frozen=origin.frozen)
     with own_settings():
         fill_lazy_layers(model, image_size or 224, in_channels or 3, found)
         try:
@@ -203,6 +204,7 @@ class _Run:
         check_precision([trace, training], found)
         check_ownership(self.model, [trace, training], found)
         check_training(trace, training, found)
+        check_gradient_mode(self.model, trace, training, found)
         if trace.precision - {"float32"}:
             low = ", ".join(sorted(trace.precision - {"float32"}))
             found.note(f"The network computes in {low}; it is compared in double precision.")

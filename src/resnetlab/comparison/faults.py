@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 import torch
 from torch import Tensor, nn
 
+from resnetlab.comparison.layers import statistics_words
 from resnetlab.comparison.operations import POOLS, Node, alike, line_words
 from resnetlab.comparison.report import Findings, a, plural
 from resnetlab.comparison.source import handed_on
@@ -182,12 +183,7 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
         amount = sum(size for name, size in unused.items() if f"{name}.".startswith(f"{owner}."))
         what = "parameters" if amount else "lazy"
         found.add("unused-parameters", what, owner, amount=amount, line=found.line_of(owner))
-    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    if frozen:
-        found.note(
-            f"{plural(frozen, 'parameter')} {'is' if frozen == 1 else 'are'} frozen "
-            "(requires_grad=False)."
-        )
+    _report_frozen(model, live[-1], sizes, found)
     uses: dict[str, int] = defaultdict(int)
     for node in live[0]:
         if node.kind in ("conv", "linear", "norm"):
@@ -217,6 +213,25 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
     for name, size in traces[0].unregistered.items():
         place = name[: name.rindex("]") + 1] if "]" in name else name.rpartition(".")[0] or name
         found.add("unregistered", "in use", place, amount=size, line=found.line_of(place))
+
+
+def _report_frozen(
+    model: nn.Module, nodes: list[Node], sizes: dict[str, int], found: Findings
+) -> None:
+    """Report layers that are not trained; of what is written by hand those that hold nothing else.
+
+    Such a norm may keep its running statistics as parameters.
+    """
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    layers = [node for node in nodes if node.kind in ("conv", "linear", "norm")]
+    whole = [n for n in layers if frozen.issuperset(n.names) or not n.settings.get("by_hand")]
+    names = {name for node in whole for name in node.names} & frozen
+    for owner in _owners(names, sizes):
+        own = [name for name in names if f"{name}.".startswith(f"{owner}.")]
+        amount = sum(sizes[name] for name in own)
+        for line in dict.fromkeys(found.frozen.get(name) or found.line_of(name) for name in own):
+            found.add("frozen-parameters", "frozen", owner, amount=amount, line=line)
+            amount = 0
 
 
 def _discarded(
@@ -281,7 +296,8 @@ def check_training(evaluation: Trace, training: Trace, found: Findings) -> None:
     for node in rows[1]:
         batch = node.kind == "norm" and node.settings["type"] == "batch norm"
         if batch and not node.settings["training"]:
-            found.add("norm-statistics", "frozen", node.label, node=node)
+            what, words = statistics_words(node, "frozen")
+            found.add("norm-statistics", what, node.label, node=node, **words)
 
 
 def check_output(trace: Trace, found: Findings) -> None:
@@ -354,10 +370,7 @@ def check_single_image(model: nn.Module, trace: Trace, found: Findings) -> None:
     if alone.logits is not None and alone.logits.dim() == 2:
         known = trace.random or "norm-statistics" in found.kinds()
         known = known or not trace.logits.isfinite().all()
-        tolerance = 1e-3 if trace.precision <= {"float32"} else 0.1
-        scale = trace.logits.detach().abs().max()
-        gap = (alone.logits[:1].double() - trace.logits[:1].double()).abs().max()
-        if not known and not gap <= tolerance * scale:
+        if not known and apart(trace, alone.logits[:1]):
             _blame_for_the_batch(model, trace, found)
         return
     crash = alone.crash
@@ -366,6 +379,15 @@ def check_single_image(model: nn.Module, trace: Trace, found: Findings) -> None:
         fate = f"gives the shape {list(alone.logits.shape)}, not {[1, *trace.logits.shape[1:]]}"
     place, line = (crash.label, crash.location) if crash else ("forward", None)
     found.add("single-image", f"one image alone {fate}.", place, line=line)
+
+
+def apart(trace: Trace, other: Tensor) -> bool:
+    """Whether the logits of the first images are others than the trace's."""
+    assert trace.logits is not None
+    tolerance = 1e-3 if trace.precision <= {"float32"} else 0.1
+    mine = trace.logits[: len(other)].double()
+    gap = (other.double() - mine).abs().max()
+    return bool(mine.isfinite().all()) and not gap <= tolerance * trace.logits.detach().abs().max()
 
 
 def _blame_for_the_batch(model: nn.Module, trace: Trace, found: Findings) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from resnetlab.comparison.operations import POOLS, Node, adds_itself, shrinkage
 from resnetlab.comparison.report import Findings, a, by
+from resnetlab.comparison.source import condition_of
 from resnetlab.comparison.structure import ODD_POOLS, Structure
 
 LARGE_EPS = 0.01
@@ -154,7 +155,7 @@ def compare_settings(
         if mine.kind == other.kind == "conv":
             _conv_settings(mine.settings, other.settings, say)
         elif mine.kind == other.kind == "norm":
-            _norm_settings(mine.settings, say, found)
+            _norm_settings(mine, say, found)
         elif mine.kind == "act" and other.kind == "relu":
             say("activation", "other", mine=mine.words)
         elif other.kind == "maxpool" and mine.kind in POOLS:
@@ -229,13 +230,14 @@ def _sides(padding: tuple[int, ...]) -> Any:
     return "{} left, {} right, {} above and {} below".format(*padding)
 
 
-def _norm_settings(values: dict[str, Any], say: Say, found: Findings) -> None:
-    momentum = values.get("momentum")
+def _norm_settings(node: Node, say: Say, found: Findings) -> None:
+    values, momentum = node.settings, node.settings.get("momentum")
     if values["type"] != "batch norm":
         say("norm-type", "other", mine=a(values["type"]))
         return
     if values["training"] or not values["running"]:
-        say("norm-statistics", "batch")
+        what, words = statistics_words(node, "batch")
+        say("norm-statistics", what, **words)
     if not values["affine"]:
         say("norm-affine", "batch norm has no learned scale and shift.")
     if values["eps"] >= LARGE_EPS:
@@ -250,6 +252,25 @@ def _norm_settings(values: dict[str, Any], say: Say, found: Findings) -> None:
             say("norm-momentum", "last batch", momentum=f"{momentum:g}")
         else:
             found.note(f"batch norm's momentum is {momentum:g}; PyTorch's usual one is 0.1.")
+
+
+def statistics_words(node: Node, fault: str) -> tuple[str, dict[str, Any]]:
+    """Sentence and words for a norm that takes the ``batch``'s statistics, or is ``frozen``.
+
+    Who has put it into the wrong mode, or what it asks instead of its mode.
+    """
+    values = node.settings
+    if mode := values.get("mode"):
+        function, line = mode
+        by = "forward" if function == "forward" else f"{function}(), which is overridden,"
+        return f"{fault} by", {"by": by, "line": line}
+    if "mode" in values or not (values.get("by_hand") or node.direct):
+        return fault, {}
+    line = values.get("computed at", node.location)
+    asked = condition_of(line)
+    if asked is None or "training" in asked[1]:
+        return f"{fault} in code", {"line": line}
+    return f"{fault} asks", {"line": asked[0], "test": asked[1]}
 
 
 def _pool_settings(mine: Node, other: Node, say: Say) -> None:

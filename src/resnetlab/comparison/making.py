@@ -57,33 +57,47 @@ class Making:
 
     def of_parameters(self, model: nn.Module) -> dict[str, Line]:
         """Parameter -> the last line that wrote into it, constructors of torch aside."""
-        rows = ((name, self.writes.lines.get(_key(p))) for name, p in model.named_parameters())
-        return {name: row[1] for name, row in rows if row is not None and row[1] is not None}
+        return _of(self.writes.lines, model)
+
+    def of_frozen(self, model: nn.Module) -> dict[str, Line]:
+        """Parameter -> the line that took its ``requires_grad``."""
+        return _of(self.writes.frozen, model)
+
+
+Lines = dict[int, tuple[torch.UntypedStorage, Line | None]]
+"""address -> (storage, which must not be freed and its address used again, line)"""
+
+
+def _of(lines: Lines, model: nn.Module) -> dict[str, Line]:
+    rows = ((name, lines.get(_key(p))) for name, p in model.named_parameters())
+    return {name: row[1] for name, row in rows if row is not None and row[1] is not None}
 
 
 class _Writes(TorchFunctionMode):
-    """Notes who writes into a tensor, also by way of ``.data`` or a view.
+    """Notes who writes into a tensor, also by way of ``.data`` or a view, and who freezes it.
 
     Not a dispatch mode, under which ``torch.jit.trace`` fails.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.lines: dict[int, tuple[torch.UntypedStorage, Line | None]] = {}
-        """address -> (storage, which must not be freed and its address used again, line)"""
+        self.lines: Lines = {}
+        self.frozen: Lines = {}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}  # in which nn.init.constant_ gives its tensor
         given = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor)]
-        before = [(t, t._version) for t in given if _key(t)]
+        before = [(t, t._version, t.requires_grad) for t in given if _key(t)]
         out = func(*args, **kwargs)
-        for tensor, version in before:
+        for tensor, version, learned in before:
+            frame = sys._getframe(1)
             if tensor._version != version:
-                frame = sys._getframe(1)
                 line = None if _in_constructor(frame) else own_line(frame)
                 self.lines[_key(tensor)] = tensor.untyped_storage(), line
+            if learned and not tensor.requires_grad:
+                self.frozen[_key(tensor)] = tensor.untyped_storage(), own_line(frame)
         return out
 
 

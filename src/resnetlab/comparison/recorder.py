@@ -151,6 +151,7 @@ class Recorder(TorchDispatchMode):
             return
         self.stack.append((path, module, x, start))
         node = self.node(layer.kind, layer.inputs, out, layer.settings, layer.tensors)
+        node.settings["computed at"] = next((n.location for n in made if n.location), None)
         self.stack.pop()
         node.direct = False
         node.names = tuple(f"{path}.{name}".lstrip(".") for name, _ in module.named_parameters())

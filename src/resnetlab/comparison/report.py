@@ -145,6 +145,8 @@ class Findings:
     """module path -> how the module was made"""
     written: dict[str, tuple[str, int]] = field(default_factory=dict)
     """parameter -> the last line that wrote into it, constructors of torch aside"""
+    frozen: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """parameter -> the line that took its ``requires_grad``"""
 
     def add(
         self,

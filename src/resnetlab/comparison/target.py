@@ -55,6 +55,8 @@ class Origin:
     """module path -> how the module was made"""
     written: dict[str, tuple[str, int]] = field(default_factory=dict)
     """parameter -> the last line that wrote into it, constructors of torch aside"""
+    frozen: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """parameter -> the line that took its ``requires_grad``"""
 
 
 _ORIGINS: weakref.WeakKeyDictionary[nn.Module, Origin] = weakref.WeakKeyDictionary()
@@ -192,7 +194,8 @@ def _remember(made: Any, name: str, arguments: dict[str, Any], making: Making) -
         raise UserError(f"{name} returns a {type(made).__name__}, not a torch.nn.Module.")
     asked = [arguments[key] for key in CLASSES if type(arguments.get(key)) is int]
     classes = asked[0] if asked else None
-    _ORIGINS[made] = Origin(name, classes, making.of_modules(made), making.of_parameters(made))
+    lines = making.of_modules(made), making.of_parameters(made), making.of_frozen(made)
+    _ORIGINS[made] = Origin(name, classes, *lines)
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from torch.nn.modules import module as nn_module
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from resnetlab.comparison.operations import POOLS, Crash, Cut, Node, behind
-from resnetlab.comparison.recorder import Recorder, is_ours
+from resnetlab.comparison.recorder import Recorder, is_candidates_own, is_ours
 from resnetlab.comparison.report import Findings, phrase
 from resnetlab.errors import UserError
 
@@ -63,33 +64,89 @@ def trace_network(
     training: bool = False,
     classes: int | None = None,
     watch: bool = False,
+    grad: bool = True,
 ) -> Trace:
     """Run ``model`` on images (n, c, h, w) and record what it does.
 
     An exception of the network is not raised but recorded as ``crash``. Leaves the mode and the
     buffers (running statistics) as they were, and keeps no graph of gradients, which would hold
     every activation. ``classes``: the expected columns of the logits. ``watch``: whether the
-    operations keep a ``value``.
+    operations keep a ``value``. ``grad``: False runs it under ``torch.no_grad``.
     """
     recorder = Recorder(model, watch=watch)
     known = [*model.modules(), *recorder.hidden]
-    modes = [(module, module.training) for module in known]
-    buffers = [
-        (m, {k: (b, b.clone()) for k, b in m._buffers.items() if b is not None}) for m in known
-    ]
-    for module in [model, *recorder.hidden]:
-        module.train(training)
-    trace = record(recorder, model, images, classes)
-    with torch.no_grad():
-        for module, held in buffers:
-            for name, (buffer, value) in held.items():
-                module._buffers[name] = buffer.copy_(value)  # it may hold another tensor by now
-    for module, mode in modes:
-        module.training = mode
+    called: dict[int, Setting] = {}
+    with kept(known), _watch_modes(called):
+        for module in [model, *recorder.hidden]:
+            module.train() if training else module.eval()
+        trace = record(recorder, model, images, classes, grad)
+        _note_modes(trace, model, training, called)
     trace.heads = [(key, node, tensor.detach()) for key, node, tensor in trace.heads]
     if trace.heads:
         _, trace.output, trace.logits = choose_logits(trace.heads, classes)
     return trace
+
+
+@contextlib.contextmanager
+def kept(modules: list[nn.Module]) -> Iterator[None]:
+    """Put the modules' modes and buffers back at the end, and statistics kept as plain tensors."""
+    modes = [(module, module.training) for module in modules]
+    held = [
+        (place, name, tensor, tensor.clone())
+        for module in modules
+        for place in (module._buffers, vars(module))
+        for name, tensor in place.items()
+        if isinstance(tensor, Tensor) and (place is module._buffers or not tensor.requires_grad)
+    ]
+    yield
+    with torch.no_grad():
+        for place, name, tensor, value in held:
+            place[name] = tensor.copy_(value)  # another tensor may have taken its place
+    for module, mode in modes:
+        module.training = mode
+
+
+Setting = tuple[str, tuple[str, int]]
+"""(function of the candidate's that sets a mode, line)"""
+
+
+@contextlib.contextmanager
+def _watch_modes(called: dict[int, Setting]) -> Iterator[None]:
+    """Note, by a module's id, where the candidate's own code has set its mode last."""
+    train = nn.Module.train
+
+    def noted(module: nn.Module, mode: bool = True) -> nn.Module:
+        called.pop(id(module), None)
+        frame, own = sys._getframe(1), []
+        while frame is not None and frame.f_code is not trace_network.__code__:
+            if is_candidates_own(frame.f_code.co_filename):
+                own.append((frame.f_code.co_name, (frame.f_code.co_filename, frame.f_lineno)))
+            frame = frame.f_back
+        if own:
+            called[id(module)] = own[-1][0], own[0][1]
+        return train(module, mode)
+
+    nn.Module.train = noted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.train = train  # type: ignore[method-assign]
+
+
+def _note_modes(trace: Trace, model: nn.Module, training: bool, called: dict[int, Setting]) -> None:
+    """Tell the norms that are in the other mode who has put them there, as far as it is known."""
+    modules = dict(model.named_modules())
+    own = (getattr(type(model), "train" if training else "eval"), type(model).train)
+    codes = [function.__code__ for function in own if hasattr(function, "__code__")]
+    overridden = next((c for c in codes if is_candidates_own(c.co_filename)), None)
+    for node in trace.nodes:
+        module = modules.get(node.place)
+        if node.kind != "norm" or module is None or module.training == training:
+            continue
+        setting = called.get(id(module))
+        if setting is None and overridden is not None:
+            setting = overridden.co_name, (overridden.co_filename, overridden.co_firstlineno)
+        node.settings["mode"] = setting
 
 
 def record(
