@@ -780,3 +780,132 @@ def first_stage_is_frozen():
     for layer in net.layers[:3]:
         layer.requires_grad_(False)
     return net
+
+
+@truth("dropout-in-evaluation")
+def dropout_made_in_forward():
+    class Fresh(Net):
+        def pool(self, x):
+            return nn.Dropout(0.2)(super().pool(x))
+
+    return Fresh()
+
+
+@truth("unregistered")
+def convolution_made_in_forward():
+    class Fresh(Block):
+        def branch(self, x):
+            x = F.relu(self.b1(self.c1(x)))
+            conv = nn.Conv2d(x.shape[1], x.shape[1], 3, padding=1, bias=False)
+            return self.b2(conv(x))
+
+        def __init__(self, fan_in, fan_out, stride):
+            super().__init__(fan_in, fan_out, stride)
+            del self.c2
+
+    return net_of(Fresh)
+
+
+@truth("unregistered")
+def norm_made_in_forward():
+    class Fresh(Net):
+        def __init__(self):
+            super().__init__()
+            del self.norm
+
+        def stem(self, x):
+            return F.relu(nn.BatchNorm2d(16)(self.conv(x)))
+
+    return Fresh()
+
+
+@truth()
+def relu_and_pool_made_in_forward():
+    class Fresh(Net):
+        def stem(self, x):
+            return nn.ReLU()(self.norm(self.conv(x)))
+
+        def pool(self, x):
+            return nn.Flatten()(nn.AdaptiveAvgPool2d(1)(x))
+
+    return Fresh()
+
+
+class Stage(nn.Module):
+    """Three blocks; ``run`` says how."""
+
+    def __init__(self, fan_in, fan_out, stride):
+        super().__init__()
+        rest = [Block(fan_out, fan_out, 1) for _ in range(2)]
+        self.blocks = nn.ModuleList([Block(fan_in, fan_out, stride), *rest])
+
+
+class Staged(Net):
+    stage: type[nn.Module] = Stage
+
+    def __init__(self):
+        super().__init__()
+        widths = [(16, 16, 1), (16, 32, 2), (32, 64, 2)]
+        self.layers = nn.ModuleList(self.stage(*each) for each in widths)
+
+
+def staged(part: type[nn.Module]) -> nn.Module:
+    class Made(Staged):
+        stage = part
+
+    return Made()
+
+
+@truth("left-out")
+def returns_inside_the_loop():
+    class Hasty(Stage):
+        def forward(self, x):
+            for block in self.blocks:
+                x = block(x)
+                return x
+
+    return staged(Hasty)
+
+
+@truth("left-out")
+def breaks_the_loop():
+    class Broken(Stage):
+        def forward(self, x):
+            for i, block in enumerate(self.blocks):
+                x = block(x)
+                if i == 1:
+                    break
+            return x
+
+    return staged(Broken)
+
+
+@truth("left-out")
+def calls_the_first_block_alone():
+    class First(Stage):
+        def forward(self, x):
+            return self.blocks[0](x)
+
+    return staged(First)
+
+
+@truth("left-out")
+def zips_lists_of_unequal_length():
+    class Zipped(Stage):
+        def forward(self, x):
+            for block, _ in zip(self.blocks, (0.9, 0.8)):  # noqa: B905
+                x = block(x)
+            return x
+
+    return staged(Zipped)
+
+
+@truth("left-out")
+def loops_over_the_first_two():
+    class Sliced(Stage):
+        def forward(self, x):
+            for block in self.blocks[:-1]:
+                x = block(x)
+            return x
+
+    return staged(Sliced)

@@ -35,7 +35,7 @@ def test_numbers_are_found_where_one_line_lists_them(tmp_path: Path) -> None:
 def test_the_condition_around_a_line_is_one_of_its_own_function(tmp_path: Path) -> None:
     file = str(tmp_path / "net.py")
     Path(file).write_text(
-        "if True:\n  def f(x):\n    if x.flag:\n      return 1\n    else:\n      y = 2\n    return y\n"
+        "if 1:\n  def f(x):\n    if x.flag:\n      return 1\n    else:\n      y = 2\n    return y\n"
     )
     assert condition_of((file, 4)) == condition_of((file, 6)) == ((file, 3), "x.flag")
     assert condition_of((file, 7)) is condition_of(None) is None

@@ -2,9 +2,9 @@
 
 The files in a line; each imports only from files behind its own:
 ``compare`` does it all; ``proof`` runs both networks; ``modes``, ``faults``, ``rules``,
-``nearest`` and ``layers`` judge; ``structure`` finds the blocks; ``target`` loads, ``making`` watches;
-``trace``, ``recorder`` and ``handmade`` follow a forward pass; ``report`` has the words, ``source``
-reads the candidate's code, ``operations`` has the graph's nodes.
+``nearest`` and ``layers`` judge; ``structure`` finds the blocks; ``target`` loads, ``making``
+watches; ``trace``, ``recorder`` and ``handmade`` follow a forward pass; ``report`` has the words,
+``source`` reads the candidate's code, ``operations`` has the graph's nodes.
 """
 
 from resnetlab.comparison.compare import compare_models, draw

@@ -128,7 +128,7 @@ class _Run:
                 parsed = parse(self.trace.output, block_convs=self.block, style=record.activation)
             sides = compare_structures(parsed, own, self.found)
             difference = self._check(own)
-            lost = self.found.count("discarded-output")
+            lost = self.found.count("discarded-output") + self.found.count("left-out")
             if lost and (not self.named or len(parsed.units) + lost == len(own.units)):
                 self.found.drop("depth")  # it has the blocks, or they did not count for the choice
         else:
@@ -139,7 +139,7 @@ class _Run:
         if image_size and image_size <= SMALL_IMAGE:
             _explain_small_stem(self.found, image_size)
         far = distance(self.trace, sides, own) if self.trace.output is not None else 0.0
-        if far > STRANGE and not self.found.kinds() & {"block", "discarded-output"}:
+        if far > STRANGE and not self.found.kinds() & {"block", "discarded-output", "left-out"}:
             self._judge_family(far)
         differences = self.found.differences()
         keys = [[(k, v.shape) for k, v in net.state_dict().items()] for net in self.networks]

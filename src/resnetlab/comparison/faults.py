@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from resnetlab.comparison.layers import statistics_words
 from resnetlab.comparison.operations import POOLS, Node, alike, line_words
 from resnetlab.comparison.report import Findings, a, plural
-from resnetlab.comparison.source import handed_on
+from resnetlab.comparison.source import handed_on, why_left_out
 from resnetlab.comparison.structure import parse
 from resnetlab.comparison.trace import Trace, explain_crash, trace_network
 
@@ -180,6 +180,8 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
         found.add("discarded-output", what, owner, amount=1, line=line, code=code)
         unused = {name: size for name, size in unused.items() if name not in own}
     for owner in _owners(set(unused), sizes):
+        if _report_left_out(model, owner, traces, found):
+            continue
         amount = sum(size for name, size in unused.items() if f"{name}.".startswith(f"{owner}."))
         what = "parameters" if amount else "lazy"
         found.add("unused-parameters", what, owner, amount=amount, line=found.line_of(owner))
@@ -210,9 +212,40 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
         what = "tied" if own & tied else what
         line = found.line_of(owner)
         found.add("shared-weights", what, f"{owner} ({count} times)", line=line)
+    norms = {node.place for node in live[0] if node.kind == "norm"}
     for name, size in traces[0].unregistered.items():
+        made = [path for path in traces[0].fresh if f"{name}.".startswith(f"{path}.")]
+        if made:
+            place, line = made[0], traces[0].fresh[made[0]]
+            what = "norm made in forward" if place in norms else "made in forward"
+            words = {"name": place.rpartition("<")[2].rstrip(">")}
+            where = place[: place.index("<")].rstrip(".") or "forward"
+            found.add("unregistered", what, where, amount=size, line=line, **words)  # type: ignore[arg-type]
+            continue
         place = name[: name.rindex("]") + 1] if "]" in name else name.rpartition(".")[0] or name
         found.add("unregistered", "in use", place, amount=size, line=found.line_of(place))
+
+
+def _report_left_out(model: nn.Module, owner: str, traces: list[Trace], found: Findings) -> bool:
+    """Report blocks that never run though others like them do; whether the owner is such."""
+    calls = {path: line for trace in traces for path, line in trace.calls.items()}
+    modules = dict(model.named_modules())
+    parent, module = owner.rpartition(".")[0], modules.get(owner)
+    if module is None or owner in calls or not _is_block(module):
+        return False
+    like = [p for p, m in modules.items() if type(m) is type(module) and _is_block(m)]
+    twin = next((p for p in like if p in calls and p.rpartition(".")[0] == parent), None)
+    if twin is None:
+        return False
+    blocks = [m for m in module.modules() if m is not module and _is_block(m)]
+    line, what, code = why_left_out(calls[twin])
+    found.add("left-out", what, owner, amount=len(blocks) or 1, line=line, code=code)
+    return True
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether it holds two convolutions."""
+    return sum(p.dim() == 4 for p in module.parameters()) > 1
 
 
 def _report_frozen(
@@ -265,9 +298,16 @@ def check_training(evaluation: Trace, training: Trace, found: Findings) -> None:
     """Report what training does that evaluation does not: chance, other operations, crashes."""
     source = evaluation if evaluation.random else training
     for place, operation, line in source.random:
+        if line and line in source.fresh.values():
+            continue  # the first weights of a layer that is made in the pass
         where = place or (f"({line_words(line)})" if line else "forward")
-        line = line or found.line_of(place)
-        if source is evaluation:
+        made = source.fresh.get(place)
+        line = line or made or found.line_of(place)
+        if made is not None:
+            outer, _, name = place.rpartition("<")
+            where, name = outer.rstrip(".") or "forward", name.rstrip(">")
+            found.add("dropout-in-evaluation", "made in forward", where, line=line, name=name)
+        elif source is evaluation:
             what = "dropout" if operation in ("bernoulli", "native_dropout") else "random"
             found.add("dropout-in-evaluation", what, where, line=line)
         else:
@@ -369,6 +409,7 @@ def check_single_image(model: nn.Module, trace: Trace, found: Findings) -> None:
     alone = trace_network(model, trace.images[:1])
     if alone.logits is not None and alone.logits.dim() == 2:
         known = trace.random or "norm-statistics" in found.kinds()
+        known = known or any("<" in name for name in trace.unregistered)  # new weights each time
         known = known or not trace.logits.isfinite().all()
         if not known and apart(trace, alone.logits[:1]):
             _blame_for_the_batch(model, trace, found)

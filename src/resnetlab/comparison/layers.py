@@ -235,7 +235,8 @@ def _norm_settings(node: Node, say: Say, found: Findings) -> None:
     if values["type"] != "batch norm":
         say("norm-type", "other", mine=a(values["type"]))
         return
-    if values["training"] or not values["running"]:
+    anew = node.place.endswith(">") and node.names  # made in forward, which is said
+    if not anew and (values["training"] or not values["running"]):
         what, words = statistics_words(node, "batch")
         say("norm-statistics", what, **words)
     if not values["affine"]:

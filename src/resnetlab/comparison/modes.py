@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
-
 import torch
 from torch import Tensor, nn
 

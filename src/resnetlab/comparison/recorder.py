@@ -70,6 +70,10 @@ class Recorder(TorchDispatchMode):
         """what the gradients need, by its memory, if that is watched (``watch_saved``)"""
         self.overwritten: list[Cut] = []
         """writes into it"""
+        self.constructed: dict[int, tuple[str, int] | None] = {}
+        """modules that are made while the network runs -> the line"""
+        self.fresh: dict[str, tuple[str, int] | None] = {}
+        """path of each such that ran -> the line"""
         self.batch = 0
         self.precision: set[str] = set()
         self.failed: tuple[str, list[tuple[int, ...]], list[Node]] | None = None
@@ -113,6 +117,8 @@ class Recorder(TorchDispatchMode):
             self.paths[id(module)] = f"{outer}.<{type(module).__name__}>".lstrip(".")
             self.kept.append(module)
         path = self.paths[id(module)]
+        if id(module) in self.constructed:
+            self.fresh[path] = self.constructed[id(module)]
         if path not in self.calls:
             self.calls[path] = own_line(sys._getframe(1))
         for name, parameter in module.named_parameters(recurse=False):

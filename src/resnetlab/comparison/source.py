@@ -44,6 +44,25 @@ def condition_of(line: tuple[str, int] | None) -> tuple[tuple[str, int], str] | 
     return found
 
 
+def why_left_out(line: tuple[str, int] | None) -> tuple[tuple[str, int] | None, str, str]:
+    """Why a call reaches one block and not the next: (line, sentence of ``left-out``, code)."""
+    file, number = line or ("", 0)
+    loop: ast.For | ast.While | None = None
+    for node in ast.walk(_tree(file)):
+        if isinstance(node, (ast.For, ast.While)) and _spans(node.body, number):
+            loop = node
+    code = linecache.getline(file, number).strip()
+    if loop is None:
+        return line, "call", code
+    inside = [node for statement in loop.body for node in ast.walk(statement)]
+    for kind, what in ((ast.Return, "return"), (ast.Break, "break")):
+        if end := next((node for node in inside if isinstance(node, kind)), None):
+            return (file, end.lineno), what, code
+    head = linecache.getline(file, loop.lineno).strip().rstrip(":")
+    zipped = isinstance(loop, ast.For) and ast.unparse(loop.iter).startswith("zip(")
+    return (file, loop.lineno), "zip" if zipped else "loop", head
+
+
 def line_naming(name: str, files: Iterable[str]) -> tuple[str, int] | None:
     """The first line of the files that names a function, as such or as an attribute."""
     return next(

@@ -18,7 +18,7 @@ from torch.nn.modules import module as nn_module
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from resnetlab.comparison.operations import POOLS, Crash, Cut, Node, behind
-from resnetlab.comparison.recorder import Recorder, is_candidates_own, is_ours
+from resnetlab.comparison.recorder import Recorder, is_candidates_own, is_ours, own_lines
 from resnetlab.comparison.report import Findings, phrase
 from resnetlab.errors import UserError
 
@@ -50,6 +50,8 @@ class Trace:
     """number types of the convolutions"""
     calls: dict[str, tuple[str, int] | None] = field(default_factory=dict)
     """path of each module that ran -> the line that called it first"""
+    fresh: dict[str, tuple[str, int] | None] = field(default_factory=dict)
+    """path of each module that ran and was made in the pass itself -> the line that made it"""
 
     def live(self, *, every_head: bool = True) -> list[Node]:
         """The operations that the output depends on, in order."""
@@ -181,6 +183,7 @@ def record(
     trace.cuts = [cut for reader, _, cut in recorder.cuts if reader.index in alive]
     trace.random, trace.unregistered = recorder.random, recorder.unregistered
     trace.precision, trace.calls = recorder.precision, recorder.calls
+    trace.fresh = recorder.fresh
     return trace
 
 
@@ -227,12 +230,21 @@ def choose_logits(
 
 @contextlib.contextmanager
 def _hooks(recorder: Recorder) -> Iterator[None]:
-    """Tell the recorder which module is running; global hooks also see unregistered modules."""
+    """Tell the recorder which module runs or is made; global hooks also see unregistered ones."""
+    construct = nn.Module.__init__
+
+    def constructed(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        construct(module, *args, **kwargs)
+        recorder.kept.append(module)
+        recorder.constructed[id(module)] = next(own_lines(sys._getframe(1), module), None)
+
+    nn.Module.__init__ = constructed  # type: ignore[method-assign]
     before = nn_module.register_module_forward_pre_hook(recorder.enter)
     after = nn_module.register_module_forward_hook(recorder.leave)
     try:
         yield
     finally:
+        nn.Module.__init__ = construct  # type: ignore[method-assign]
         before.remove()
         after.remove()
 
