@@ -176,7 +176,7 @@ def test_textbook(maker) -> None:
 @pytest.mark.parametrize(
     ("maker", "words"),
     [
-        (strangers.checkpointed, "activation checkpointing"),
+        (strangers.checkpointed, "activation checkpointing runs these"),
         (strangers.scaled_in_place, "writes in place into"),
         (strangers.input_joined_to_itself, "new channels are a copy of its input"),
         (strangers.padded_with_ones, "new channels are not zero"),

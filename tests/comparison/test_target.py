@@ -42,10 +42,33 @@ def test_unloadable_target_is_one_sentence(tmp_path, code: str, name: str, messa
 def test_target_that_names_nothing() -> None:
     with pytest.raises(UserError, match="there is no file nowhere"):
         load_target("nowhere.py:ResNet")
-    with pytest.raises(UserError, match="names no network"):
+    with pytest.raises(UserError, match="names no network; write path"):
+        load_target("nowhere")
+    with pytest.raises(UserError, match="there is no file nowhere.py"):
         load_target("nowhere.py")
     with pytest.raises(UserError, match="no module or file"):
         load_target("no_such_module:ResNet")
+
+
+def test_target_without_a_name_is_told_the_names_in_the_file(tmp_path) -> None:
+    code = """
+raise SystemExit("it is not run")
+class Block(nn.Module):
+    def __init__(self, width): ...
+    def forward(self, x): ...
+class Net(nn.Module):
+    def __init__(self, num_classes, *, width=8): ...
+    def forward(self, x): ...
+def train(model, data): ...
+def resnet18(classes=10): ...
+def _resnet(): ...
+"""
+    (tmp_path / "net.py").write_text(code)
+    with pytest.raises(UserError, match=r"write .*net.py:Net\. It defines Net, resnet18\."):
+        load_target(f"{tmp_path}/net.py")
+    notebook(tmp_path / "net.ipynb", "x = 1", "def build(): ...")
+    with pytest.raises(UserError, match=r"write .*net.ipynb:build\.$"):
+        load_target(f"{tmp_path}/net.ipynb")
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ class _Run:
     def compare(self, image_size: int | None) -> Comparison:
         record = self.reference.architecture
         own = self._reference_structure()
+        self.found.style = record.activation
         sides, parsed = None, None
         difference = None
         if self.trace.output is not None:
@@ -136,6 +137,13 @@ class _Run:
             if parsed is not None:
                 part = Structure(own.stem, own.units[: len(parsed.units)], [], own.style)
                 sides = compare_structures(parsed, part, self.found)
+        own_name = self.reference_name.partition(" ")[0]
+        if not self.named and get_architecture(own_name).stem == "deep":
+            self.found.note(
+                f"{own_name} is the variant D of arXiv:1812.01187 "
+                "(Bag of Tricks): a stem of three 3x3 convolutions, average pooling before the 1x1 "
+                "convolution of a shortcut. The papers of 2015 and 2016 have neither."
+            )
         if image_size and image_size <= SMALL_IMAGE:
             _explain_small_stem(self.found, image_size)
         far = distance(self.trace, sides, own) if self.trace.output is not None else 0.0
@@ -259,7 +267,7 @@ def _count(model: nn.Module, pairs: Pairs) -> tuple[tuple[str, int], ...]:
         names = node.names if node else ()
         return sum(rest.pop(name, 0) for name in names)
 
-    for mine, other in pairs:
+    for mine, other in _without_equals(pairs):
         reference = sum(t.numel() for t in other.tensors[:2] if t is not None) if other else 0
         place = mine.label if mine else f"(reference) {other.place if other else ''}"
         rows[place] = rows.get(place, 0) + elements(mine) - reference
@@ -267,6 +275,21 @@ def _count(model: nn.Module, pairs: Pairs) -> tuple[tuple[str, int], ...]:
         owner = name.rpartition(".")[0] or name
         rows[owner] = rows.get(owner, 0) + size
     return tuple((place, delta) for place, delta in rows.items() if delta)
+
+
+def _without_equals(pairs: Pairs) -> Pairs:
+    """Rows in which what stands at another place is the partner of the same kind and size."""
+    rows = list(pairs)
+    for lone in [row for row in pairs if row[0] is None and row[1] is not None]:
+        for i, (mine, other) in enumerate(rows):
+            if mine is None or other is not None or mine.kind != lone[1].kind:  # type: ignore[union-attr]
+                continue
+            sizes = [[t.shape for t in n.tensors[:2] if t is not None] for n in (mine, lone[1])]  # type: ignore[union-attr]
+            if sizes[0] == sizes[1]:
+                rows[i] = mine, lone[1]
+                rows.remove(lone)
+                break
+    return rows
 
 
 ROW, WIDTH, GAP, TOP = 22, 480, 40, 64

@@ -19,6 +19,11 @@ FAR = 3.0
 """An initial weight's deviation is far from the usual if it is this many times off all of them."""
 FEW = 64
 """So few values have no deviation to speak of."""
+LARGE_SHIFT = 0.1
+"""From here on batch norm's first shift is more than a trifle."""
+NORM_PAPER = "Goyal et al. 2017 (arXiv:1706.02677), 5.1: scale 1, and 0 at a branch's end alone"
+SKIPPED = ("mul", "scale", "gate", "norm")
+"""What may stand between the end of a branch and the addition."""
 
 
 def check_initialisation(nodes: list[Node], found: Findings) -> None:
@@ -46,11 +51,10 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
     all_silent = 1 < len(silent) == sum(node.kind == "norm" for node in nodes)
     if all_silent and not _passes(nodes, silent):
         _tell_dead(norms, found)
-        silent = set()
-    for node in norms:
-        if node.index in silent and (node.index in dead or node.index not in ends):
-            what, line = "silent" if node.index in ends else "scale", _writer(node, found)
-            found.add("init", what, node.label, node=node, line=line)
+    else:
+        late = _branch_ends(nodes, SKIPPED + ("relu",)) - ends
+        for node in norms:
+            _judge_norm(node, node.index in ends, node.index in dead, node.index in late, found)
     for node in nodes:
         if node.kind == "linear" and not node.settings.get("computed"):
             _judge_classifier(node, found)
@@ -92,14 +96,60 @@ def _passes(nodes: list[Node], silent: set[int]) -> bool:
     return nodes[-1].index in reached
 
 
+def _judge_norm(node: Node, end: bool, dead: bool, late: bool, found: Findings) -> None:
+    """Report a norm that does not start with scale 1 and shift 0; scale 0 may end a branch.
+
+    ``dead``: so does its shortcut. ``late``: between it and the addition stands a ReLU.
+    """
+    scale, shift = (_start(tensor) for tensor in node.tensors[:2])
+    line, what = _writer(node, found), ""
+    if scale == 0 and late and "relu-before-addition" in found.kinds():
+        found.explain(
+            "relu-before-addition",
+            "With its batch norm's scale of 0 in front of a ReLU such a branch never gets a "
+            "gradient; behind the last batch norm, without the ReLU, that scale is a good start.",
+        )
+    elif scale == 0 and (dead or not end):
+        what = "silent" if end else "late" if late else "scale"
+    elif scale and not end and not 1 / FAR <= scale <= FAR:
+        what = "factor"
+    elif scale not in (None, 0, 1):
+        found.note(f"Batch norms start with scale {scale:g}, at {node.label} for one; usual is 1.")
+    if what:
+        found.add(
+            "init", what, node.label, node=node, line=line, paper=NORM_PAPER, value=f"{scale:g}"
+        )
+    if shift and abs(shift) >= LARGE_SHIFT:
+        line = _writer(node, found, shift=True)
+        found.add(
+            "init", "shift", node.label, node=node, line=line, paper=NORM_PAPER, value=f"{shift:g}"
+        )
+    elif shift:
+        found.note(f"Batch norms start with shift {shift:g}, at {node.label} for one; usual is 0.")
+
+
+def _start(tensor: Tensor | None) -> float | None:
+    """The value farthest from 0 of a norm's scale or shift, as far as it is exact."""
+    if tensor is None or not tensor.numel():
+        return None
+    flat = tensor.detach().flatten()
+    value = float(flat[flat.abs().argmax()])
+    return round(value) if abs(value - round(value)) < 1e-3 else round(value, 3)
+
+
 def _tell_dead(norms: list[Node], found: Findings) -> None:
     """Say that all batch norms start with scale 0, and where that is written."""
-    shifts = [node.tensors[1] for node in norms]
-    features = "the same" if any(shift is not None and shift.any() for shift in shifts) else "0"
+    shifts = {_start(node.tensors[1]) for node in norms}
+    features = "the same" if shifts - {None, 0} else "0"
+    swapped = len(shifts) == 1 and features != "0"
     for node in norms:
         line = _writer(node, found)
-        words = {"count": str(len(norms)), "features": features}
-        found.add("init", "dead", node.label, node=node, line=line, **words)  # type: ignore[arg-type]
+        words = {"count": len(norms), "features": features, "value": min(shifts, key=str)}
+        words["paper"] = NORM_PAPER
+        what = "swapped" if swapped else "dead"
+        found.add("init", what, node.label, node=node, line=line, **words)  # type: ignore[arg-type]
+        if swapped and (line := _writer(node, found, shift=True)):
+            found.add("init", what, node.label, line=line, **words)  # type: ignore[arg-type]
         if line is None:
             found.note(
                 "The line that sets the scales to 0 is not known: the network was made before "
@@ -107,28 +157,30 @@ def _tell_dead(norms: list[Node], found: Findings) -> None:
             )
 
 
-def _writer(norm: Node, found: Findings) -> tuple[str, int] | None:
-    """The line that wrote the scale of a norm last."""
-    scale = next((n for n in norm.names if n.rpartition(".")[2] not in ("bias", "beta")), "")
-    return found.written.get(scale)
+SHIFTS = ("bias", "beta", "b", "shift")
+"""What norms call it."""
 
 
-def _branch_ends(nodes: list[Node]) -> set[int]:
+def _writer(norm: Node, found: Findings, *, shift: bool = False) -> tuple[str, int] | None:
+    """The line that wrote the scale of a norm last, or its shift."""
+    names = [n for n in norm.names if (n.rpartition(".")[2] in SHIFTS) == shift]
+    return found.written.get(names[0]) if names else None
+
+
+def _branch_ends(nodes: list[Node], skipped: tuple[str, ...] = SKIPPED) -> set[int]:
     """Layers whose zeros would only silence a branch: a sum follows, gates and factors aside."""
     readers: dict[int, list[Node]] = defaultdict(list)
     for node in nodes:
         for parent in node.inputs:
             readers[parent.index].append(node)
 
-    return {node.index for node in nodes if node.kind in ("conv", "norm") and _ends(node, readers)}
+    def ends(node: Node, depth: int = 0) -> bool:
+        after = readers[node.index]
+        if any(reader.kind == "add" for reader in after):
+            return True
+        return depth < 4 and any(r.kind in skipped and ends(r, depth + 1) for r in after)
 
-
-def _ends(node: Node, readers: dict[int, list[Node]], depth: int = 0) -> bool:
-    after = readers[node.index]
-    if any(reader.kind == "add" for reader in after):
-        return True
-    skipped = ("mul", "scale", "gate", "norm")
-    return depth < 4 and any(r.kind in skipped and _ends(r, readers, depth + 1) for r in after)
+    return {node.index for node in nodes if node.kind in ("conv", "norm") and ends(node)}
 
 
 def _judge_classifier(node: Node, found: Findings) -> None:

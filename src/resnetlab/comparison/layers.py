@@ -125,6 +125,8 @@ def compare_widths(
         if mine.settings["out"] != other.settings["out"]
     ]
     if wrong:
+        if home == "the stem":
+            where = wrong[0][0].label or where[0], where[1]
         sizes = [row[1:] for row in wrong]
         sizes = sizes[:1] if len(set(sizes)) == 1 else sizes
         mine, theirs = (", ".join(map(str, side)) for side in zip(*sizes, strict=True))
@@ -316,7 +318,13 @@ def compare_stems(
     plain = [n for n in mine if equal or n.kind != "conv" or followers.get(id(n)) == "norm"]
     compare_settings(settled, plain, ("the stem", "conv1"), found, candidate.style)
     widths = [[n.settings["out"] for n in side] for side in convs]
-    if widths[0] != widths[1] and [w * ratio for w in widths[1]] != widths[0]:
+    last = [side[-1:] for side in widths]
+    inner = len(widths[0]) == len(widths[1]) > 1 and last[0] == last[1]
+    if equal and inner and widths[0] != widths[1]:
+        one, two = (", ".join(map(str, side)) for side in widths)
+        node = next(n for n, w in zip(convs[0], widths[1], strict=True) if n.settings["out"] != w)
+        found.add("stem", "widths", node.label, "conv1", node=node, mine=one, theirs=two)
+    elif (widths if equal else last)[0] != [w * ratio for w in (widths if equal else last)[1]]:
         compare_widths(row, (place, "conv1"), found, "the stem")
     if not same_style:
         events = [event for event in events if event.node.kind not in SWALLOWED]
@@ -411,7 +419,11 @@ def compare_heads(
         elif same_style or node.kind not in SWALLOWED:
             home = ("the head", "" if event.extra else node.place)
             own = candidate.head if event.extra else reference.head
-            told.append(Telling(event, home, _slot(event, own)))
+            lost = [e.node for e in events if not e.extra]
+            left = [n for n in own[own.index(node) + 1 :] if n not in lost]
+            late = left and not event.extra
+            slot = f"before the {left[0].words} of the head" if late else _slot(event, own)
+            told.append(Telling(event, home, slot))
     return row
 
 

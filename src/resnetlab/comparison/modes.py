@@ -73,9 +73,7 @@ def _tell_operation(one: list[Node], two: list[Node], mode: str, found: Findings
     pairs = zip(one, two, strict=False)
     pair = next((p for p in pairs if p[0].kind != p[1].kind or not alike(*p)), ())
     lines = [asked[0] if (asked := condition_of(n.location)) else n.location for n in pair]
-    line = min(
-        lines, key=lambda line: "grad" not in linecache.getline(*line or ("", 0)), default=None
-    )
+    line = min(lines, key=lambda line: "grad" not in getline(*line or ("", 0)), default=None)
     words = {"mode": mode, "context": "no_grad"}
     found.add("function", "no_grad", "forward", line=line, **words)  # type: ignore[arg-type]
 

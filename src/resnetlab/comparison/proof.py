@@ -7,11 +7,12 @@ candidate's code bears it, so that rounding hides nothing and excuses nothing.
 
 from __future__ import annotations
 
-import linecache
 import math
 import re
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
+from linecache import getline
 
 import torch
 from torch import Tensor, nn
@@ -101,9 +102,18 @@ class Proof:
             self._check_statistics(layers, held)
             moved = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
             self._check_gradients(layers, trace.logits, output, images)
-            again = any(not torch.equal(b, moved[n]) for n, b in self.model.named_buffers())
-            if again and "gradient" not in self.found.kinds():  # a crash runs the model once more
-                self.found.add("running-statistics", "checkpoint", "forward")
+            again = [n for n, b in self.model.named_buffers() if not torch.equal(b, moved[n])]
+            if "gradient" not in self.found.kinds():  # a crash runs the model once more
+                for name in again:
+                    place = name.rpartition(".")[0]
+                    calls = [
+                        trace.calls.get(p) for p in accumulate(place.split("."), "{}.{}".format)
+                    ]
+                    lines = [line for line in calls if line is not None]
+                    line = next(
+                        (n for n in lines if "checkpoint" in getline(*n)), [*lines, None][0]
+                    )
+                    self.found.add("running-statistics", "checkpoint", place, line=line)
         return layers
 
     def _first_apart(self, images: Tensor) -> Node | None:
@@ -318,7 +328,7 @@ def _gradient(source: Tensor, node: Node, parameters: dict[str, nn.Parameter]) -
 
 def _out_of_place(line: tuple[str, int] | None) -> str:
     """What to write for ``x += y``; '' if the line is no such one."""
-    code = linecache.getline(*line).strip(" ;\n") if line else ""
+    code = getline(*line).strip(" ;\n") if line else ""
     match = re.fullmatch(r"([\w.]+)\s*([-+*/])=\s*([^#]+?)\s*(#.*)?", code)
     if match is None:
         return ""

@@ -71,15 +71,32 @@ def _moved_strides(units: UnitPairs, candidate: Structure, found: Findings) -> b
     forgotten = [(a, b) for a, b in both if a.stride < b.stride]
     if not needless or not forgotten:
         return False
-    sides = [", ".join(candidate.name(a) for a, _ in rows) for rows in (needless, forgotten)]
-    opening = [(a, b) for a, b in both if max(a.stride, b.stride) > 1 or (a, b) == both[0]]
-    words = [", ".join(str(unit.stride) for unit in side) for side in zip(*opening, strict=True)]
-    for mine, other in (*needless, *forgotten):
-        name = candidate.name(mine)
-        strides = {"mine": words[0], "theirs": words[1]}
-        places = {"here": sides[0], "there": sides[1]}
-        found.add("stride", "moved", name, other.place, module=name, **strides, **places)  # type: ignore[arg-type]
+    rows = [[tuple(other.place.split(".")) for _, other in side] for side in (needless, forgotten)]
+    starts = all(block == "0" for side in rows for _, block in side)
+    opening = [(a, b) for a, b in both if b.place.endswith(".0")]
+    mine, theirs = (", ".join(str(u.stride) for u in side) for side in zip(*opening, strict=True))
+    here, there = (_ordinals(side) for side in rows)
+    words = {"here": here, "there": there, "mine": mine, "theirs": theirs}
+    for one, two in (*needless, *forgotten):
+        name = candidate.name(one)
+        what = "moved" if starts else "inside"
+        found.add("stride", what, name, two.place, module=name, **words)  # type: ignore[arg-type]
     return True
+
+
+def _ordinals(places: list[tuple[str, ...]]) -> str:
+    """Blocks of the reference in words: the first block of stages 2, 3 and 4."""
+    stages: dict[str, list[str]] = {}
+    for stage, block in places:
+        stages.setdefault(block, []).append(stage.removeprefix("layer"))
+    words = []
+    for block, numbers in stages.items():
+        ordinal = (
+            ["first", "second", "third"][int(block)] if int(block) < 3 else f"{int(block) + 1}th"
+        )
+        listed = " and ".join(filter(None, (", ".join(numbers[:-1]), numbers[-1])))
+        words.append(f"the {ordinal} block of stage{'s' * bool(numbers[1:])} {listed}")
+    return " and ".join(words)
 
 
 def _alone(candidate: list[Node], reference: list[Node]) -> Pairs:
@@ -198,7 +215,7 @@ class _Block:
         told: list[Telling],
     ) -> None:
         self.mine, self.other, self.found, self.ratio = mine, other, found, ratio
-        self.told = told
+        self.told, self.candidate = told, candidate
         self.same_style, self.style = same_style, candidate.style
         self.where = (candidate.name(mine), other.place)
         self.branch = mine.branch
@@ -368,7 +385,11 @@ class _Block:
         if not late or not late.last:
             return events
         missing = _take(events, False, "relu", "after")
-        self.say("relu-before-addition", "moved" if missing else "more", late.node)
+        # One ReLU may serve the whole network: then the convolution before it tells the place.
+        layers = self.candidate.layers
+        shared = not late.node.direct and sum(n.place == late.node.place for n in layers) > 1
+        node = self.mine.convs[-1] if shared else late.node
+        self.say("relu-before-addition", "moved" if missing else "more", node)
         return [event for event in events if event not in (late, missing)]
 
     def _swapped(self, events: list[Event]) -> list[Event]:

@@ -80,7 +80,10 @@ def load_target(
     """
     match = _TARGET.fullmatch(target)
     if match is None:
-        raise UserError(f"{target!r} names no network; write path/to/file.py:Name.")
+        names = _makers(_find(target) if target.endswith(ENDINGS) else None)
+        example = f"{target}:{names[0]}" if names else "path/to/file.py:Name"
+        others = f" It defines {', '.join(names)}." if names[1:] else ""
+        raise UserError(f"{target!r} names no network; write {example}.{others}")
     place, name, call = match["place"], match["name"], match["call"]
     arguments = _literals(name + call, call) if call else ([], {})
     path = _find(place)
@@ -115,6 +118,39 @@ def _find(place: str) -> Path | None:
     if path.suffix in ENDINGS or os.sep in place:
         raise UserError(f"there is no file {place}.")
     return None
+
+
+def _makers(path: Path | None) -> list[str]:
+    """What a file defines that may make a network, without running it; likeliest first.
+
+    That is what needs no arguments but the numbers of classes and channels: no blocks.
+    """
+    if path is None:
+        return []
+    cells = code_cells(path) if path.suffix == ".ipynb" else [path.read_text(errors="replace")]
+    found: dict[str, bool] = {}
+    for cell in cells:
+        with contextlib.suppress(SyntaxError):
+            for node in ast.parse(cell).body:
+                match node:
+                    case ast.ClassDef(name=name) if node.bases:
+                        inits = [f for f in node.body if getattr(f, "name", "") == "__init__"]
+                        runs = any(getattr(f, "name", "") == "forward" for f in node.body)
+                        required = _required(inits[0]) - {"self"} if inits else set[str]()
+                        found[name] = required <= {*CLASSES, *CHANNELS} and (runs or not inits)
+                    case ast.FunctionDef(name=name):
+                        found[name] = _required(node) <= {*CLASSES, *CHANNELS}
+    names = [name for name, fits in found.items() if fits and not name.startswith("_")]
+    return sorted(names, key=lambda name: "net" not in name.lower())
+
+
+def _required(function: Any) -> set[str]:
+    """Arguments without default."""
+    given = function.args
+    positional = [*given.posonlyargs, *given.args]
+    positional = positional[: len(positional) - len(given.defaults)]
+    named = [a for a, d in zip(given.kwonlyargs, given.kw_defaults, strict=True) if d is None]
+    return {argument.arg for argument in (*positional, *named)}
 
 
 def _literals(text: str, call: str) -> tuple[list[Any], dict[str, Any]]:
