@@ -859,7 +859,7 @@ def staged(part: type[nn.Module]) -> nn.Module:
 @truth("left-out")
 def returns_inside_the_loop():
     class Hasty(Stage):
-        def forward(self, x):
+        def forward(self, x):  # noqa: RET503
             for block in self.blocks:
                 x = block(x)
                 return x
@@ -909,3 +909,54 @@ def loops_over_the_first_two():
             return x
 
     return staged(Sliced)
+
+
+def started(weight: float, bias: float) -> nn.Module:
+    net = Net()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, weight)
+            nn.init.constant_(module.bias, bias)
+    return net
+
+
+@truth("init")
+def weight_and_bias_of_norms_are_swapped():
+    return started(0, 1)
+
+
+@truth("init")
+def norms_start_with_bias_one():
+    return started(1, 1)
+
+
+@truth()
+def norms_start_with_a_small_bias():
+    return started(1, 0.01)
+
+
+@truth("relu-before-addition")
+def relu_behind_a_zero_scale():
+    class Late(Block):
+        def __init__(self, fan_in, fan_out, stride):
+            super().__init__(fan_in, fan_out, stride)
+            nn.init.zeros_(self.b2.weight)
+
+        def branch(self, x):
+            return F.relu(super().branch(x))
+
+    return net_of(Late)
+
+
+@truth("stride")
+def halved_in_the_last_block_of_a_stage():
+    class Late(Net):
+        def __init__(self):
+            super().__init__()
+            widths = [(16, 16)] * 3 + [(16, 32), (32, 32), (32, 32), (32, 64), (64, 64), (64, 64)]
+            strides = (1, 1, 1, 1, 1, 2, 1, 1, 2)
+            self.layers = nn.ModuleList(
+                Block(*each, stride) for each, stride in zip(widths, strides, strict=True)
+            )
+
+    return Late()

@@ -217,6 +217,9 @@ def test_textbook(maker) -> None:
         (strangers.calls_the_first_block_alone, "it never calls them"),
         (strangers.zips_lists_of_unequal_length, "zip() ends with the shortest"),
         (strangers.loops_over_the_first_two, "`for block in self.blocks[:-1]` does not reach"),
+        (strangers.weight_and_bias_of_norms_are_swapped, "start swapped: all 21 have weight 0 and"),
+        (strangers.norms_start_with_bias_one, "batch norm starts with bias 1, not with 0"),
+        (strangers.halved_in_the_last_block_of_a_stage, "halved in the third block of stages 2 a"),
         (strangers.forward_freezes_norms, "forward keeps batch norm in evaluation mode"),
     ],
 )
@@ -254,6 +257,9 @@ def test_words_for_strangers(maker, words: str) -> None:
         (strangers.train_is_overridden_and_freezes_norms, "module.eval()"),
         (strangers.eval_is_overridden_and_does_nothing, "def eval(self):"),
         (strangers.forward_freezes_norms, "self.b2.eval()"),
+        (strangers.checkpointed, "checkpoint("),
+        (strangers.weight_and_bias_of_norms_are_swapped, "constant_(module.weight, weight)"),
+        (strangers.norms_start_with_bias_one, "nn.init.constant_(module.bias, bias)"),
         (strangers.dropout_made_in_forward, "nn.Dropout(0.2)(super().pool(x))"),
         (strangers.convolution_made_in_forward, "conv = nn.Conv2d(x.shape[1]"),
         (strangers.norm_made_in_forward, "nn.BatchNorm2d(16)(self.conv(x))"),
@@ -287,6 +293,8 @@ def test_first_layer_that_gives_something_else_is_named() -> None:
         (strangers.dropout_that_never_ends, "training=self.training"),
         (strangers.one_norm_for_both_convolutions, "a batch norm of its own"),
         (strangers.a_block_many_times, "[block] * n repeats one block"),
+        (strangers.relu_behind_a_zero_scale, "such a branch never gets a gradient"),
+        (strangers.halved_in_the_last_block_of_a_stage, "stride 2 in the first block of stages 2"),
         (strangers.only_the_last_block_of_a_stage_is_handed_on, "x = layer(x)"),
     ],
 )

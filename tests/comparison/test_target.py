@@ -44,7 +44,7 @@ def test_target_that_names_nothing() -> None:
         load_target("nowhere.py:ResNet")
     with pytest.raises(UserError, match="names no network; write path"):
         load_target("nowhere")
-    with pytest.raises(UserError, match="there is no file nowhere.py"):
+    with pytest.raises(UserError, match=r"there is no file nowhere\.py"):
         load_target("nowhere.py")
     with pytest.raises(UserError, match="no module or file"):
         load_target("no_such_module:ResNet")

@@ -52,7 +52,7 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
     if all_silent and not _passes(nodes, silent):
         _tell_dead(norms, found)
     else:
-        late = _branch_ends(nodes, SKIPPED + ("relu",)) - ends
+        late = _branch_ends(nodes, (*SKIPPED, "relu")) - ends
         for node in norms:
             _judge_norm(node, node.index in ends, node.index in dead, node.index in late, found)
     for node in nodes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from linecache import getline
+
 import torch
 from torch import Tensor, nn
 

@@ -106,13 +106,10 @@ class Proof:
             if "gradient" not in self.found.kinds():  # a crash runs the model once more
                 for name in again:
                     place = name.rpartition(".")[0]
-                    calls = [
-                        trace.calls.get(p) for p in accumulate(place.split("."), "{}.{}".format)
-                    ]
-                    lines = [line for line in calls if line is not None]
-                    line = next(
-                        (n for n in lines if "checkpoint" in getline(*n)), [*lines, None][0]
-                    )
+                    outer = accumulate(place.split("."), "{}.{}".format)
+                    lines = [line for path in outer if (line := trace.calls.get(path))]
+                    lines.sort(key=lambda line: "checkpoint" not in getline(*line))
+                    line = lines[0] if lines else None
                     self.found.add("running-statistics", "checkpoint", place, line=line)
         return layers
 

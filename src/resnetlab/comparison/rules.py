@@ -91,9 +91,8 @@ def _ordinals(places: list[tuple[str, ...]]) -> str:
         stages.setdefault(block, []).append(stage.removeprefix("layer"))
     words = []
     for block, numbers in stages.items():
-        ordinal = (
-            ["first", "second", "third"][int(block)] if int(block) < 3 else f"{int(block) + 1}th"
-        )
+        number = int(block) + 1
+        ordinal = {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
         listed = " and ".join(filter(None, (", ".join(numbers[:-1]), numbers[-1])))
         words.append(f"the {ordinal} block of stage{'s' * bool(numbers[1:])} {listed}")
     return " and ".join(words)

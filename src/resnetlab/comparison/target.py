@@ -141,7 +141,11 @@ def _makers(path: Path | None) -> list[str]:
                     case ast.FunctionDef(name=name):
                         found[name] = _required(node) <= {*CLASSES, *CHANNELS}
     names = [name for name, fits in found.items() if fits and not name.startswith("_")]
-    return sorted(names, key=lambda name: "net" not in name.lower())
+    return sorted(names, key=_likeliness)
+
+
+def _likeliness(name: str) -> tuple[bool, ...]:
+    return tuple(re.search(word, name.lower()) is None for word in ("resnet", "net", r"\d"))
 
 
 def _required(function: Any) -> set[str]:
