@@ -193,7 +193,7 @@ def test_textbook(maker) -> None:
         (strangers.divided_by_255, "scales the image's values"),
         (strangers.clamped_at_six, "the activation is ReLU6"),
         (strangers.pooled_before_the_last_relu, "after the global average pooling; the reference"),
-        (strangers.halved_one_stage_too_early, "strides 2, 1, 2, the reference's 1, 2, 2"),
+        (strangers.halved_one_stage_too_early, "with strides 2, 1, 2, the reference's with 1, 2"),
         (strangers.pooled_over_a_reshaped_map, "mixes channels and positions"),
         (strangers.map_reshaped_between_two_stages, "the layers before this one give"),
         (strangers.one_norm_for_both_convolutions, "one batch norm is used in several places"),

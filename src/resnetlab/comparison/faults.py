@@ -174,13 +174,18 @@ def _branch_ends(nodes: list[Node], skipped: tuple[str, ...] = SKIPPED) -> set[i
         for parent in node.inputs:
             readers[parent.index].append(node)
 
-    def ends(node: Node, depth: int = 0) -> bool:
-        after = readers[node.index]
-        if any(reader.kind == "add" for reader in after):
-            return True
-        return depth < 4 and any(r.kind in skipped and ends(r, depth + 1) for r in after)
+    layers = [node for node in nodes if node.kind in ("conv", "norm")]
+    return {node.index for node in layers if _ends(node, readers, skipped)}
 
-    return {node.index for node in nodes if node.kind in ("conv", "norm") and ends(node)}
+
+def _ends(
+    node: Node, readers: dict[int, list[Node]], skipped: tuple[str, ...], depth: int = 0
+) -> bool:
+    after = readers[node.index]
+    if any(reader.kind == "add" for reader in after):
+        return True
+    further = [reader for reader in after if depth < 4 and reader.kind in skipped]
+    return any(_ends(reader, readers, skipped, depth + 1) for reader in further)
 
 
 def _judge_classifier(node: Node, found: Findings) -> None:

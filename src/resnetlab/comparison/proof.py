@@ -22,6 +22,7 @@ from resnetlab.comparison.operations import Node, alike
 from resnetlab.comparison.recorder import Recorder
 from resnetlab.comparison.report import Findings
 from resnetlab.comparison.rules import compare_structures
+from resnetlab.comparison.source import line_naming
 from resnetlab.comparison.structure import Structure, parse
 from resnetlab.comparison.trace import Trace, record
 from resnetlab.models.resnet import ResNet
@@ -110,6 +111,8 @@ class Proof:
                     lines = [line for path in outer if (line := trace.calls.get(path))]
                     lines.sort(key=lambda line: "checkpoint" not in getline(*line))
                     line = lines[0] if lines else None
+                    if line and "checkpoint" not in getline(*line):
+                        line = line_naming("checkpoint", (file for file, _ in lines)) or line
                     self.found.add("running-statistics", "checkpoint", place, line=line)
         return layers
 
