@@ -64,7 +64,7 @@ def resnet18(classes=10): ...
 def _resnet(): ...
 """
     (tmp_path / "net.py").write_text(code)
-    with pytest.raises(UserError, match=r"write .*net.py:Net\. It defines Net, resnet18\."):
+    with pytest.raises(UserError, match=r"write .*net.py:resnet18\. It defines resnet18, Net\."):
         load_target(f"{tmp_path}/net.py")
     notebook(tmp_path / "net.ipynb", "x = 1", "def build(): ...")
     with pytest.raises(UserError, match=r"write .*net.ipynb:build\.$"):
