@@ -34,7 +34,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EXECUTION = "bf16,channels_last,winograd"
 
 
-PHOTOGRAPHS = {"12 megapixels": (TELEPHONE, 10), "400 pixels": ((400, 300), 100)}
+PHOTOGRAPHS = {"12 megapixels": (TELEPHONE, 30), "400 pixels": ((400, 300), 100)}
 """What is loaded -> width and height, and how many of each class."""
 
 

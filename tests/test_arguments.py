@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import resnetlab
-from resnetlab.arguments import check_types
+from resnetlab.arguments import check_types, seconds_of
 from resnetlab.errors import UserError
 
 T = TypeVar("T")
@@ -107,3 +107,20 @@ def test_functions_of_the_package(call: Any, parameter):
 def test_signatures_are_kept():
     assert "topk" in inspect.signature(resnetlab.predict).parameters
     assert resnetlab.predict.__doc__
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("90s", 90), ("10m", 600), ("90min", 5400), ("1.5h", 5400), ("1.5 h", 5400)),
+        *(("1h30m", 5400), ("2h", 7200), ("1m 30s", 90)),
+    ],
+)
+def test_times(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "-5m", "0s", "10d", "5m!", "1.2.3h", "h"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(UserError, match="`budget` must be a time such as 90s"):
+        seconds_of(text)

@@ -15,7 +15,7 @@ from timm.data import create_transform, resolve_data_config
 from resnetlab.data.images import normalize, read_image
 from resnetlab.errors import UserError
 from resnetlab.inference.predictor import Predictor
-from resnetlab.preprocessing import Preprocessing
+from resnetlab.preprocessing import Preprocessing, decode
 from resnetlab.weights.checkpoint import load_checkpoint
 from resnetlab.weights.hub import preprocessing_of_timm, preprocessing_of_torchvision
 
@@ -156,6 +156,38 @@ def test_every_image_becomes_the_square_that_the_network_sees(
     arranged = preprocessing.arrange(image)
     assert (arranged.size, arranged.mode) == ((size, size), mode)
     assert np.unique(arranged).tolist() == [128]  # what a letterbox adds is the mean colour
+
+
+@pytest.mark.parametrize("crop", ["center", "squash", "letterbox"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+def test_large_jpegs_are_decoded_small_to_nearly_the_same_pixels(crop, interpolation):
+    """Smooth colours with a camera's noise, an edge, and turned by EXIF."""
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    pixels = np.asarray(coarse.resize((1000, 740), Image.Resampling.BICUBIC)).astype(int)
+    pixels[:, 500:] //= 2
+    pixels = np.clip(pixels + random.normal(0, 6, pixels.shape), 0, 255).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(file := io.BytesIO(), "JPEG", quality=92, exif=exif)
+    preprocessing = Preprocessing(
+        mean=(0.5,) * 3, std=(0.1,) * 3, size=48, resize=56, crop=crop, interpolation=interpolation
+    )
+    full = np.asarray(preprocessing.arrange(decode(file.getvalue(), 3))).astype(int)
+    found = np.asarray(preprocessing.read(file.getvalue())).astype(int)
+    difference = np.abs(full - found)
+    assert difference.mean() < 1
+    assert difference.max() <= 8
+    assert (difference.max() == 0) == (interpolation == "nearest")
+
+
+def test_a_jpeg_of_less_than_six_times_the_size_is_decoded_whole():
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (335, 400, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file := io.BytesIO(), "JPEG", quality=92)
+    preprocessing = Preprocessing(mean=(0.5,) * 3, std=(0.1,) * 3, size=56)
+    full = preprocessing.arrange(decode(file.getvalue(), 3))
+    assert np.array_equal(preprocessing.read(file.getvalue()), full)
 
 
 def test_it_comes_back_from_plain_values():

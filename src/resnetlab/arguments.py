@@ -6,6 +6,7 @@ import functools
 import inspect
 import numbers
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -105,3 +106,14 @@ def _is(value: Any, kind: type) -> bool:
     if isinstance(value, str) and kind in (Sequence, Iterable):
         return False  # text is no list of letters
     return isinstance(value, _KINDS.get(kind, kind))
+
+
+def seconds_of(budget: str) -> float:
+    """Seconds of a time such as 90s, 10m, 90min, 1.5h or 1h30m; UserError for any other text."""
+    units = {"h": 3600, "m": 60, "min": 60, "s": 1}
+    text = str(budget).replace(" ", "")
+    parts = re.findall(r"(\d+(?:\.\d+)?)(h|min|m|s)", text)
+    seconds = sum(float(number) * units[unit] for number, unit in parts)
+    if "".join(map("".join, parts)) != text or not seconds:
+        raise UserError(f"`budget` must be a time such as 90s, 10m or 1h30m, not {budget!r}.")
+    return seconds

@@ -9,6 +9,7 @@ from PIL import Image
 from resnetlab.data.cache import Cache
 from resnetlab.data.catalogue import CATALOGUE
 from resnetlab.data.sources import read_split
+from resnetlab.training.job import train
 
 
 def test_data(resnetlab, samples):
@@ -55,6 +56,21 @@ def test_a_check_says_what_to_do(resnetlab, photos, tmp_path, assert_png):
     values = json.loads(resnetlab("data", "check", photos, "--json").out)
     assert values["misleads"] is True
     assert values["findings"][0]["images"] == ["bird/bad.png"]
+
+
+def test_a_check_with_a_run_finds_wrong_labels(resnetlab, photos, tmp_path):
+    """Of images that it was trained on too: two of 40 were moved to another class."""
+    for wrong in ("bird", "automobile"):
+        first = min((photos / "airplane").iterdir())
+        first.rename(photos / wrong / f"x-{first.name}")
+    recipe = {"pretrained": "resnet20-cifar10", "model_overrides": {}, "freeze": "backbone"}
+    train("smoke", dataset=photos, val_size=6, out=tmp_path / "run", execution="plain", **recipe)
+    answer = resnetlab("data", "check", photos, "--run", tmp_path / "run", "--json")
+    findings = json.loads(answer.out)["findings"]
+    (found,) = [each for each in findings if each["kind"] == "suspicious labels"]
+    moved = {str(path.relative_to(photos)) for path in photos.glob("*/x-*")}
+    assert moved <= set(found["images"])
+    assert len(found["images"]) <= 4
 
 
 def test_clean_says_what_it_has_removed_and_from_where(resnetlab, tmp_path, empty_cache):

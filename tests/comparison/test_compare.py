@@ -17,9 +17,21 @@ from torch import nn
 
 import resnetlab.comparison
 from resnetlab.comparison import compare_models, draw, load_target, render
+from resnetlab.comparison.compare import (
+    PAPERS,
+    first_run,
+    guess_fields,
+    guess_fields_unrun,
+    nearest,
+    refuse,
+    unwrap,
+)
 from resnetlab.comparison.operations import Node
+from resnetlab.comparison.report import Findings
+from resnetlab.comparison.structure import parse
 from resnetlab.comparison.trace import trace_network
 from resnetlab.errors import UserError
+from resnetlab.models.architecture import ARCHITECTURES
 from resnetlab.models.resnet import BasicBlock, ResNet, create_model
 
 FOREIGN = Path(__file__).parent.parent / "foreign"
@@ -564,7 +576,7 @@ def test_imports_run_down_the_line_that_the_package_states() -> None:
     folder = Path(resnetlab.comparison.__file__).parent
     text = (resnetlab.comparison.__doc__ or "").partition("its own:")[2]
     names = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    line = [word for word in re.findall(r"\w+", text) if word in names]
+    line = re.findall(r"``(\w+)``", text)
     assert sorted(line) == sorted(names)
     for place, name in enumerate(line):
         source = (folder / f"{name}.py").read_text(encoding="utf-8")
@@ -617,3 +629,71 @@ def test_no_network_outlives_the_comparison(crashes: bool) -> None:
 def test_a_trace_keeps_no_activations() -> None:
     trace = trace_network(small(), torch.randn(1, 3, 16, 16))
     assert all(tensor.grad_fn is None for _, _, tensor in trace.heads)
+
+
+DEEP = ("1202", "1001", "152", "164", "101")
+
+
+def fields_of(model):
+    trace = trace_network(model, torch.randn(1, 3, 64, 64))
+    assert trace.output is not None
+    return guess_fields(parse(trace.output), None)
+
+
+@pytest.mark.parametrize("name", [n for n in PAPERS if not any(d in n for d in DEEP)])
+def test_every_network_is_nearest_to_itself(name: str) -> None:
+    found, record = nearest(fields_of(ResNet(ARCHITECTURES[name])), "Net")
+    twin = name.removesuffix("_v1").removesuffix("d")
+    assert found.removesuffix("_v1").removesuffix("d") == twin
+    assert record.depths == ARCHITECTURES[name].depths
+    assert record.shortcut == ARCHITECTURES[name].shortcut
+    assert record.stem == ARCHITECTURES[name].stem
+
+
+def test_widths_count_by_their_ratio() -> None:
+    half = create_model("resnet18", widths=(32, 64, 128, 256))
+    assert nearest(fields_of(half), "Net")[0] == "resnet18"
+
+
+def test_the_name_settles_whether_a_plain_net_means_to_be_residual() -> None:
+    fields = fields_of(create_model("plain20"))
+    assert nearest(fields, "plain20")[0] == "plain20"
+    assert nearest(fields, "ResNet20")[0] == "resnet20"
+
+
+def test_the_name_settles_what_a_network_without_blocks_is() -> None:
+    fields = guess_fields_unrun(nn.Conv2d(3, 64, 7, 2), [])
+    assert nearest(fields, "ResNet34")[0] == "resnet34"
+
+
+@pytest.mark.parametrize(
+    ("model", "word"),
+    [
+        (nn.Sequential(nn.Conv1d(1, 1, 3)), "1-D"),
+        (nn.Sequential(nn.Conv3d(1, 1, 3)), "3-D"),
+        (nn.Conv2d(1, 1, 1, device="meta"), "meta"),
+    ],
+)
+def test_refused_in_a_sentence(model: nn.Module, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        refuse(model)
+    refuse(create_model("resnet20"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size", "channels"),
+    [("resnet20", {}, 32, 3), ("resnet18", {}, 224, 3), ("resnet20", {"in_channels": 1}, 32, 1)],
+)
+def test_size_and_channels(name: str, options: dict, size: int, channels: int) -> None:
+    found = Findings()
+    trace = first_run(create_model(name, **options), None, None, None, found)
+    assert trace.images.shape == (2, channels, size, size)
+    assert trace.output is not None
+    assert not found.found
+
+
+def test_unwrapped_in_its_parts() -> None:
+    inner = nn.ReLU()
+    wrapper = nn.Sequential(nn.Identity())
+    wrapper[0]._orig_mod = inner
+    assert unwrap(wrapper)[0] is inner  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""Faults beside structure: initialisation, ownership, gradients."""
+"""Faults beside structure: initialisation, ownership, gradients, crashes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from resnetlab.comparison.faults import check_gradients, check_initialisation, check_ownership
+from resnetlab.comparison.faults import (
+    check_gradients,
+    check_initialisation,
+    check_ownership,
+    explain_crash,
+)
 from resnetlab.comparison.report import Findings
 from resnetlab.comparison.trace import trace_network
 from resnetlab.models.resnet import create_model
@@ -89,3 +94,34 @@ def test_frozen_layers_are_no_cut() -> None:
     found = Findings()
     check_gradients(trace_network(model, IMAGES, training=True), found)
     assert not found.found
+
+
+def crash(*layers: nn.Module):
+    trace = trace_network(nn.Sequential(*layers), torch.randn(2, 3, 32, 32))
+    assert trace.crash is not None
+    return explain_crash(trace.crash, 32)
+
+
+@pytest.mark.parametrize(
+    ("layers", "kind", "words"),
+    [
+        ((nn.Conv2d(3, 8, 3), nn.Conv2d(4, 8, 3)), "channels", "give it 8 input channels"),
+        ((nn.Conv2d(3, 8, 3), nn.BatchNorm2d(4)), "channels", "channels of the convolution before"),
+        ((nn.Conv2d(1, 8, 3),), "in-channels", "set `in_channels` to 1"),
+        ((nn.AdaptiveAvgPool2d(1), nn.Linear(3, 2)), "missing-flatten", ""),
+        ((nn.AdaptiveAvgPool2d(1), nn.Flatten(0), nn.Linear(3, 2)), "flatten-batch", ""),
+        (
+            (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)),
+            "head-shape",
+            "nn.Linear(3, ...)",
+        ),
+        ((nn.Flatten(), nn.Linear(4, 2)), "fixed-size", ""),
+        ((nn.MaxPool2d(3, 2, 2),), "max-pool", ""),
+        ((nn.AvgPool2d(64),), "fixed-size", ""),
+    ],
+)
+def test_cause_of_a_crash(layers, kind: str, words: str) -> None:
+    cause = crash(*layers)
+    assert cause.kind == kind
+    assert words in cause.remedy
+    assert "nn.Linear(1" not in cause.remedy

@@ -1,4 +1,4 @@
-"""One forward pass as a graph: outputs of every form, lost gradients, crashes."""
+"""One forward pass as a graph: places, weights, outputs of every form, lost gradients."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
-from resnetlab.comparison.report import Findings
-from resnetlab.comparison.trace import (
-    explain_crash,
-    first_run,
-    leaves,
-    refuse,
-    trace_network,
-    unwrap,
-)
-from resnetlab.errors import UserError
+from resnetlab.comparison.candidate import is_candidates_own
+from resnetlab.comparison.trace import leaves, trace_network
 from resnetlab.models.resnet import create_model
 
 IMAGES = torch.randn(2, 3, 16, 16)
@@ -115,65 +109,52 @@ def test_detached_statistics_that_nobody_reads_are_no_cut() -> None:
     assert trace_network(Heads(form), IMAGES, training=True).cuts == []
 
 
-@pytest.mark.parametrize(
-    ("model", "word"),
-    [
-        (nn.Sequential(nn.Conv1d(1, 1, 3)), "1-D"),
-        (nn.Sequential(nn.Conv3d(1, 1, 3)), "3-D"),
-        (nn.Conv2d(1, 1, 1, device="meta"), "meta"),
-    ],
-)
-def test_refused_in_a_sentence(model: nn.Module, word: str) -> None:
-    with pytest.raises(UserError, match=word):
-        refuse(model)
-    refuse(create_model("resnet20"))
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden = [nn.Conv2d(3, 4, 3)]
+        self.register_buffer("held", torch.randn(4, 4, 3, 3))
+
+    def forward(self, x):
+        x = self.hidden[0](x)
+        return F.conv2d(x, self.held).mean((2, 3))
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "size", "channels"),
-    [("resnet20", {}, 32, 3), ("resnet18", {}, 224, 3), ("resnet20", {"in_channels": 1}, 32, 1)],
-)
-def test_size_and_channels(name: str, options: dict, size: int, channels: int) -> None:
-    found = Findings()
-    trace, *answer = first_run(create_model(name, **options), None, None, None, found)
-    assert answer == [size, channels]
-    assert trace.output is not None
-    assert not found.found
+def test_hidden_modules_have_a_path_and_are_unregistered() -> None:
+    trace = trace_network(Net(), IMAGES)
+    assert trace.unregistered == {"hidden[0].weight": 108, "hidden[0].bias": 4}
+    conv, held = (node for node in trace.nodes if node.kind == "conv")
+    assert conv.place == "hidden[0]"
+    assert held.settings["held"] == "held"
+    assert held.location is not None
+    assert held.location[0] == __file__
 
 
-def crash(*layers: nn.Module):
-    trace = trace_network(nn.Sequential(*layers), torch.randn(2, 3, 32, 32))
-    assert trace.crash is not None
-    return explain_crash(trace.crash, 32)
+def test_lines_of_a_library_are_theirs_and_not_of_who_called_us() -> None:
+    trace = trace_network(torchvision.models.resnet18(), torch.randn(2, 3, 64, 64))
+    files = {node.location[0] for node in trace.nodes if node.location}
+    assert files
+    assert all("torchvision" in file for file in files)
+    assert not is_candidates_own(torch.__file__)
+    assert is_candidates_own(torchvision.__file__)
 
 
-@pytest.mark.parametrize(
-    ("layers", "kind", "words"),
-    [
-        ((nn.Conv2d(3, 8, 3), nn.Conv2d(4, 8, 3)), "channels", "give it 8 input channels"),
-        ((nn.Conv2d(3, 8, 3), nn.BatchNorm2d(4)), "channels", "channels of the convolution before"),
-        ((nn.Conv2d(1, 8, 3),), "in-channels", "set `in_channels` to 1"),
-        ((nn.AdaptiveAvgPool2d(1), nn.Linear(3, 2)), "missing-flatten", ""),
-        ((nn.AdaptiveAvgPool2d(1), nn.Flatten(0), nn.Linear(3, 2)), "flatten-batch", ""),
-        (
-            (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)),
-            "head-shape",
-            "nn.Linear(3, ...)",
-        ),
-        ((nn.Flatten(), nn.Linear(4, 2)), "fixed-size", ""),
-        ((nn.MaxPool2d(3, 2, 2),), "max-pool", ""),
-        ((nn.AvgPool2d(64),), "fixed-size", ""),
-    ],
-)
-def test_cause_of_a_crash(layers, kind: str, words: str) -> None:
-    cause = crash(*layers)
-    assert cause.kind == kind
-    assert words in cause.remedy
-    assert "nn.Linear(1" not in cause.remedy
+class Cast(nn.Conv2d):
+    def forward(self, x):
+        return F.conv2d(x, self.weight * 2).flatten(1)
 
 
-def test_unwrapped_in_its_parts() -> None:
-    inner = nn.ReLU()
-    wrapper = nn.Sequential(nn.Identity())
-    wrapper[0]._orig_mod = inner
-    assert unwrap(wrapper)[0] is inner  # type: ignore[index]
+def test_a_weight_made_on_the_way_is_computed_and_a_turned_one_is_not() -> None:
+    trace = trace_network(nn.Sequential(Cast(3, 4, 3, bias=False), nn.Linear(784, 5)), IMAGES)
+    computed = {node.kind: node.settings.get("computed") for node in trace.nodes[1:]}
+    assert computed == {"conv": True, "linear": False}
+
+
+def test_padding_mode_is_read_of_the_module() -> None:
+    for mode in ("reflect", "replicate", "circular"):
+        conv = nn.Conv2d(3, 4, 3, padding=1, padding_mode=mode)
+        trace = trace_network(nn.Sequential(conv, nn.Flatten()), IMAGES)
+        (node,) = (node for node in trace.live() if node.kind == "conv")
+        assert node.settings["padding mode"] == mode
+        assert node.settings["padding"] == (1, 1)
+        assert [parent.kind for parent in node.inputs] == ["input"]

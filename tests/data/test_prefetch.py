@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnetlab.data.catalogue import load_dataset
-from resnetlab.data.prefetch import load_batches, one_ahead
+from resnetlab.data.prefetch import in_threads, load_batches, one_ahead
 
 
 @given(st.lists(st.lists(st.integers(), max_size=4), max_size=6), st.integers(1, 4))
@@ -95,3 +95,15 @@ def test_batches_are_loaded_ahead_only_where_that_takes_time(samples):
         assert torch.equal(labels, same_labels)
         assert torch.equal(images, whole.images[i])
     assert threading.current_thread() not in slow.threads
+
+
+def test_threads_that_share_a_batch_compute_alone(use_threads):
+    """Two that computed with two threads each would be four on two cores."""
+    use_threads(3)
+    assert in_threads(lambda _: torch.get_num_threads(), range(30)) == [1] * 30
+    assert torch.get_num_threads() == 3
+    found = []
+    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert found == [3]

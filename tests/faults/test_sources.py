@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
+from resnetlab.evaluation.linear import PENALTIES
 from resnetlab.runs import Run
-from resnetlab.training.head import PENALTIES
 
 RECIPE = {
     "epochs": 3,

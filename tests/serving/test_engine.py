@@ -1,11 +1,13 @@
 """The engine, against the predictor that it stands on."""
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+from resnetlab.compute.machine import keep_memory, return_memory
 from resnetlab.errors import UserError
 from resnetlab.inference.backends import TorchBackend
 from resnetlab.inference.predictor import Predictor
@@ -85,3 +87,15 @@ def test_what_is_no_image_is_a_sentence_without_a_path():
     _, engine = make_engine()
     with pytest.raises(UserError, match=r"^cannot read the image: not an image"):
         engine.read(b"no image")
+
+
+def test_the_memory_of_a_large_image_is_given_back():
+    """120 MB of pixels, in a process that keeps what it frees."""
+    _, engine = make_engine()
+    file = encoded(Image.new("RGB", (8000, 5000), (200, 120, 40)), "PNG", compress_level=1)
+    keep_memory()
+    return_memory()
+    process = psutil.Process()
+    before = process.memory_info().rss
+    engine.read(file)
+    assert process.memory_info().rss - before < 40e6

@@ -9,27 +9,13 @@ from hypothesis import strategies as st
 
 from resnetlab.errors import UserError
 from resnetlab.study import settle as module
-from resnetlab.study.settle import Extent, epochs_within, makespan, seconds_of, settle
+from resnetlab.study.settle import Extent, epochs_within, makespan, settle
 from resnetlab.study.table import STUDIES, get_study, planned_runs
 
 
 def settled(folder, name="degradation", **options):
     given = {"epochs": None, "budget": None, "seeds": None, "jobs": 1} | options
     return settle(STUDIES[name], folder, **given)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("2h", 7200), ("90min", 5400), ("90m", 5400), ("1h30m", 5400), ("1.5 h", 5400), ("45s", 45)],
-)
-def test_times(text, seconds):
-    assert seconds_of(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "2", "h", "2d", "1.2.3h", "0h", "-2h"])
-def test_what_is_no_time(text):
-    with pytest.raises(UserError, match="`budget` must be a time such as 2h"):
-        seconds_of(text)
 
 
 def test_the_folder_keeps_what_was_settled(tmp_path):

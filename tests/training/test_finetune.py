@@ -10,7 +10,7 @@ from resnetlab.models.architecture import ARCHITECTURES, get_architecture
 from resnetlab.runs import Run
 from resnetlab.training import finetune as module
 from resnetlab.training import start
-from resnetlab.training.finetune import choose, finetune, seconds_of
+from resnetlab.training.finetune import choose, finetune
 from resnetlab.weights.checkpoint import load_checkpoint
 from resnetlab.weights.recognition import named
 
@@ -43,19 +43,6 @@ def quick(monkeypatch):
 
     set_speed(0.001)
     return set_speed
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("1h30m", 5400)]
-)
-def test_times(text, seconds):
-    assert seconds_of(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "10", "m", "10 m", "-5m", "0s", "10d", "5m!"])
-def test_what_is_no_time_is_refused(text):
-    with pytest.raises(ValueError, match="`budget` must be"):
-        seconds_of(text)
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))

@@ -6,9 +6,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from resnetlab.compute.distributed import World
+from resnetlab.evaluation.linear import PENALTIES
 from resnetlab.recipes.record import Recipe
 from resnetlab.runs import Run
-from resnetlab.training.head import PENALTIES, _path, fit
+from resnetlab.training.head import _path, fit
 from resnetlab.training.job import resume
 from resnetlab.weights.checkpoint import load_checkpoint
 

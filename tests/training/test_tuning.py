@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from resnetlab.evaluation.linear import PENALTIES
 from resnetlab.models.resnet import create_model
 from resnetlab.recipes.record import Recipe
-from resnetlab.training.head import PENALTIES
 from resnetlab.training.job import resume
 from resnetlab.training.optimizer import create_optimizer, parameter_groups
 from resnetlab.training.tuning import begin_epoch, class_weights, is_out_of_patience

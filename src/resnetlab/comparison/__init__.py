@@ -1,15 +1,17 @@
 """A candidate's ResNet against the reference: ``load_target``, ``compare_models``, ``render``.
 
-The files in a line; each imports only from files behind its own:
-``compare`` does it all; ``proof`` runs both networks; ``modes``, ``faults``, ``rules``,
-``nearest`` and ``layers`` judge; ``structure`` finds the blocks; ``target`` loads, ``making``
-watches; ``trace``, ``recorder`` and ``handmade`` follow a forward pass; ``report`` has the words,
-``source`` reads the candidate's code, ``operations`` has the graph's nodes.
+Three layers; each file imports only from files behind its own:
+
+- rules: ``compare`` does it all, ``proof`` runs both networks, ``modes``, ``faults``,
+  ``rules`` and ``layers`` judge, ``report`` has the words;
+- structure: ``structure`` finds stem, blocks and head;
+- trace: ``trace`` follows a forward pass, ``operations`` has its nodes, ``candidate`` loads,
+  watches and quotes their code.
 """
 
-from resnetlab.comparison.compare import compare_models, draw
-from resnetlab.comparison.report import KINDS, Comparison, Difference, render
-from resnetlab.comparison.target import load_target
+from resnetlab.comparison.candidate import load_target
+from resnetlab.comparison.compare import compare_models
+from resnetlab.comparison.report import KINDS, Comparison, Difference, draw, render
 
 __all__ = [
     "KINDS",

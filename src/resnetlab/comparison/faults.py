@@ -1,19 +1,22 @@
-"""Faults that are no matter of structure: gradients, weights, chance, image sizes, outputs."""
+"""Faults that are no matter of structure: crashes, gradients, weights, chance, sizes, outputs."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from resnetlab.comparison.candidate import Location, handed_on, line_words, why_left_out
 from resnetlab.comparison.layers import statistics_words
-from resnetlab.comparison.operations import POOLS, Node, alike, line_words
-from resnetlab.comparison.report import Findings, a, plural
-from resnetlab.comparison.source import handed_on, why_left_out
+from resnetlab.comparison.operations import POOLS, Node, alike, behind
+from resnetlab.comparison.report import Findings, a, phrase, plural
 from resnetlab.comparison.structure import parse
-from resnetlab.comparison.trace import Trace, explain_crash, trace_network
+from resnetlab.comparison.trace import Crash, Trace, trace_network
 
 FAR = 3.0
 """An initial weight's deviation is far from the usual if it is this many times off all of them."""
@@ -34,10 +37,10 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
     layer of a branch. A network that has been trained is not judged: its norms have learned; moved
     statistics alone tell of a trial forward pass.
     """
-    norms = [n for n in nodes if n.kind == "norm" and n.tensors and n.tensors[0] is not None]
-    scales = [t.detach() for n in norms if (t := n.tensors[0]) is not None]
-    means = [n.tensors[2] for n in nodes if n.kind == "norm" and len(n.tensors) == 4]
-    if any(bool(((scale - scale.flatten()[0]).abs() > 1e-3).any()) for scale in scales):
+    norms = [n for n in nodes if n.kind == "norm"]
+    scales = {n.index: n.weight.detach() for n in norms if n.weight is not None}
+    means = [n.tensors[2] for n in norms if len(n.tensors) == 4]
+    if any(bool(((s - s.flatten()[0]).abs() > 1e-3).any()) for s in scales.values()):
         found.note("The batch norms have learned: trained, so initialisation is not judged.")
         return
     if not scales and any(mean is not None and bool(mean.any()) for mean in means):
@@ -45,23 +48,22 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
         return
     default = judged = 0
     ends = _branch_ends(nodes)
-    silent = {n.index for n in norms if n.tensors[0] is not None and not n.tensors[0].any()}
+    silent = {index for index, scale in scales.items() if not scale.any()}
     sums = [{parent.index for parent in node.inputs} for node in nodes if node.kind == "add"]
     dead = set().union(*(inputs for inputs in sums if inputs <= silent))  # shortcut and branch
-    all_silent = 1 < len(silent) == sum(node.kind == "norm" for node in nodes)
-    if all_silent and not _passes(nodes, silent):
+    if 1 < len(silent) == len(norms) and not _passes(nodes, silent):
         _tell_dead(norms, found)
     else:
         late = _branch_ends(nodes, (*SKIPPED, "relu")) - ends
         for node in norms:
             _judge_norm(node, node.index in ends, node.index in dead, node.index in late, found)
     for node in nodes:
-        if node.kind == "linear" and not node.settings.get("computed"):
-            _judge_classifier(node, found)
-        if node.kind != "conv" or node.tensors[0] is None or node.settings.get("computed"):
+        if node.weight is None or node.settings.get("computed"):
             continue
-        weight = node.tensors[0].detach().float()
-        if weight.numel() < FEW:
+        weight = node.weight.detach().float()
+        if node.kind == "linear":
+            _judge_classifier(node, weight, found)
+        if node.kind != "conv" or weight.numel() < FEW:
             continue
         receptive = math.prod(weight.shape[2:])
         fan_in = weight.shape[1] * receptive
@@ -161,7 +163,7 @@ SHIFTS = ("bias", "beta", "b", "shift")
 """What norms call it."""
 
 
-def _writer(norm: Node, found: Findings, *, shift: bool = False) -> tuple[str, int] | None:
+def _writer(norm: Node, found: Findings, *, shift: bool = False) -> Location | None:
     """The line that wrote the scale of a norm last, or its shift."""
     names = [n for n in norm.names if (n.rpartition(".")[2] in SHIFTS) == shift]
     return found.written.get(names[0]) if names else None
@@ -188,12 +190,10 @@ def _ends(
     return any(_ends(reader, readers, skipped, depth + 1) for reader in further)
 
 
-def _judge_classifier(node: Node, found: Findings) -> None:
-    weight = node.tensors[0]
-    assert weight is not None
+def _judge_classifier(node: Node, weight: Tensor, found: Findings) -> None:
     rows, columns = weight.shape[-2:]
     usual = [math.sqrt(2 / rows), math.sqrt(2 / columns), 1 / math.sqrt(rows)]
-    std = float(weight.detach().float().std()) if weight.numel() > 1 else 0.0
+    std = float(weight.std()) if weight.numel() > 1 else 0.0
     if std > FAR * max(usual):
         words = _times(std, max(usual)).replace("their", "its")
         found.add("init", "linear", node.label, node=node, words=words)
@@ -205,9 +205,7 @@ def _times(std: float, usual: float) -> str:
 
 def check_gradients(training: Trace, found: Findings) -> None:
     """Report every point where a gradient that should pass does not."""
-    for cut in training.cuts:
-        if cut.how in DIGITS:
-            continue
+    for cut in (cut for cut in training.cuts if cut.how not in DIGITS):
         if cut.location:
             found.drop("extra-operation", cut.location)
         found.add("gradient-cut", cut.how, cut.place or "forward", line=cut.location)
@@ -228,47 +226,29 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
     """Report parameters that are unused, shared, unknown to the network or none at all."""
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     live = [trace.live() for trace in traces]
-    used = {name for nodes in live for node in nodes for name in node.names}
-    unused = {name: size for name, size in sizes.items() if name not in used}
-    for owner, line in _discarded(set(unused), sizes, traces).items():
-        own = [name for name in unused if name.startswith(f"{owner}.")]
-        layer = len({name.rpartition(".")[0] for name in own}) == 1
-        what, code = "layers" if layer else "blocks", handed_on(line)
+    unused = sizes.keys() - {name for nodes in live for node in nodes for name in node.names}
+    for owner, line in _discarded(unused, sizes, traces).items():
+        own = {name for name in unused if _is_in(name, owner)}
+        what = "layers" if len({name.rpartition(".")[0] for name in own}) == 1 else "blocks"
+        code = handed_on(line)
         found.add("discarded-output", what, owner, amount=1, line=line, code=code)
-        unused = {name: size for name, size in unused.items() if name not in own}
-    for owner in _owners(set(unused), sizes):
+        unused -= own
+    for owner in _owners(unused, sizes):
         if _report_left_out(model, owner, traces, found):
             continue
-        amount = sum(size for name, size in unused.items() if f"{name}.".startswith(f"{owner}."))
+        amount = sum(sizes[name] for name in unused if _is_in(name, owner))
         what = "parameters" if amount else "lazy"
         found.add("unused-parameters", what, owner, amount=amount, line=found.line_of(owner))
     _report_frozen(model, live[-1], sizes, found)
-    uses: dict[str, int] = defaultdict(int)
     for node in live[0]:
-        if node.kind in ("conv", "linear", "norm"):
-            for name in node.names:
-                uses[name] += name in sizes
-            if held := node.settings.get("held"):
-                amount = node.tensors[0].numel() if node.tensors[0] is not None else 0
-                place = held.rpartition(".")[0] or held
-                found.add("buffer-weights", "buffers", place, amount=amount, node=node)
+        if node.kind in ("conv", "linear", "norm") and (held := node.settings.get("held")):
+            amount = node.weight.numel() if node.weight is not None else 0
+            place = held.rpartition(".")[0] or held
+            found.add("buffer-weights", "buffers", place, amount=amount, node=node)
         if node.settings.get("computed") and not node.settings.get("by_hand"):
             found.note("Weights are computed on the way (weight norm, masks); what they come to "
                        "is compared.")  # fmt: skip
-    shared = {name: count for name, count in uses.items() if count > 1}
-    owners = defaultdict[int, set[int]](set)
-    for module in model.modules():
-        for parameter in module._parameters.values():
-            owners[id(parameter)].add(id(module))
-    tied = {name for name, p in model.named_parameters() if len(owners[id(p)]) > 1}
-    for owner in _owners(set(shared), sizes):
-        own = {name for name in sizes if f"{name}.".startswith(f"{owner}.")}
-        count = max(uses for name, uses in shared.items() if name in own)
-        readers = {node.kind for node in live[0] if own & {*node.names}}
-        what = "norm" if readers == {"norm"} else "layer" if len(readers) == 1 else "module"
-        what = "tied" if own & tied else what
-        line = found.line_of(owner)
-        found.add("shared-weights", what, f"{owner} ({count} times)", line=line)
+    _check_sharing(model, live[0], sizes, found)
     norms = {node.place for node in live[0] if node.kind == "norm"}
     for name, size in traces[0].unregistered.items():
         made = [path for path in traces[0].fresh if f"{name}.".startswith(f"{path}.")]
@@ -317,34 +297,56 @@ def _report_frozen(
     whole = [n for n in layers if frozen.issuperset(n.names) or not n.settings.get("by_hand")]
     names = {name for node in whole for name in node.names} & frozen
     for owner in _owners(names, sizes):
-        own = [name for name in names if f"{name}.".startswith(f"{owner}.")]
+        own = [name for name in names if _is_in(name, owner)]
         amount = sum(sizes[name] for name in own)
         for line in dict.fromkeys(found.frozen.get(name) or found.line_of(name) for name in own):
             found.add("frozen-parameters", "frozen", owner, amount=amount, line=line)
             amount = 0
 
 
+def _check_sharing(
+    model: nn.Module, nodes: list[Node], sizes: dict[str, int], found: Findings
+) -> None:
+    layers = [node for node in nodes if node.kind in ("conv", "linear", "norm")]
+    uses = Counter(name for node in layers for name in node.names if name in sizes)
+    shared = {name for name, count in uses.items() if count > 1}
+    holders = Counter(p for module in model.modules() for p in {*module._parameters.values()})
+    tied = {name for name, parameter in model.named_parameters() if holders[parameter] > 1}
+    for owner in _owners(shared, sizes):
+        own = {name for name in sizes if _is_in(name, owner)}
+        readers = {node.kind for node in nodes if own & {*node.names}}
+        what = "norm" if readers == {"norm"} else "layer" if len(readers) == 1 else "module"
+        what = "tied" if own & tied else what
+        place = f"{owner} ({max(uses[name] for name in own)} times)"
+        found.add("shared-weights", what, place, line=found.line_of(owner))
+
+
+def _is_in(name: str, owner: str) -> bool:
+    """Whether a parameter is this one, or one of this module."""
+    return f"{name}.".startswith(f"{owner}.")
+
+
 def _discarded(
     unused: set[str], sizes: dict[str, int], traces: list[Trace]
-) -> dict[str, tuple[str, int] | None]:
+) -> dict[str, Location | None]:
     """The outermost modules that run, but in no part of an output -> the line that calls them."""
     read = {name for trace in traces for node in trace.nodes for name in node.names}
-    called: dict[str, tuple[str, int] | None] = {}
-    for path in (path for trace in traces for path in trace.calls):
-        own = [name for name in sizes if path and name.startswith(f"{path}.")]
-        outer = any(path.startswith(f"{other}.") for other in called)
-        if read.intersection(own) and unused.issuperset(own) and not outer:
-            called[path] = next(t.calls[path] for t in traces if path in t.calls)
+    called: dict[str, Location | None] = {}
+    for path, line in [call for trace in traces for call in trace.calls.items()]:
+        own = {name for name in sizes if path and _is_in(name, path)}
+        outer = any(_is_in(path, other) for other in called)
+        if read & own and own <= unused and not outer:
+            called[path] = line
     return called
 
 
 def _owners(names: set[str], sizes: dict[str, int]) -> list[str]:
     """The outermost modules all of whose parameters are among the names, or the parameters."""
     owners: dict[str, None] = {}
-    for owner in sorted(names, key=list(sizes).index):
+    for owner in (name for name in sizes if name in names):
         while "." in owner:
             parent = owner.rpartition(".")[0]
-            if any(other.startswith(parent + ".") and other not in names for other in sizes):
+            if any(_is_in(other, parent) and other not in names for other in sizes):
                 break
             owner = parent
         owners[owner] = None
@@ -353,23 +355,19 @@ def _owners(names: set[str], sizes: dict[str, int]) -> list[str]:
 
 def check_training(evaluation: Trace, training: Trace, found: Findings) -> None:
     """Report what training does that evaluation does not: chance, other operations, crashes."""
+    kind = "dropout-in-evaluation" if evaluation.random else "dropout"
     source = evaluation if evaluation.random else training
     for place, operation, line in source.random:
         if line and line in source.fresh.values():
             continue  # the first weights of a layer that is made in the pass
-        where = place or (f"({line_words(line)})" if line else "forward")
-        made = source.fresh.get(place)
-        line = line or made or found.line_of(place)
-        if made is not None:
+        if made := source.fresh.get(place):
             outer, _, name = place.rpartition("<")
             where, name = outer.rstrip(".") or "forward", name.rstrip(">")
-            found.add("dropout-in-evaluation", "made in forward", where, line=line, name=name)
-        elif source is evaluation:
-            what = "dropout" if operation in ("bernoulli", "native_dropout") else "random"
-            found.add("dropout-in-evaluation", what, where, line=line)
-        else:
-            what = "training" if operation in ("bernoulli", "native_dropout") else "noise"
-            found.add("dropout", what, where, line=line)
+            found.add("dropout-in-evaluation", "made in forward", where, line=made, name=name)
+            continue
+        what = "dropout" if operation in ("bernoulli", "native_dropout") else "noise"
+        where = place or (f"({line_words(line)})" if line else "forward")
+        found.add(kind, what, where, line=line or found.line_of(place))
     if training.crash:
         message, place = training.crash.message, training.crash.label
         found.add("train-mode", "crash", place, line=training.crash.location, message=message)
@@ -415,9 +413,10 @@ def check_output(trace: Trace, found: Findings) -> None:
         found.add("output", "shape", "forward", shape=list(trace.logits.shape))
 
 
-def check_sizes(model: nn.Module, size: int, channels: int, trace: Trace, found: Findings) -> bool:
+def check_sizes(model: nn.Module, trace: Trace, found: Findings) -> bool:
     """Report a network bound to one input size; whether another size works."""
     assert trace.output is not None
+    channels, size = trace.images.shape[1:3]
     flat = not any(node.kind in POOLS for node in parse(trace.output).head)
     if found.kinds() & {"fixed-size", "pooling"} and not flat:
         return False
@@ -428,29 +427,22 @@ def check_sizes(model: nn.Module, size: int, channels: int, trace: Trace, found:
     if again.crash and larger < size and explain_crash(again.crash, larger).kind != "fixed-size":
         larger = -(-size * 5 // 128) * 32
         again = trace_network(model, torch.randn(2, channels, larger, larger))
-    location = None
     if again.crash:
-        where, location = again.crash.label, again.crash.location
-        cause = explain_crash(again.crash, larger)
-        why = cause.what
-        if cause.kind != "fixed-size":
-            why = f"at {larger} pixels: {again.crash.message}"
+        where, line = again.crash.label, again.crash.location
+        cause, message = explain_crash(again.crash, larger), again.crash.message
+        why = cause.what if cause.kind == "fixed-size" else f"at {larger} pixels: {message}"
     else:
-        assert again.output is not None
-        before = [n for n in parse(trace.output).head if n.shape[2:] in ((), (1, 1))]
-        after = [
-            n
-            for n in parse(again.output).head
-            if n.kind in ("avgpool", "mean") and n.shape[2:] not in ((), (1, 1))
-        ]
-        if not before or not after:
+        heads = [parse(t.output).head for t in (trace, again) if t.output is not None]
+        covers = [[n for n in head if n.shape[2:] in ((), (1, 1))] for head in heads]
+        rest = [n for n in heads[1] if n not in covers[1] and n.kind in ("avgpool", "mean")]
+        if not covers[0] or not rest:
             return True
-        where, location = after[0].label, after[0].location
-        shape = "x".join(map(str, after[0].settings["in_shape"][2:]))
+        where, line = rest[0].label, rest[0].location
+        shape = "x".join(map(str, rest[0].in_shape[2:]))
         why = f"at {larger} pixels the pooling no longer covers the map of {shape}."
     if flat:
         found.drop("pooling")  # the same fault, seen in the structure
-    found.add("fixed-size", "made", where, line=location, size=size, why=why)
+    found.add("fixed-size", "made", where, line=line, size=size, why=why)
     return False
 
 
@@ -501,3 +493,128 @@ def _blame_for_the_batch(model: nn.Module, trace: Trace, found: Findings) -> Non
     for kind in ("normalised-input", "extra-operation"):  # seen in the structure
         found.drop(kind, node.location)
     found.add("batch-dependence", "neighbours", node.label or "forward", node=node)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A crash as a finding."""
+
+    kind: str
+    sentence: str
+    """name of one of the kind's"""
+    words: dict[str, Any] = field(default_factory=dict)
+    place: str = ""
+    """if the cause stands elsewhere than the crash"""
+    node: Node | None = None
+
+    @property
+    def what(self) -> str:
+        return phrase(self.kind, self.sentence, self.words)[0]
+
+    @property
+    def remedy(self) -> str:
+        return phrase(self.kind, self.sentence, self.words)[1]
+
+
+def explain_crash(crash: Crash, size: int) -> Cause:
+    """The likeliest cause of a crash at ``size`` pixels."""
+    here = f"the forward pass crashes here at {size} pixels"
+    at = f"{here}, where {_by(crash.input_shape[1:])} arrives" if crash.input_shape else here
+    message, shapes = crash.message, crash.shapes
+    words = {"at": at, "message": message.rstrip("."), "first": message.partition(".")[0]}
+    if message == "forward returns nothing":
+        return Cause("no-return", "nothing")
+    if message.startswith("the output does not depend"):
+        return Cause("gradient-cut", "constant")
+    for kind, pattern in _MESSAGES.items():
+        if re.search(pattern, message):
+            return Cause(kind, "message", words)
+    if crash.error == "TypeError" and "unsupported operand type(s)" in message:
+        classes = message.partition(": ")[2].replace("'", "").replace(" and ", " ").split()
+        known = ("Tensor", "int", "float", "NoneType")
+        if module := next((name for name in classes if name not in known), ""):
+            return Cause("not-called", "sum", words | {"module": module})
+    if crash.operation in ("add", "sub") and len(crash.nodes) == 2:
+        return _addition(crash, at)
+    if crash.operation == "convolution" and len(shapes) > 1 and "channels" in message:
+        words |= {"want": shapes[1][1], "got": shapes[0][1]}
+        image = bool(crash.nodes) and crash.nodes[0].kind == "input"
+        return Cause(*(("in-channels", "image") if image else ("channels", "convolution")), words)
+    if crash.operation in ("addmm", "mm") and len(shapes) > 1:
+        return _classifier(crash, here)
+    if "too small" in message and "pool" in crash.operation:
+        return Cause("fixed-size", "window", words)
+    return Cause("crash", "message", words)
+
+
+_MESSAGES = {
+    "channels": "(running_mean|weight) should contain",
+    "device": "NVIDIA driver|CUDA|cuda|MPS",
+    "max-pool": "half of.*kernel size",
+}
+"""Kinds of crashes that torch's own words tell of."""
+
+
+def _addition(crash: Crash, at: str) -> Cause:
+    """Branch and shortcut of different shapes: which of the two is wrong?"""
+    first, second = sorted(crash.nodes, key=lambda node: node.index)
+    shapes = [_by(shape[1:]) for shape in crash.shapes]
+    words: dict[str, Any] = {"at": f"{at}: {shapes[0]} and {shapes[1]} cannot be added"}
+
+    def border(path: list[Node]) -> Cause | None:
+        node = next((node for node in path if _shrinks(node)), None)
+        if node is None:
+            return None
+        kernel = "{}x{}".format(*node.settings["kernel"])
+        return Cause("padding", "border", words | {"kernel": kernel, "name": node.label}, "", node)
+
+    between = behind([second], first)[::-1]
+    shrinks = border(between)
+    if shrinks and crash.shapes[0][1] == crash.shapes[1][1]:
+        return shrinks
+    if first in between:
+        return Cause("missing-projection", "shape", words)
+    shared = behind([second])
+    fork = next((node for node in behind([first])[::-1] if node in shared), None)
+    paths = [behind([node], fork)[:0:-1] if fork else [] for node in (first, second)]
+    shortcut, branch = sorted(paths, key=lambda path: sum(node.kind == "conv" for node in path))
+    strided = [n for n in branch if n.kind == "conv" and max(n.settings["stride"]) > 1]
+    if len(strided) > 1:
+        words |= {"count": len(strided), "stride": max(strided[0].settings["stride"])}
+        return Cause("stride", "twice", words, strided[0].label, strided[0])
+    if lost := border(branch):
+        return lost
+    one, two = (
+        math.prod(max(n.settings.get("stride") or (1,)) for n in p) for p in (branch, shortcut)
+    )
+    what = "shape" if one == two else "branch" if one == 1 else "strides"
+    return Cause("projection-shape", what, words | {"branch": one, "shortcut": two})
+
+
+def _classifier(crash: Crash, at: str) -> Cause:
+    """A linear layer that gets another number of features than it is made for."""
+    got, want = crash.shapes[-2][-1], crash.shapes[-1][0]
+    node = crash.nodes[0] if crash.nodes else None
+    shape = node.shape if node is not None else ()
+    arrived = crash.input_shape or shape
+    words = {"at": at, "got": got, "want": want, "map": _by(arrived[1:])}
+    if len(arrived) == 4:
+        return Cause("missing-flatten", "channels" if arrived[1] == want else "map", words)
+    if len(arrived) == 1 or (len(arrived) == 2 and arrived[0] == 1 and shape and shape[0] != 1):
+        return Cause("flatten-batch", "row", words)
+    pooled = node is not None and node.kind in POOLS and set(shape[2:]) == {1}
+    if len(shape) == 2 or pooled:
+        return Cause("head-shape", "features", words)
+    return Cause("fixed-size", "features", words)
+
+
+def _shrinks(node: Node) -> bool:
+    """Whether a convolution has less padding than keeps the map's size."""
+    if node.kind != "conv":
+        return False
+    kernel, padding, dilation = (node.settings[key] for key in ("kernel", "padding", "dilation"))
+    return any(2 * p < d * (k - 1) for k, p, d in zip(kernel, padding, dilation, strict=True))
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "()"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise, takewhile
 from typing import Any, TypeVar
 
+from resnetlab.comparison.candidate import condition_of
 from resnetlab.comparison.operations import POOLS, Node, adds_itself, shrinkage
 from resnetlab.comparison.report import Findings, a, by
-from resnetlab.comparison.source import condition_of
-from resnetlab.comparison.structure import ODD_POOLS, Structure
+from resnetlab.comparison.structure import ODD_POOLS, Structure, Unit
 
 LARGE_EPS = 0.01
 """From here on batch norm's eps is no guard against division by zero any more."""
@@ -88,24 +88,17 @@ class Event:
     position: int
     last: bool = False
     """nothing follows in its row"""
-
-
-@dataclass
-class Telling:
-    """An event as it is to be told."""
-
-    event: Event
-    home: tuple[str, str]
+    where: str = ""
+    """its place in the row, in words"""
+    home: tuple[str, str] = ("", "")
     """places in candidate and reference for what has none"""
-    slot: str
-    """where in the row"""
-    line: Node | None = None
-    """what lies nearest to a missing operation"""
+    near: Node | None = None
+    """of a missing operation: what stands there"""
 
 
 def find_events(row: Pairs, slot: str) -> list[Event]:
     events, convs = [], 0
-    own = [a for a, _ in row if a is not None]
+    own = [mine for mine, _ in row if mine is not None]
     for mine, other in row:
         convs += other is not None and other.kind == "conv"
         if mine is None and other is not None:
@@ -113,6 +106,28 @@ def find_events(row: Pairs, slot: str) -> list[Event]:
         elif other is None and mine is not None:
             events.append(Event(True, mine, slot, convs, mine is own[-1]))
     return events
+
+
+@dataclass
+class Case:
+    """Two structures, what is found of them, and the events that are still to be told."""
+
+    candidate: Structure
+    reference: Structure
+    units: list[tuple[Unit | None, Unit | None]]
+    """blocks in pairs"""
+    ratio: float
+    """by how much all stages are wider than the reference's, 1 if there is no such number"""
+    found: Findings
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def same_style(self) -> bool:
+        return self.candidate.style == self.reference.style or not self.candidate.units
+
+    def tell(self, events: list[Event]) -> None:
+        """Have events told, but for those that the order of a block decides."""
+        self.events += [e for e in events if self.same_style or e.node.kind not in SWALLOWED]
 
 
 def compare_widths(
@@ -140,11 +155,12 @@ def compare_settings(
 
     ``home``: (what to call the row, place in the reference). ``style``: see ``Structure``.
     """
-    followers = {id(a): b.kind for a, b in pairwise(candidate)}
+    followers = {id(node): follower.kind for node, follower in pairwise(candidate)}
     partners = {id(mine): other for mine, other in row if mine is not None}
     for mine in candidate:
         other = partners.get(id(mine))
-        say = partial(_say, found, mine, (mine.label or home[0], other.place if other else home[1]))
+        where, reference = mine.label or home[0], other.place if other else home[1]
+        say = partial(found.add, where=where, reference=reference, node=mine)
         if "axes" in mine.settings:
             swapped = mine.settings["axes"] == (0, 1, 3, 2)
             say("function", "axes" if swapped else "order", layer=a(mine.words))
@@ -165,7 +181,7 @@ def compare_settings(
         elif other.kind == "globalpool" and mine.settings.get("mixed"):
             say("pooling", "mixed")
         elif other.kind == "globalpool" and mine.kind != "globalpool":
-            if not (mine.kind in ("avgpool", "mean") and mine.shape[2:] == (1, 1)):
+            if mine.kind not in ("avgpool", "mean") or mine.shape[2:] != (1, 1):
                 size = "x".join(map(str, mine.shape[2:])) or "1x1"
                 say("pooling", "last", mine=a(mine.words), size=size)
         elif other.kind == "linear" and mine.kind in ("linear", "conv"):
@@ -178,12 +194,6 @@ def compare_settings(
 
 Say = Callable[..., None]
 """Adds a finding of one layer: kind, sentence, and the words in it."""
-
-
-def _say(
-    found: Findings, node: Node, where: tuple[str, str], kind: str, what: str, **words: Any
-) -> None:
-    found.add(kind, what, *where, node=node, **words)
 
 
 def _bias(node: Node, other: Node | None, follower: str | None, say: Say, style: str) -> None:
@@ -292,46 +302,39 @@ def _pool_settings(mine: Node, other: Node, say: Say) -> None:
         say("max-pool", "settings", mine=words[0], theirs=words[1])
 
 
-def compare_stems(
-    candidate: Structure,
-    reference: Structure,
-    found: Findings,
-    told: list[Telling],
-    same_style: bool,
-    ratio: float,
-) -> Pairs:
-    mine = _without_halving(_without_normalising(candidate.stem, found), found)
-    row = lay_side_by_side(mine, reference.stem)
-    convs = [[n for n in side if n.kind == "conv"] for side in (mine, reference.stem)]
-    shapes = [[(n.settings["kernel"], n.settings["stride"]) for n in side] for side in convs]
-    first = convs[0][0] if convs[0] else None
+def compare_stems(case: Case) -> Pairs:
+    found, reference = case.found, case.reference.stem
+    mine = _without_halving(_without_normalising(case.candidate.stem, found), found)
+    row = lay_side_by_side(mine, reference)
+    convs = [[n.settings for n in side if n.kind == "conv"] for side in (mine, reference)]
+    shapes = [[(s["kernel"], s["stride"]) for s in side] for side in convs]
+    widths = [[s["out"] for s in side] for side in convs]
+    first = next((n for n in mine if n.kind == "conv"), None)
     place = first.label if first else "the start of forward"
-    events = find_events(row, "stem")
+    events = [e for e in find_events(row, "stem") if e.node.kind not in ("repeat", "cat")]
     equal = shapes[0] == shapes[1]
     if not equal:
-        one, two = _stem_words(mine), _stem_words(reference.stem)
+        one, two = _stem_words(mine), _stem_words(reference)
         found.add("stem", "other", place, "conv1", node=first, mine=one, theirs=two)
         same_count = len(convs[0]) == len(convs[1])
         events = [e for e in events if e.node.kind in SWALLOWED and same_count]
     settled = [(x, y) for x, y in row if equal or (x and x.kind != "conv")]
     followers = {id(x): y.kind for x, y in pairwise(mine)}
     plain = [n for n in mine if equal or n.kind != "conv" or followers.get(id(n)) == "norm"]
-    compare_settings(settled, plain, ("the stem", "conv1"), found, candidate.style)
-    widths = [[n.settings["out"] for n in side] for side in convs]
+    compare_settings(settled, plain, ("the stem", "conv1"), found, case.candidate.style)
     last = [side[-1:] for side in widths]
     inner = len(widths[0]) == len(widths[1]) > 1 and last[0] == last[1]
+    judged = widths if equal else last
     if equal and inner and widths[0] != widths[1]:
         one, two = (", ".join(map(str, side)) for side in widths)
         node = next(n for n, w in zip(convs[0], widths[1], strict=True) if n.settings["out"] != w)
         found.add("stem", "widths", node.label, "conv1", node=node, mine=one, theirs=two)
-    elif (widths if equal else last)[0] != [w * ratio for w in (widths if equal else last)[1]]:
+    elif judged[0] != [w * case.ratio for w in judged[1]]:
         compare_widths(row, (place, "conv1"), found, "the stem")
-    if not same_style:
-        events = [event for event in events if event.node.kind not in SWALLOWED]
     for event in events:
-        if event.node.kind not in ("repeat", "cat", "expanded"):
-            own = mine if event.extra else reference.stem
-            told.append(Telling(event, (place, "conv1"), _slot(event, own), first))
+        event.home, event.near = (place, "conv1"), first
+        event.where = _slot(event, mine if event.extra else reference)
+    case.tell(events)
     return row
 
 
@@ -384,22 +387,17 @@ def _stem_words(stem: list[Node]) -> str:
     return " and ".join(words)
 
 
-def compare_heads(
-    candidate: Structure,
-    reference: Structure,
-    found: Findings,
-    told: list[Telling],
-    same_style: bool,
-) -> Pairs:
-    row = lay_side_by_side(candidate.head, reference.head)
+def compare_heads(case: Case) -> Pairs:
+    found, mine, reference = case.found, case.candidate.head, case.reference.head
+    row = lay_side_by_side(mine, reference)
     events = find_events(row, "head")
-    kinds = {node.kind for node in candidate.head}
+    kinds = {node.kind for node in mine}
     classified = any(not e.extra and e.node.kind == "linear" for e in events)
     if classified and not kinds & {"linear", "conv"}:
-        what = "features" if kinds & {"globalpool", "avgpool", "maxpool"} else "feature maps"
-        found.add("no-classifier", "features", "the end of forward", "fc", given=what)
+        given = "features" if kinds & {"globalpool", "avgpool", "maxpool"} else "feature maps"
+        found.add("no-classifier", "features", "the end of forward", "fc", given=given)
         events = [e for e in events if e.extra or e.node.kind not in ("linear", "globalpool")]
-    pooling = list(takewhile(lambda node: node.kind != "linear", candidate.head))
+    pooling = list(takewhile(lambda node: node.kind != "linear", mine))
     if pooling and pooling[0].kind == "globalpool" and "pow" not in kinds:
         pooling = pooling[:1]
     several = sum(node.kind in POOLS for node in pooling) > 1
@@ -410,64 +408,57 @@ def compare_heads(
         row = [(x, y) for x, y in row if x not in pooling]
     if any(e.extra and e.node.kind == "linear" for e in events):  # its activation goes with it
         events = [e for e in events if not e.extra or e.node.kind not in SWALLOWED]
-    compare_settings(row, candidate.head, ("the head", ""), found, "post")
+    compare_settings(row, mine, ("the head", ""), found, "post")
     for event in events:
-        node = event.node
-        if event.extra and (node.kind == "softmax" or node.words == "Sigmoid"):
-            where = node.label or "the end of forward"
-            found.add("softmax", "own", where, node=node, words=node.words)
-        elif same_style or node.kind not in SWALLOWED:
-            home = ("the head", "" if event.extra else node.place)
-            own = candidate.head if event.extra else reference.head
-            lost = [e.node for e in events if not e.extra]
-            left = [n for n in own[own.index(node) + 1 :] if n not in lost]
-            late = left and not event.extra
-            slot = f"before the {left[0].words} of the head" if late else _slot(event, own)
-            told.append(Telling(event, home, slot))
+        event.home = ("the head", "" if event.extra else event.node.place)
+        lost = [e.node for e in events if not e.extra]
+        behind = [] if event.extra else reference[reference.index(event.node) + 1 :]
+        left = [node for node in behind if node not in lost]
+        event.where = _slot(event, mine if event.extra else reference)
+        if left:
+            event.where = f"before the {left[0].words} of the head"
+    squashes = {"softmax", "Sigmoid"}
+    squashed = [e for e in events if e.extra and squashes & {e.node.kind, e.node.words}]
+    for node in (event.node for event in squashed):
+        where = node.label or "the end of forward"
+        found.add("softmax", "own", where, node=node, words=node.words)
+    case.tell([event for event in events if event not in squashed])
     return row
 
 
-def report_events(told: list[Telling], found: Findings) -> None:
+def report_events(events: list[Event], found: Findings) -> None:
     """Say of each operation that it is too much or missing, or that it stands elsewhere."""
     for kinds in (("relu", "act"), ("norm",), ("maxpool",), ("globalpool",)):
-        gained, lost = (
-            [t for t in told if t.event.extra == extra and t.event.node.kind in kinds]
-            for extra in (True, False)
-        )
-        slots = [" and ".join(dict.fromkeys(t.slot for t in side)) for side in (gained, lost)]
-        if not gained or len(gained) != len(lost) or any(" and " in slot for slot in slots):
+        both = [[e for e in events if e.extra == x and e.node.kind in kinds] for x in (True, False)]
+        gained, lost = both
+        slots = [list(dict.fromkeys(event.where for event in side)) for side in both]
+        if len(gained) != len(lost) or any(len(side) != 1 for side in slots):
             continue
-        told = [t for t in told if t not in (*gained, *lost)]
+        events = [event for event in events if event not in (*gained, *lost)]
         for one, two in zip(gained, lost, strict=True):
-            node = one.event.node
-            places = (node.label or one.home[0], two.home[1] or two.event.node.place)
-            words = {"words": a(node.words), "mine": slots[0], "theirs": slots[1]}
-            found.add("order", "moved", *places, node=node, **words)  # type: ignore[arg-type]
-    for telling in told:
-        _report_event(telling, found)
+            places = (one.node.label or one.home[0], two.home[1] or two.node.place)
+            words = {"words": a(one.node.words), "mine": slots[0][0], "theirs": slots[1][0]}
+            found.add("order", "moved", *places, node=one.node, **words)  # type: ignore[arg-type]
+    for event in events:
+        _report_event(event, found)
 
 
-def _report_event(telling: Telling, found: Findings) -> None:
-    event, home, slot = telling.event, telling.home, telling.slot
-    if event.node.kind == "outside":
+def _report_event(event: Event, found: Findings) -> None:
+    node, words, home = event.node, event.node.words, event.home
+    if node.kind == "outside":
         return  # its gradient is cut, which is said
-    node, words = event.node, event.node.words
-    kind = NAMES.get(node.kind, "operation" if event.extra else "layer")
     if event.extra:
         words = "sum of a tensor with itself" if adds_itself(node) else words
-        label = node.kind if node.kind == "extra-addition" else f"extra-{kind}"
-        text = f"there is {a(words)} {slot} that the reference does not have."
+        label = f"extra-{NAMES.get(node.kind, 'operation')}"
+        label = node.kind if node.kind == "extra-addition" else label
+        text = f"there is {a(words)} {event.where} that the reference does not have."
         factor = node.kind in ("scale", "mul", "gate") and event.slot not in ("stem", "head")
-        found.add(
-            label,
-            text,
-            node.label or home[0],
-            home[1],
-            remedy=f"remove the {words}.",
-            paper=None if factor or label != "extra-operation" else "",
-            node=node,
-        )
+        paper = None if factor or label != "extra-operation" else ""
+        where, remedy = node.label or home[0], f"remove the {words}."
+        found.add(label, text, where, home[1], remedy=remedy, paper=paper, node=node)
     else:
-        label = "pooling" if node.kind == "globalpool" else f"missing-{kind}"
+        label = f"missing-{NAMES.get(node.kind, 'layer')}"
+        label = "pooling" if node.kind == "globalpool" else label
+        text = f"there is no {words} {event.where}."
         remedy = f"the reference has {a(words)} there ({node.place})."
-        found.add(label, f"there is no {words} {slot}.", *home, remedy=remedy, node=telling.line)
+        found.add(label, text, *home, remedy=remedy, node=event.near)

@@ -7,12 +7,11 @@ from linecache import getline
 import torch
 from torch import Tensor, nn
 
+from resnetlab.comparison.candidate import condition_of, line_naming
 from resnetlab.comparison.faults import apart
 from resnetlab.comparison.operations import Node, alike
-from resnetlab.comparison.recorder import Recorder
 from resnetlab.comparison.report import Findings
-from resnetlab.comparison.source import condition_of, line_naming
-from resnetlab.comparison.trace import Trace, choose_logits, kept, leaves, trace_network
+from resnetlab.comparison.trace import Recorder, Trace, choose_logits, kept, leaves, trace_network
 
 NORMS = {
     ("evaluation", True): "in evaluation with gradients on it uses the batch's statistics",

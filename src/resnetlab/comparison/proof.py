@@ -17,14 +17,13 @@ from linecache import getline
 import torch
 from torch import Tensor, nn
 
+from resnetlab.comparison.candidate import Location, line_naming
 from resnetlab.comparison.layers import Pairs
 from resnetlab.comparison.operations import Node, alike
-from resnetlab.comparison.recorder import Recorder
 from resnetlab.comparison.report import Findings
 from resnetlab.comparison.rules import compare_structures
-from resnetlab.comparison.source import line_naming
 from resnetlab.comparison.structure import Structure, parse
-from resnetlab.comparison.trace import Trace, record
+from resnetlab.comparison.trace import Recorder, Trace, record
 from resnetlab.models.resnet import ResNet
 from resnetlab.models.shortcuts import ShortcutA
 
@@ -48,13 +47,17 @@ class Proof:
     """largest difference of outputs so far"""
     first_size: int = 0
 
+    @property
+    def tolerance(self) -> float:
+        return TOLERANCES[self.dtype]
+
     def run(self, sizes: tuple[int, ...], channels: int) -> float | None:
         """Report what differs; the largest difference of outputs, None if nothing was compared."""
         for dtype in (torch.float64, torch.float32):
             self.dtype = dtype
             self.model.to(dtype)
             probe = torch.randn(2, channels, sizes[0], sizes[0], dtype=dtype)
-            if not record(Recorder(self.model.eval()), self.model, probe, self.classes).crash:
+            if not record(self.model.eval(), probe, self.classes).crash:
                 break
         _randomise(self.model)
         self.first_size, before_kinds = sizes[0], self.found.kinds()
@@ -78,11 +81,10 @@ class Proof:
         """One pass of both networks; the layers that were compared, None if they do not pair."""
         self.model.train(training)
         held = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        trace = record(Recorder(self.model), self.model, images, self.classes)
+        trace = record(self.model, images, self.classes)
         if trace.output is None or trace.logits is None:
             return None
-        layers = self._layers(trace)
-        if layers is None:
+        if (layers := self._layers(trace)) is None:
             return None
         for mine, other in layers:
             self._share(mine, other)
@@ -90,15 +92,14 @@ class Proof:
         output = self.reference.train(training)(images)
         gap, output = self._output_gap(trace.logits, output, images)
         self.worst = max(self.worst, gap)
-        mode = "training" if training else "evaluation"
-        if not gap <= TOLERANCES[self.dtype] and images.shape[-1] != self.first_size:
-            words = {"first": self.first_size, "second": images.shape[-1], "gap": f"{gap:.2g}"}
-            self.found.add("fixed-size", "number", "forward", **words)  # type: ignore[arg-type]
-        elif not gap <= TOLERANCES[self.dtype]:
+        mode, size = "training" if training else "evaluation", images.shape[-1]
+        say = partial(self.found.add, mode=mode, gap=f"{gap:.2g}")
+        if not gap <= self.tolerance and size != self.first_size:
+            say("fixed-size", "number", "forward", first=self.first_size, second=size)
+        elif not gap <= self.tolerance:
             first = self._first_apart(images)
-            place = "forward" if first is None else first.label
-            what = "behind" if first is None else "from"
-            self.found.add("function", what, place, node=first, mode=mode, gap=f"{gap:.2g}")
+            what, place = ("behind", "forward") if first is None else ("from", first.label)
+            say("function", what, place, node=first)
         elif training:
             self._check_statistics(layers, held)
             moved = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
@@ -112,19 +113,22 @@ class Proof:
                     lines.sort(key=lambda line: "checkpoint" not in getline(*line))
                     line = lines[0] if lines else None
                     if line and "checkpoint" not in getline(*line):
-                        line = line_naming("checkpoint", (file for file, _ in lines)) or line
+                        files = (
+                            file for made in self.found.made.values() for file, _ in made.lines
+                        )
+                        line = line_naming("checkpoint", files) or line
                     self.found.add("running-statistics", "checkpoint", place, line=line)
         return layers
 
     def _first_apart(self, images: Tensor) -> Node | None:
         """The first layer whose output differs; None if all give what the reference's give."""
         mine, other = (
-            record(Recorder(net, watch=True), net, images, self.classes, grad=False)
+            record(net, images, self.classes, grad=False, watch=True)
             for net in (self.model, self.reference)
         )
         given = {node.place: node for node in other.nodes}
         layers = sorted(self._layers(mine) or [], key=lambda pair: pair[0].index)
-        tolerance = 100 * TOLERANCES[self.dtype]
+        tolerance = 100 * self.tolerance
         return next((x for x, y in layers if not alike(x, given[y.place], tolerance)), None)
 
     def _layers(self, trace: Trace) -> Layers | None:
@@ -158,9 +162,9 @@ class Proof:
 
     def _output_gap(self, mine: Tensor, other: Tensor, images: Tensor) -> tuple[float, Tensor]:
         """Distance of the outputs; of option A every place of its zeros is tried."""
-        gap, tolerance = _distance(mine, other), TOLERANCES[self.dtype]
+        gap = _distance(mine, other)
         pads = [m for m in self.reference.modules() if isinstance(m, ShortcutA)]
-        if gap <= tolerance or not pads:
+        if gap <= self.tolerance or not pads:
             return gap, other
         for front in (0, 1):  # zeros all behind, all in front: the paper leaves it open
             for pad in pads:
@@ -168,7 +172,7 @@ class Proof:
                 pad.before, pad.after = total * front, total * (1 - front)
             output = self.reference(images)
             again = _distance(mine, output)
-            if again <= tolerance:
+            if again <= self.tolerance:
                 self.found.note(
                     f"Option A appends its zeros {'before' if front else 'behind'} the "
                     "channels, the reference on both sides; the paper leaves it open."
@@ -200,7 +204,7 @@ class Proof:
         recorder = Recorder(self.model)
         if "inplace" in message:
             with recorder.watch_saved():
-                record(recorder, self.model, images, self.classes)
+                recorder.run(images, self.classes)
         lines = {cut.location for cut in recorder.overwritten}
         remedy = _out_of_place(lines.pop()) if len(lines) == 1 else ""
         for cut in recorder.overwritten:
@@ -231,7 +235,7 @@ class Proof:
         loss.backward()
         floor = 1e-6 * max((scale for *_, scale in rows), default=0.0)
         gaps = [(node, gap / max(scale, floor)) for node, gap, scale in rows if scale or floor]
-        wrong = [row for row in gaps if not row[1] <= 100 * TOLERANCES[self.dtype]]
+        wrong = [row for row in gaps if not row[1] <= 100 * self.tolerance]
         if wrong:  # on the way back the last layer is met first
             node, gap = max(wrong, key=lambda row: row[0].index)
             what = "missing" if gap == 1.0 else "other"
@@ -241,65 +245,57 @@ class Proof:
         """Whether a training pass moves the running statistics as batch norm does."""
         buffers = dict(self.model.named_buffers())
         for mine, other in layers:
-            momentum = mine.settings.get("momentum")
-            if other.kind == "norm" and mine.settings.get("by_hand"):
-                batch = self.reference.get_submodule(other.place)
-                assert isinstance(batch, nn.BatchNorm2d)
-                held_now = (batch.running_mean, batch.running_var)
-                mine.settings["batch"] = [t.clone() for t in held_now if t is not None]
-            if other.kind != "norm" or mine.settings.get("by_hand") or len(mine.tensors) < 4:
-                continue
             module = self.reference.get_submodule(other.place)
-            gaps = [0.0]
-            for word, batch in (("mean", module.running_mean), ("var", module.running_var)):
+            if not isinstance(module, nn.BatchNorm2d):
+                continue
+            batch = {"mean": module.running_mean, "var": module.running_var}
+            if mine.settings.get("by_hand"):
+                mine.settings["batch"] = [t.clone() for t in batch.values() if t is not None]
+                continue
+            momentum, gaps = mine.settings.get("momentum"), [0.0]
+            for word, goal in batch.items() if len(mine.tensors) == 4 else ():
                 name = next((name for name in mine.buffers if word in name), "")
-                if name not in buffers or momentum is None or not isinstance(batch, Tensor):
-                    continue
-                expected = (1 - momentum) * held[name] + momentum * batch
-                gaps.append(_distance(buffers[name], expected))
-            if not max(gaps) <= 1000 * TOLERANCES[self.dtype]:
+                if name in buffers and momentum is not None and goal is not None:
+                    expected = (1 - momentum) * held[name] + momentum * goal
+                    gaps.append(_distance(buffers[name], expected))
+            if not max(gaps) <= 1000 * self.tolerance:
                 gap = f"{max(gaps):.2g}"
                 self.found.add("running-statistics", "step", mine.label, node=mine, gap=gap)
 
     def _check_by_hand(self, before: Layers, step: Layers, after: Layers) -> None:
         """The same for batch norms written by hand, from the straight lines that they draw."""
         for (one, _), (batch, other), (two, _) in zip(before, step, after, strict=True):
-            if other.kind != "norm" or not batch.settings.get("by_hand"):
+            by_hand = other.kind == "norm" and batch.settings.get("by_hand")
+            if not by_hand or not batch.settings["training"]:
                 continue
-            if not batch.settings["training"]:
-                continue
-            gamma, beta = batch.tensors[:2]
-            lines = [
-                t.detach().flatten() for n in (one, two) for t in n.tensors[:2] if t is not None
+            rows = [
+                [t.detach().flatten() for t in node.tensors[:2] if t is not None]
+                for node in (batch, one, two)
             ]
-            if gamma is None or beta is None or len(lines) < 4:
+            if any(len(row) < 2 for row in rows):
                 continue
-            gamma, beta = gamma.detach().flatten(), beta.detach().flatten()
-            means = [(beta - shift) / scale for scale, shift in (lines[:2], lines[2:])]
-            variances = [(gamma / scale) ** 2 for scale in lines[::2]]
+            (gamma, beta), *lines = rows
+            means = [(beta - shift) / scale for scale, shift in lines]
+            variances = [(gamma / scale) ** 2 for scale, _ in lines]
             mean, variance = batch.settings["batch"]
             count = batch.shape[0] * math.prod(batch.shape[2:])
             biased = variance * (count - 1) / count  # d2l.ai keeps this one
-            wrong: dict[str, list[str]] = {}
-            momentum = 0.0
-            rows = (("mean", means, [mean]), ("variance", variances, [variance, biased]))
-            for name, values, goals in rows:
-                fault, share = _movement(values[0], values[1], goals)
-                momentum = max(momentum, share)
-                if fault:
-                    wrong.setdefault(fault, []).append(name)
-            for fault, names in wrong.items():
-                words = " and ".join(names)
-                self.found.add("running-statistics", fault, batch.label, node=batch, name=words)
+            moves = {
+                "mean": _movement(means, [mean]),
+                "variance": _movement(variances, [variance, biased]),
+            }
+            say = partial(self.found.add, where=batch.label, node=batch)
+            for fault in dict.fromkeys(fault for fault, _ in moves.values() if fault):
+                words = " and ".join(name for name, (other, _) in moves.items() if other == fault)
+                say("running-statistics", fault, name=words)
+            momentum = max(share for _, share in moves.values())
             if momentum > 0.5:
-                words = f"{momentum:.2g}"
-                self.found.add(
-                    "norm-momentum", "last batch", batch.label, node=batch, momentum=words
-                )
+                say("norm-momentum", "last batch", momentum=f"{momentum:.2g}")
 
 
-def _movement(before: Tensor, after: Tensor, goals: list[Tensor]) -> tuple[str, float]:
+def _movement(step: list[Tensor], goals: list[Tensor]) -> tuple[str, float]:
     """What is wrong with a statistic's step, and its momentum: the share of the way to a goal."""
+    before, after = step
     if not (after - before).abs().max() > 1e-9:
         return "still", 0.0
     best = (1.0, 0.0)
@@ -326,7 +322,7 @@ def _gradient(source: Tensor, node: Node, parameters: dict[str, nn.Parameter]) -
     return None
 
 
-def _out_of_place(line: tuple[str, int] | None) -> str:
+def _out_of_place(line: Location | None) -> str:
     """What to write for ``x += y``; '' if the line is no such one."""
     code = getline(*line).strip(" ;\n") if line else ""
     match = re.fullmatch(r"([\w.]+)\s*([-+*/])=\s*([^#]+?)\s*(#.*)?", code)

@@ -10,13 +10,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
+from itertools import groupby
 from typing import Any, Literal
 
-from resnetlab.comparison.operations import Node, line_words
-from resnetlab.comparison.source import line_with
+from jinja2 import Environment, StrictUndefined
+
+from resnetlab.comparison.candidate import Location, Made, line_with, line_words
+from resnetlab.comparison.operations import Node
 
 PAGE = "docs/compare.md"
 Harm = Literal["wrong", "fragile", "variant"]
+Verdict = Literal["identical", "equivalent", "different"]
 HARMS: dict[str, str] = {
     "wrong": "makes it another network than it means to be",
     "fragile": "makes it slower, larger or fragile",
@@ -111,24 +115,14 @@ class Difference:
         return f"{PAGE}#{self.kind}"
 
 
-@dataclass(frozen=True)
-class Made:
-    """How a module of the candidate was made."""
-
-    name: str
-    """of its class"""
-    lines: tuple[tuple[str, int], ...]
-    """(file, line) of the candidate's own code that made it, innermost first"""
-
-
 @dataclass
 class _Group:
     remedy: str
     paper: str
     places: list[str] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
-    lines: dict[tuple[str, int], None] = field(default_factory=dict)
-    modules: dict[str, tuple[str, int] | None] = field(default_factory=dict)
+    lines: dict[Location, None] = field(default_factory=dict)
+    modules: dict[str, Location | None] = field(default_factory=dict)
     """path -> line that calls it, of modules whose makers' lines are shown"""
     amount: int = 0
 
@@ -147,9 +141,9 @@ class Findings:
     """of the reference, see ``Structure``"""
     made: dict[str, Made] = field(default_factory=dict)
     """module path -> how the module was made"""
-    written: dict[str, tuple[str, int]] = field(default_factory=dict)
+    written: dict[str, Location] = field(default_factory=dict)
     """parameter -> the last line that wrote into it, constructors of torch aside"""
-    frozen: dict[str, tuple[str, int]] = field(default_factory=dict)
+    frozen: dict[str, Location] = field(default_factory=dict)
     """parameter -> the line that took its ``requires_grad``"""
 
     def add(
@@ -162,7 +156,7 @@ class Findings:
         remedy: str = "",
         paper: str | None = None,
         node: Node | None = None,
-        line: tuple[str, int] | None = None,
+        line: Location | None = None,
         module: str = "",
         amount: int = 0,
         **words: Any,
@@ -200,7 +194,7 @@ class Findings:
         """The sum of the amounts of a kind."""
         return sum(group.amount for (name, _), group in self.found.items() if name == kind)
 
-    def drop(self, kind: str, line: tuple[str, int] | None = None) -> bool:
+    def drop(self, kind: str, line: Location | None = None) -> bool:
         """Forget the findings of a kind (at a line), which another explains; whether any were."""
         kept = {
             key: group
@@ -216,21 +210,21 @@ class Findings:
             if name == kind and text not in group.remedy:
                 group.remedy += f" {text}"
 
-    def line_of(self, path: str) -> tuple[str, int] | None:
+    def line_of(self, path: str) -> Location | None:
         """The line that made a module, or that of a parameter."""
         made = self.made.get(path) or self.made.get(path.rpartition(".")[0])
         return made.lines[0] if made and made.lines else None
 
-    def line_with(self, numbers: list[int]) -> tuple[str, int] | None:
+    def line_with(self, numbers: list[int]) -> Location | None:
         """The line of the candidate's files that lists these numbers."""
         return line_with(numbers, (file for made in self.made.values() for file, _ in made.lines))
 
-    def _makers(self, modules: dict[str, tuple[str, int] | None]) -> Iterator[tuple[str, int]]:
+    def _makers(self, modules: dict[str, Location | None]) -> Iterator[Location]:
         """Of each module the innermost line that made none of its class without the difference.
 
         So a stride that one call of a helper forgets is shown at that call, not in the helper.
         """
-        twins = defaultdict[tuple[str, tuple[tuple[str, int], ...]], set[str]](set)
+        twins = defaultdict[tuple[str, tuple[Location, ...]], set[str]](set)
         for path, made in self.made.items():
             for depth in range(1, len(made.lines) + 1):
                 twins[made.name, made.lines[:depth]].add(path)
@@ -300,6 +294,11 @@ class Row:
     places: frozenset[str] = frozenset()
     """of the candidate's operations in it"""
 
+    def holds(self, place: str) -> bool:
+        path = place.partition(" (")[0].partition(" to ")[0]
+        inside = any(own == path or own.startswith(f"{path}.") for own in self.places)
+        return place in self.places or (bool(path) and (path == self.name or inside))
+
 
 TELLING = 5
 """Differences shown of a network that is none of the papers'."""
@@ -309,7 +308,7 @@ TELLING = 5
 class Comparison:
     """What ``compare_models`` found."""
 
-    verdict: Literal["identical", "equivalent", "different"]
+    verdict: Verdict
     """identical: also the state dict's keys, order and shapes; equivalent: the same function,
     gradients and running statistics; different: there are differences"""
     candidate: str
@@ -323,7 +322,7 @@ class Comparison:
     parameters: int
     """the candidate's"""
     reference_parameters: int
-    parameter_differences: tuple[tuple[str, int], ...]
+    parameter_differences: tuple[Location, ...]
     """(place, candidate's minus reference's) of every layer where the counts differ"""
     max_output_difference: float | None
     """over eval and train mode, relative to the reference's largest output; None: not compared"""
@@ -437,6 +436,73 @@ def _verdict(comparison: Comparison) -> str:
         return f"Verdict: equivalent up to names.{outputs}"
     count = len(comparison.differences)
     return f"Verdict: differs in {plural(count, 'place')}.{outputs}"
+
+
+COLOURS = {"wrong": "#c0392b", "fragile": "#b9770e", "variant": "#2471a3"}
+"""Of the marks in the diagram, by the harm of the difference."""
+SHORT = 74
+"""Letters of a row in the diagram."""
+_DIAGRAM = """
+{%- macro text(x, y, words, kind="", colour="") -%}
+<text x="{{ x }}" y="{{ y }}" class="{{ kind }}"
+{%- if colour %} style="fill:{{ colour }}"{% endif %}>{{ words }}</text>
+{%- endmacro -%}
+{%- set height = 86 + 22 * rows | length -%}
+<svg xmlns="http://www.w3.org/2000/svg" width="1300" height="{{ height }}" {# -#}
+viewBox="0 0 1300 {{ height }}" role="img">
+<title>{{ candidate }} beside {{ reference }}</title>
+<style>text{font:12px sans-serif;fill:#222}.title{font-weight:bold;font-size:14px}
+{#- #}.box{fill:#f6f6f6;stroke:#aaa}.lost{fill:none;stroke:#aaa;stroke-dasharray:4 3}</style>
+{{ text(10, 24, "candidate: " ~ candidate, "title") }}
+{{ text(520, 24, "reference: " ~ reference, "title") }}
+{{ text(10, 44, "verdict: " ~ verdict) }}
+{% for colour, words in legend %}
+{% set y = 14 + 16 * loop.index0 %}
+<rect x="1020" y="{{ y }}" width="10" height="10" fill="{{ colour }}"/>
+{{ text(1036, y + 9, words, "", colour) }}
+{% endfor %}
+{% for left, right, kinds, colour in rows %}
+{% set y = 64 + 22 * loop.index0 %}
+{% for x, words in [(10, left), (520, right)] %}
+<rect class="{{ "box" if words else "lost" }}" x="{{ x }}" y="{{ y }}" width="480" height="18"/>
+{{ text(x + 6, y + 13, words) }}
+{% endfor %}
+{% if kinds %}
+<rect x="4" y="{{ y }}" width="4" height="18" fill="{{ colour }}"/>
+{{ text(1020, y + 13, kinds, "", colour) }}
+{% endif %}
+{% endfor %}
+</svg>
+"""
+
+
+def draw(comparison: Comparison) -> str:
+    """An SVG: one row for the stem, for each block and for the head; marks name the differences.
+
+    Blocks that are alike and bear no mark are drawn as one row. Raises nothing: of a candidate that
+    does not run, the part before the crash is drawn.
+    """
+    marks = {(p, d.kind, d.harm) for d in comparison.differences for p in d.places or ("",)}
+    rows = [
+        (row.candidate, row.reference, {mark[1:] for mark in marks if row.holds(mark[0])})
+        for row in comparison.rows
+    ]
+    if loose := {mark[1:] for mark in marks}.difference(*(marked for *_, marked in rows)):
+        rows.append(("the whole network", "", loose))
+    drawn = []
+    for (*sides, marked), group in groupby(rows):
+        times = f"{count} blocks: " if (count := len(list(group))) > 1 else ""
+        sides = [times + words if words else "" for words in sides]
+        sides = [words if len(words) <= SHORT else words[: SHORT - 1] + "…" for words in sides]
+        worst = next(
+            (colour for harm, colour in COLOURS.items() if harm in dict(marked).values()), ""
+        )
+        drawn.append((*sides, ", ".join(sorted(dict(marked))), worst))
+    harms = {difference.harm for difference in comparison.differences}
+    legend = [(COLOURS[harm], words) for harm, words in HARMS.items() if harm in harms]
+    page = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined)
+    names = {key: getattr(comparison, key) for key in ("candidate", "reference", "verdict")}
+    return page.from_string(_DIAGRAM).render(rows=drawn, legend=legend, **names) + "\n"
 
 
 def document() -> str:

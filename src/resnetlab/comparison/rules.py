@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import partial
 from math import log
 from typing import Any
 
 from resnetlab.comparison.layers import (
     SWALLOWED,
+    Case,
     Event,
     Pairs,
-    Telling,
     align,
     compare_heads,
     compare_settings,
@@ -21,10 +22,9 @@ from resnetlab.comparison.layers import (
     lay_side_by_side,
     report_events,
 )
-from resnetlab.comparison.operations import Node, shrinkage
+from resnetlab.comparison.operations import Node, behind, shrinkage
 from resnetlab.comparison.report import Findings, a, plural
 from resnetlab.comparison.structure import MERGES, Structure, Unit
-from resnetlab.comparison.trace import Trace
 
 UnitPairs = list[tuple[Unit | None, Unit | None]]
 
@@ -39,34 +39,31 @@ class SideBySide:
 
 def compare_structures(candidate: Structure, reference: Structure, found: Findings) -> SideBySide:
     """Report how ``candidate`` differs from ``reference``."""
-    same_style = candidate.style == reference.style or not candidate.units
-    if not same_style:
+    units = pair_units(candidate, reference)
+    case = Case(candidate, reference, units, common_ratio(units), found)
+    if not case.same_style:
         places = (candidate.units[0].place, reference.units[0].place)
         found.add("activation-order", candidate.style, *places)
-    units = pair_units(candidate, reference)
-    ratio = common_ratio(units)
-    if ratio != 1:
+    if case.ratio != 1:
         outs = ", ".join(map(str, dict.fromkeys(unit.out for unit in reference.units)))
         first = candidate.name(candidate.units[0])
-        found.add("width", "stages", first, ratio=f"{ratio:g}", theirs=outs)
-    told: list[Telling] = []
-    pairs = compare_stems(candidate, reference, found, told, same_style, ratio)
-    _depths(units, candidate, reference, found)
-    moved = _moved_strides(units, candidate, found)
+        found.add("width", "stages", first, ratio=f"{case.ratio:g}", theirs=outs)
+    pairs = compare_stems(case)
+    _depths(case)
+    moved = _moved_strides(case)
     for mine, other in units:
         if mine is not None and other is not None:
-            block = _Block(mine, other, candidate, same_style, ratio, found, told)
-            pairs += block.compare(strides=not moved)
+            pairs += _Block(mine, other, case).compare(strides=not moved)
         else:
             pairs += _alone(mine.layers if mine else [], other.layers if other else [])
-    pairs += compare_heads(candidate, reference, found, told, same_style)
-    report_events(told, found)
+    pairs += compare_heads(case)
+    report_events(case.events, found)
     return SideBySide(units, pairs)
 
 
-def _moved_strides(units: UnitPairs, candidate: Structure, found: Findings) -> bool:
+def _moved_strides(case: Case) -> bool:
     """Say in one finding that some blocks halve the resolution in place of others."""
-    both = [(a, b) for a, b in units if a is not None and b is not None]
+    both = [(a, b) for a, b in case.units if a is not None and b is not None]
     needless = [(a, b) for a, b in both if a.stride > b.stride]
     forgotten = [(a, b) for a, b in both if a.stride < b.stride]
     if not needless or not forgotten:
@@ -76,11 +73,10 @@ def _moved_strides(units: UnitPairs, candidate: Structure, found: Findings) -> b
     opening = [(a, b) for a, b in both if b.place.endswith(".0")]
     mine, theirs = (", ".join(str(u.stride) for u in side) for side in zip(*opening, strict=True))
     here, there = (_ordinals(side) for side in rows)
-    words = {"here": here, "there": there, "mine": mine, "theirs": theirs}
+    say = partial(case.found.add, mine=mine, theirs=theirs, here=here, there=there)
     for one, two in (*needless, *forgotten):
-        name = candidate.name(one)
-        what = "moved" if starts else "inside"
-        found.add("stride", what, name, two.place, module=name, **words)  # type: ignore[arg-type]
+        name = case.candidate.name(one)
+        say("stride", "moved" if starts else "inside", name, two.place, module=name)
     return True
 
 
@@ -149,84 +145,65 @@ def common_ratio(units: UnitPairs) -> float:
     return all_ratios.pop() if len(all_ratios) == 1 and len(ratios) > 1 else 1
 
 
-def distance(trace: Trace, sides: SideBySide | None, own: Structure) -> float:
+def distance(output: Node, sides: SideBySide, reference: Structure) -> float:
     """Convolutions and additions without partner, as a share of all."""
-    mine = [n for n in trace.live(every_head=False) if n.kind in ("conv", "add")]
-    other = [n for n in own.layers if n.kind == "conv"]
-    joined = sum(unit.merge is not None for unit in own.units)
-    pairs: Pairs = sides.operations if sides else []
-    ratio = common_ratio(sides.units) if sides else 1
-    partners = 0.0
-    for x, y in pairs:
-        if x is None or y is None or not x.kind == y.kind == "conv":
-            continue
-        one, two = x.settings, y.settings
-        wide = one["out"] not in (two["out"], ratio * two["out"])
-        odd = (one["kernel"] != two["kernel"]) + (one["groups"] != two["groups"])
-        partners += max(0.0, 1 - 0.5 * wide - 0.4 * odd)
-    merges = [(x.merge, y.merge) for x, y in (sides.units if sides else []) if x and y]
+    mine = [n for n in behind([output]) if n.kind in ("conv", "add")]
+    other = [n for n in reference.layers if n.kind == "conv"]
+    joined = sum(unit.merge is not None for unit in reference.units)
+    ratio, partners = common_ratio(sides.units), 0.0
+    for x, y in sides.operations:
+        if x is not None and y is not None and x.kind == y.kind == "conv":
+            one, two = x.settings, y.settings
+            wide = one["out"] not in (two["out"], ratio * two["out"])
+            odd = (one["kernel"] != two["kernel"]) + (one["groups"] != two["groups"])
+            partners += max(0.0, 1 - 0.5 * wide - 0.4 * odd)
+    merges = [(x.merge, y.merge) for x, y in sides.units if x and y]
     added = sum(bool(x and y and x.kind == "add" == y.kind) for x, y in merges)
-    paths = [x.settings for x, _ in pairs if x and x.settings.get("paths")]
+    paths = [x.settings for x, _ in sides.operations if x and x.settings.get("paths")]
     repeated = sum(each["paths"] - 1 + each.get("sums", 0) for each in paths)
     total = len(mine) - repeated + len(other) + joined
     return 1 - 2 * (partners + added) / total if total else 1.0
 
 
-def _depths(units: UnitPairs, candidate: Structure, reference: Structure, found: Findings) -> None:
+def _depths(case: Case) -> None:
     have, want = Counter[str](), Counter[str]()
-    homes: dict[str, list[Unit]] = {}
-    stage = reference.units[0].place.partition(".")[0] if reference.units else "layer1"
-    for mine, other in units:
+    homes = defaultdict[str, list[str]](list)
+    places = [unit.place for unit in case.reference.units] or ["layer1"]
+    stage = places[0].partition(".")[0]
+    for mine, other in case.units:
         if other is not None:
             stage = other.place.partition(".")[0]
             want[stage] += 1
         if mine is not None:
             have[stage] += 1
-            homes.setdefault(stage, []).append(mine)
-    wrong = [stage for stage in want | have if have[stage] != want[stage]]
-    if not wrong:
-        return
+            homes[stage].append(case.candidate.name(mine))
     counts = [", ".join(str(side[stage]) for stage in want) for side in (have, want)]
-    line = found.line_with([have[stage] for stage in want])
+    wrong = [stage for stage in want | have if have[stage] != want[stage]]
     for stage in wrong:
-        names = [candidate.name(unit) for unit in homes.get(stage, [])]
-        place = f"{names[0]} to {names[-1]}" if len(set(names)) > 1 else "".join(names[:1])
-        if len(wrong) > 1:
-            words = {"mine": counts[0], "theirs": counts[1]}
-            found.add("depth", "stages", place, stage, line=line, **words)  # type: ignore[arg-type]
-        else:
-            mine = f"{stage} has {plural(have[stage], 'block')}"
-            words = {"mine": mine, "one": str(want[stage]), "theirs": counts[1]}
-            found.add("depth", "stage", place, stage, line=line, **words)  # type: ignore[arg-type]
+        ends = list(dict.fromkeys([*homes[stage][:1], *homes[stage][-1:]]))
+        what = "stages" if len(wrong) > 1 else "stage"
+        mine = counts[0] if len(wrong) > 1 else f"{stage} has {plural(have[stage], 'block')}"
+        words = {"mine": mine, "one": str(want[stage]), "theirs": counts[1]}
+        line = case.found.line_with([have[stage] for stage in want])
+        case.found.add("depth", what, " to ".join(ends), stage, line=line, **words)  # type: ignore[arg-type]
 
 
 class _Block:
     """One block of the candidate beside one of the reference."""
 
-    def __init__(
-        self,
-        mine: Unit,
-        other: Unit,
-        candidate: Structure,
-        same_style: bool,
-        ratio: float,
-        found: Findings,
-        told: list[Telling],
-    ) -> None:
-        self.mine, self.other, self.found, self.ratio = mine, other, found, ratio
-        self.told, self.candidate = told, candidate
-        self.same_style, self.style = same_style, candidate.style
-        self.where = (candidate.name(mine), other.place)
+    def __init__(self, mine: Unit, other: Unit, case: Case) -> None:
+        self.mine, self.other, self.case = mine, other, case
+        self.where = (case.candidate.name(mine), other.place)
         self.branch = mine.branch
 
     def say(self, kind: str, what: str, node: Node | None = None, **words: Any) -> None:
         node = node or self.mine.merge or next(iter(self.mine.convs), None)
-        self.found.add(kind, what, *self.where, node=node, **words)
+        self.case.found.add(kind, what, *self.where, node=node, **words)
 
     def lay(self, mine: list[Node], other: list[Node]) -> Pairs:
         """A part of the two blocks side by side, its settings compared."""
         row = lay_side_by_side(mine, other)
-        compare_settings(row, mine, self.where, self.found, self.style)
+        compare_settings(row, mine, self.where, self.case.found, self.case.candidate.style)
         return row
 
     def compare(self, *, strides: bool) -> Pairs:
@@ -243,8 +220,8 @@ class _Block:
             self.say("shortcut-source", "earlier")
         branch = self.lay(self.branch, other.branch)
         joined = mine.merge is not None and mine.merge.kind == "cat"
-        if not joined and self.ratio == 1:
-            compare_widths(branch, self.where, self.found)
+        if not joined and self.case.ratio == 1:
+            compare_widths(branch, self.where, self.case.found)
         halved = self._strides() if strides or mine.stride == other.stride else []
         before_row = self.lay(before, other.before)
         after_row = self.lay(mine.after, other.after)
@@ -256,11 +233,13 @@ class _Block:
             extra = kinds[0] != kinds[1]  # of an odd shortcut only what it has too much
             events += [e for e in find_events(shortcut, "shortcut") if e.extra or not extra]
         events = [event for event in events if event.node not in halved]
-        if not self.same_style:
+        if not self.case.same_style:
             events = [event for event in events if event.node.kind not in SWALLOWED]
-        line = mine.merge or next(iter(mine.convs), None)
-        for event in self._patterns(events):
-            self.told.append(Telling(event, self.where, _slot(event), line))
+        events = self._patterns(events)
+        for event in events:
+            event.home, event.where = self.where, _slot(event)
+            event.near = mine.merge or next(iter(mine.convs), None)
+        self.case.tell(events)
         return before_row + branch + shortcut + after_row
 
     def _late_fork(self) -> list[Node]:
@@ -323,7 +302,7 @@ class _Block:
         if one == two or (one == "other" and two == "identity"):
             return self.lay(left, right)
         # The kinds differ, which hides nothing else: a bias before its norm is said all the same.
-        compare_settings([], left, self.where, self.found, self.style)
+        self.lay(left, [])
         same_shape = bool(mine.convs) and _shape(mine)[0] == _shape(mine)[1] and mine.stride == 1
         if one == "none":
             self.say("missing-addition", "plain")
@@ -385,7 +364,7 @@ class _Block:
             return events
         missing = _take(events, False, "relu", "after")
         # One ReLU may serve the whole network: then the convolution before it tells the place.
-        layers = self.candidate.layers
+        layers = self.case.candidate.layers
         shared = not late.node.direct and sum(n.place == late.node.place for n in layers) > 1
         node = self.mine.convs[-1] if shared else late.node
         self.say("relu-before-addition", "moved" if missing else "more", node)

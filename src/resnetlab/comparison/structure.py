@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
-from typing import Literal
+from itertools import pairwise, takewhile
+from math import prod
+from typing import ClassVar, Literal
 
-from resnetlab.comparison.handmade import fold, joined_paths
+import torch
+from torch import Tensor
+
 from resnetlab.comparison.operations import POOLS, Node, behind, shrinkage
 
 MERGES = {"add": "added", "cat": "concatenated", "mul": "multiplied", "sub": "subtracted"} | {
@@ -20,12 +23,22 @@ ODD_POOLS = ("pow", "clamp", "clamp_min", "fork", "exp", "log", "sqrt", "amax", 
 ACTIVATIONS = ("relu", "act")
 GROWING = {"pad", "cat", "repeat"}
 """Operations that give a map more channels."""
+# ruff: noqa: SIM905
+STATISTICS = frozenset("mean sum var var_mean sub add shift scale pow mul sqrt rsqrt div".split())
+"""Of what the normalisation in a function is made."""
+FEW_PATHS = 3
+"""From so many equal paths on a block is a ResNeXt's, written without groups."""
+LOWEST = -1e4
+"""What is below stands for minus infinity."""
+PADDING_MODES = {"reflection": "reflect", "replication": "replicate", "constant": "constant"}
 
 
 @dataclass(eq=False)
 class Unit:
     """``merge(branch(x), shortcut(x))``, with what stands before the fork and after the merge."""
 
+    kind: ClassVar[str] = "unit"
+    """what it is in a row of operations"""
     branch: list[Node]
     shortcut: list[Node] | None
     """[]: the identity; None: there is no addition (a block of a plain net)"""
@@ -82,6 +95,10 @@ class Unit:
         return stride
 
 
+Item = Node | Unit
+"""Of a row."""
+
+
 @dataclass(eq=False)
 class Structure:
     """A network as stem, units and head; ``layers`` has them in one row."""
@@ -113,7 +130,7 @@ def parse(output: Node, *, block_convs: int | None = None, style: str | None = N
     ``block_convs``: convolutions in a block, to cut a row without additions into blocks (found by
     majority if None). ``style``: how to share out what stands between two units, see ``Structure``.
     """
-    row = [item for item in trunk_of(output) if isinstance(item, Unit) or item.kind != "input"]
+    row = [item for item in trunk_of(output) if item.kind != "input"]
     units = [item for item in row if isinstance(item, Unit)]
     counts = Counter(len(unit.convs) for unit in units)
     if block_convs is None:
@@ -165,9 +182,8 @@ def parse(output: Node, *, block_convs: int | None = None, style: str | None = N
 
 def _classify_first(units: list[Unit], head: list[Node]) -> None:
     """A 1x1 convolution as classifier before the pooling, in the order that means the same."""
-    if not units or not head or head[0].kind != "globalpool":
-        return
-    if any(node.kind in ("linear", "conv") for node in head):
+    kinds = [node.kind for node in head]
+    if not units or kinds[:1] != ["globalpool"] or "linear" in kinds or "conv" in kinds:
         return
     after = units[-1].after
     if after and after[-1].kind == "conv" and after[-1].settings["kernel"] == (1, 1):
@@ -176,23 +192,18 @@ def _classify_first(units: list[Unit], head: list[Node]) -> None:
 
 def _activates_sum(gap: list[Node], unit: Unit | None) -> bool:
     """Whether a ReLU follows an addition though the next block normalises first."""
-    kinds = [node.kind for node in gap[:2]] + [
-        node.kind for node in (unit.branch[:1] if unit else [])
-    ]
-    return bool(gap) and kinds[0] in ACTIVATIONS and "norm" in kinds[1:2]
+    following = [*gap[1:2], *(unit.branch[:1] if unit else [])][:1]
+    return bool(gap) and gap[0].kind in ACTIVATIONS and any(n.kind == "norm" for n in following)
 
 
-def _head_start(row: list[Node | Unit]) -> int:
+def _head_start(row: list[Item]) -> int:
     last, pooled = -1, False
     for i, item in enumerate(row):
-        if isinstance(item, Unit) or (item.kind == "conv" and not pooled):
+        if item.kind == "unit" or (item.kind == "conv" and not pooled):
             last = i
-        pooled |= isinstance(item, Node) and item.kind == "globalpool"
-    for i in range(last + 1, len(row)):
-        item = row[i]
-        if isinstance(item, Node) and item.kind in (*POOLS, *ODD_POOLS, "linear", "softmax"):
-            return i
-    return len(row)
+        pooled |= item.kind == "globalpool"
+    begins = (*POOLS, *ODD_POOLS, "linear", "softmax")
+    return next((i for i in range(last + 1, len(row)) if row[i].kind in begins), len(row))
 
 
 def _stem_end(gap: list[Node], block_convs: int, style: str, residual: bool) -> int:
@@ -210,7 +221,7 @@ def _stem_end(gap: list[Node], block_convs: int, style: str, residual: bool) -> 
     return end
 
 
-def _style(row: list[Node | Unit], units: list[Unit]) -> str:
+def _style(row: list[Item], units: list[Unit]) -> str:
     """pre: most branches begin with batch norm and ReLU, before or behind the fork.
 
     A branch that begins with batch norm alone is one only if no ReLU follows the additions: else
@@ -275,13 +286,13 @@ def _cut_blocks(gap: list[Node], size: int, style: str) -> tuple[list[Node], lis
     return gap[: starts[0]], blocks
 
 
-def trunk_of(output: Node) -> list[Node | Unit]:
+def trunk_of(output: Node) -> list[Item]:
     """The row of operations from image to logits in which every fork has become a ``Unit``."""
     nodes = behind([output])
     return _row(nodes[0], nodes[1:])
 
 
-def _row(source: Node, nodes: list[Node]) -> list[Node | Unit]:
+def _row(source: Node, nodes: list[Node]) -> list[Item]:
     """Cut the graph source -> nodes[-1] where every path passes; a fork lies between two cuts."""
     position = {node.index: i for i, node in enumerate([source, *nodes])}
     reach = list(range(len(position)))  # the last node that reads each
@@ -289,7 +300,7 @@ def _row(source: Node, nodes: list[Node]) -> list[Node | Unit]:
         for parent in node.inputs:
             if parent.index in position:
                 reach[position[parent.index]] = position[node.index]
-    row: list[Node | Unit] = []
+    row: list[Item] = []
     furthest, cut = reach[0], 0
     for i, node in enumerate([source, *nodes]):
         if i == 0 or furthest > i:  # some path jumps over this node
@@ -304,7 +315,7 @@ def _row(source: Node, nodes: list[Node]) -> list[Node | Unit]:
     return fold(row)
 
 
-def _merge(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
+def _merge(fork: Node, inside: list[Node], merge: Node) -> list[Item]:
     """What lies between a fork and its merge: a block, a gate, or one foreign operation."""
     if row := _from_earlier(fork, inside, merge):
         return row
@@ -335,7 +346,7 @@ def _merge(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
     return [Unit(flat(heavy), flat(branches[1]), merge)]
 
 
-def _from_earlier(fork: Node, inside: list[Node], merge: Node) -> list[Node | Unit]:
+def _from_earlier(fork: Node, inside: list[Node], merge: Node) -> list[Item]:
     """Blocks whose shortcut was set once, before a loop: two additions read the same.
 
     [] if there is no other such addition.
@@ -349,9 +360,7 @@ def _from_earlier(fork: Node, inside: list[Node], merge: Node) -> list[Node | Un
         if {*first, *last} != {*inside}:
             continue
         row = _row(added[-1], last)
-        lead = list(
-            takewhile(lambda item: not isinstance(item, Unit) and item.kind in ACTIVATIONS, row)
-        )
+        lead = list(takewhile(lambda item: item.kind in ACTIVATIONS, row))
         branch = [item for item in row[len(lead) :] if isinstance(item, Node)]
         if _weight(branch) and len(branch) + len(lead) == len(row):
             unit = Unit(branch, [], merge, source="earlier")
@@ -375,12 +384,12 @@ def _foreign(inside: list[Node], merge: Node) -> Node:
     return node
 
 
-def _weight(branch: list[Node | Unit] | list[Node]) -> int:
+def _weight(branch: list[Item] | list[Node]) -> int:
     """Convolutions in a branch: the shortcut is the branch with fewer."""
     return sum(1 for node in flat(branch) if node.kind == "conv")
 
 
-def flat(branch: Iterable[Node | Unit]) -> list[Node]:
+def flat(branch: Iterable[Item]) -> list[Node]:
     """A branch as a row; a fork within it stays visible as its merge."""
     row: list[Node] = []
     for item in branch:
@@ -403,3 +412,165 @@ def parse_before(crash: list[Node], block_convs: int) -> Structure | None:
         parsed.stem += parsed.head  # a max pool at the end
     parsed.head = []
     return parsed
+
+
+def fold(row: list[Item]) -> list[Item]:
+    """A row in which layers with their padding, power pools and norms are one operation each."""
+    padded: list[Item] = []
+    for item in row:
+        border = padded[-1] if padded else item
+        if isinstance(border, Node) and isinstance(item, Node) and _is_padding(border, item):
+            _give_padding(border, item)
+            padded.pop()
+        padded.append(item)
+    for i, pair in enumerate(pairwise(padded)):  # the maximum of ReLUs is the ReLU of it
+        if [item.kind for item in pair] == ["maxpool", "relu"]:
+            padded[i : i + 2] = pair[::-1]
+    folded: list[Item] = []
+    while padded:
+        nodes: list[Node] = list(takewhile(_is_node, padded[:5]))  # type: ignore[arg-type]
+        item, count = _power_pool(nodes) or _norm_by_hand(nodes) or (padded[0], 1)
+        folded.append(item)
+        padded = padded[count:]
+    return folded
+
+
+def _is_node(item: Item) -> bool:
+    return isinstance(item, Node)
+
+
+def _is_padding(node: Node, follower: Node) -> bool:
+    """A border for the convolution or the max pool that follows, of a pool one that never wins."""
+    pad = node.settings.get("pad") if node.kind == "pad" else None
+    if follower.kind not in ("conv", "maxpool", "blur") or not isinstance(pad, (list, tuple)):
+        return False
+    constant, value = node.settings["mode"] == "constant_pad_nd", node.settings["value"]
+    unseen = constant and (not value or value <= LOWEST)  # zeros: behind a ReLU
+    return (unseen or follower.kind != "maxpool") and len(pad) == 4 and min(pad) >= 0
+
+
+def _give_padding(border: Node, layer: Node) -> None:
+    """Make the padding that stands before a layer its own."""
+    left, right, top, bottom = border.settings["pad"]
+    y, x = layer.settings.setdefault("own padding", layer.settings.get("padding", (0, 0)))
+    sides = (x + left, x + right, y + top, y + bottom)
+    even = (left, top) == (right, bottom)
+    layer.settings["padding"] = (y + top, x + left) if even else sides
+    layer.settings["padded at"] = border.location if border.direct else None
+    mode = border.settings["mode"].partition("_")[0]
+    if (mode != "constant" or border.settings["value"]) and layer.kind != "maxpool":
+        layer.settings["padding mode"] = PADDING_MODES[mode]
+
+
+def _power_pool(row: list[Node]) -> tuple[Node, int] | None:
+    """What nn.LPPool2d comes to, and of how many operations."""
+    kinds = [node.kind for node in row[:5]]
+    pools = ("avgpool", "globalpool")
+    if kinds[:1] + kinds[2:] != ["pow", "fork", "scale", "pow"] or kinds[1] not in pools:
+        return None
+    return replace(row[4], kind="lp", settings=row[1].settings, inputs=row[0].inputs), 5
+
+
+def _norm_by_hand(row: list[Node]) -> tuple[Node, int] | None:
+    """A batch norm written in a function, and of how many operations.
+
+    In training they are a fork (statistics and values), then a scale and a shift; in evaluation
+    three or more scales and shifts with a value for each channel.
+    """
+    training = bool(row) and _is_statistics(row[0])
+    run = list(takewhile(_is_per_channel, row[training:]))[: 2 if training else 4]
+    if not training and len(run) < 3:
+        return None
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+    for node in run:
+        vector = node.tensors[0]
+        assert vector is not None
+        if training:  # as they are, for their gradients
+            scale, shift = (vector, shift) if node.kind == "scale" else (scale, vector)
+            continue
+        vector = vector.detach().flatten()
+        scale = torch.ones_like(vector) if scale is None else scale
+        shift = torch.zeros_like(vector) if shift is None else shift
+        if node.kind == "shift":
+            shift = shift - vector if node.settings["operation"] == "sub" else shift + vector
+        else:
+            factor = 1 / vector if node.settings["operation"] == "div" else vector
+            scale, shift = scale * factor, shift * factor
+    count = training + len(run)
+    first, last = row[0], row[count - 1]
+    settings = {
+        "type": "batch norm", "eps": 1e-5, "momentum": None, "by_hand": True,
+        "affine": scale is not None, "training": training, "running": True,
+    }  # fmt: skip
+    norm = replace(
+        last, kind="norm", inputs=first.inputs, settings=settings, in_shape=first.shape,
+        tensors=(scale, shift, None, None),
+        place=first.place, location=first.location, direct=first.direct,
+        names=tuple(sorted({name for node in run for name in node.names})),
+        buffers=tuple(sorted({name for node in run for name in node.buffers})),
+    )  # fmt: skip
+    return norm, count
+
+
+def _is_statistics(node: Node) -> bool:
+    if node.kind != "fork" or len(node.shape) != 4:
+        return False
+    inside = node.settings["inside"]
+    vectors = [n for n in inside if n.kind in ("mean", "var", "var_mean")]
+    whole = any(prod(n.shape) == node.shape[1] for n in vectors)
+    return whole and {n.kind for n in inside} <= STATISTICS
+
+
+def _is_per_channel(node: Node) -> bool:
+    if node.kind not in ("scale", "shift") or len(node.shape) != 4:
+        return False
+    vector = node.tensors[0] if node.tensors else None
+    return vector is not None and vector.numel() == node.shape[1]
+
+
+def joined_paths(
+    fork: Node, inside: list[Node], merge: Node
+) -> tuple[list[Node], list[Node] | None] | None:
+    """The branch and the shortcut of a block whose branch is many equal paths that are added.
+
+    The paths become one of grouped convolutions, as in ResNeXt (arXiv:1611.05431, figure 3); the
+    shortcut is None if the sum is of the paths alone. None if there are no such paths.
+    """
+    own = {node.index for node in inside}
+    leaves, sums, todo = list[Node](), 0, [merge]
+    while todo:
+        node = todo.pop()
+        if node.kind == merge.kind == "add" and (node is merge or node.index in own):
+            sums += 1
+            todo += node.inputs[::-1]
+        else:
+            leaves.append(node)
+    if merge.kind == "cat":
+        leaves, sums = list(merge.inputs), 1
+    paths = [[n for n in behind([leaf], fork) if n is not fork] for leaf in leaves]
+    makes = [tuple((n.kind, n.settings.get("kernel"), n.shape) for n in path) for path in paths]
+    make = max(makes, key=makes.count)
+    equal = [path for path, other in zip(paths, makes, strict=True) if other == make]
+    others = [path for path, other in zip(paths, makes, strict=True) if other != make]
+    convs = [i for i, (kind, *_) in enumerate(make) if kind == "conv"]
+    whole = sum(map(len, paths)) + sums == len(inside) + 1
+    if len(equal) < FEW_PATHS or len(others) > (merge.kind == "add") or not convs or not whole:
+        return None
+    ends = convs[0], convs[-1] if merge.kind == "add" else len(make)
+    joined = [_joined(row, i, *ends) for i, row in enumerate(zip(*equal, strict=True))]
+    joined[convs[0]].settings["sums"] = sums - len(others)
+    return joined, others[0] if others else None
+
+
+def _joined(nodes: tuple[Node, ...], i: int, first: int, last: int) -> Node:
+    """The same operation of every path as one; the first and the last convolution are whole."""
+    node, count = nodes[0], len(nodes)
+    settings = dict(node.settings)
+    if node.kind == "conv":
+        settings["paths"] = count
+        settings["groups"] *= count if first < i < last else 1
+        settings["out"] *= count if i < last else 1
+        settings["in"] *= count if i > first else 1
+    names = tuple(name for other in nodes for name in other.names)
+    return replace(node, settings=settings, tensors=(), names=names, index=nodes[-1].index)

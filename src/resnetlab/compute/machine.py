@@ -29,6 +29,15 @@ def keep_memory() -> None:
     mallopt(m_trim_threshold, 2**31 - 1)
 
 
+def return_memory() -> None:
+    """Give freed memory back to the system, in spite of ``keep_memory``; without glibc, do nothing.
+
+    For what is seldom and large: milliseconds, and page faults where the memory is used again.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def has_fast_bf16() -> bool:
     """Whether the CPU multiplies bf16 in hardware (AVX-512 BF16 or AMX)."""
     import torch

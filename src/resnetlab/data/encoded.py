@@ -18,7 +18,7 @@ from resnetlab.data.cache import Cache, Store
 from resnetlab.data.images import read_image, read_uncropped
 from resnetlab.data.prefetch import in_threads
 from resnetlab.errors import UserError, reason_of
-from resnetlab.preprocessing import Preprocessing, open_image
+from resnetlab.preprocessing import REDUCING_GAP, Preprocessing, open_image
 
 PROBED = 16
 """Images, spread over a data set, that are looked at to guess how all of them are."""
@@ -86,7 +86,7 @@ class EncodedDataset:
         """
         how, size, channels = self.preprocessing, self.preprocessing.size, self.channels
         view = {"view": "arranged", "size": size, "channels": channels, "resize": how.resize}
-        view |= {"crop": how.crop, "interpolation": how.interpolation}
+        view |= {"crop": how.crop, "interpolation": how.interpolation, "gap": REDUCING_GAP}
         view |= {"fill": how.mean} if how.crop == "letterbox" else {}
         store = self._store(view, slot=size * size * channels)
         images = torch.empty(len(indices), size, size, channels, dtype=torch.uint8)

@@ -53,7 +53,7 @@ def read_image(
     channels = preprocessing.channels
     if channels not in (1, 3):
         raise UserError(f"images have 1 or 3 channels, but the network expects {channels}")
-    image = _read(source, name, lambda file: preprocessing.arrange(decode(file, channels)))
+    image = _read(source, name, preprocessing.read)
     return _pixels(image).permute(2, 0, 1).contiguous()
 
 

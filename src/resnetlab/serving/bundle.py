@@ -15,7 +15,7 @@ from PIL import Image
 
 from resnetlab.compute.machine import available_cores
 from resnetlab.errors import UserError, reason_of
-from resnetlab.preprocessing import Preprocessing, decode
+from resnetlab.preprocessing import Preprocessing
 
 _PIXELS_AT_ONCE = 2**20
 """In a batch, but at most 256 images; as ``inference_batch_size`` has it."""
@@ -57,7 +57,7 @@ class BundleNetwork:
     def read(self, data: bytes) -> np.ndarray:
         p = self.preprocessing
         try:
-            image = p.arrange(decode(data, p.channels))
+            image = p.read(data)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise UserError(
                 f"cannot read the image: more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it "

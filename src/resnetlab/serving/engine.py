@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
+from resnetlab.compute.machine import return_memory
 from resnetlab.preprocessing import FORMATS, Preprocessing
 
 Box = tuple[float, float, float, float]
@@ -89,10 +90,19 @@ class Engine:
     def read(self, data: bytes, *, heat_map: bool = False) -> Picture:
         """Decode an image, of large ones one at a time; UserError if it cannot be read."""
         size = _upright_size(data)
-        with self._large if size and size[0] * size[1] > _LARGE else nullcontext():
+        with self._alone() if size and size[0] * size[1] > _LARGE else nullcontext():
             pixels = self.network.read(data)
         seen = self.network.preprocessing.seen
         return Picture(pixels, seen(*size) if heat_map and size else None)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One image at a time, whose memory does not stay with the process."""
+        with self._large:
+            try:
+                yield
+            finally:
+                return_memory()
 
     def compute(self, pictures: Sequence[Picture]) -> list[Answer]:
         """One answer for each picture, with a heat map for those that have a box."""

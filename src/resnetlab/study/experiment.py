@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from resnetlab.arguments import check_types
+from resnetlab.arguments import check_types, seconds_of
 from resnetlab.compute.execution import Execution
 from resnetlab.environment import torch_defaults
 from resnetlab.errors import UserError
@@ -15,7 +15,7 @@ from resnetlab.plots.picture import Picture
 from resnetlab.plots.style import write_figure
 from resnetlab.study.figures import figure_study
 from resnetlab.study.runner import check_runs, command, run_all, unfinished
-from resnetlab.study.settle import seconds_of, settle
+from resnetlab.study.settle import settle
 from resnetlab.study.summary import Row, summarize_runs, write_table
 from resnetlab.study.table import PlannedRun, Study, get_study, planned_runs
 

@@ -7,7 +7,6 @@ import heapq
 import itertools
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -87,21 +86,6 @@ def _read(file: Path, study: Study) -> Extent | None:
     if name != study.name:
         raise UserError(f"`out` {file.parent} holds the study {name}; name another folder.")
     return extent
-
-
-def seconds_of(text: str) -> float:
-    """Seconds of a time such as 2h, 90min, 1h30m or 45s; UserError for anything else."""
-    parts = re.fullmatch(
-        r"(?:([\d.]+)h)?(?:([\d.]+)m(?:in)?)?(?:([\d.]+)s)?", text.replace(" ", "")
-    )
-    try:
-        values = [float(part or 0) for part in parts.groups()] if parts else []
-    except ValueError:
-        values = []
-    seconds = sum(value * unit for value, unit in zip(values, (3600, 60, 1), strict=False))
-    if not seconds:
-        raise UserError(f"`budget` must be a time such as 2h or 90min, not {text!r}.")
-    return seconds
 
 
 def epochs_within(budget: float, study: Study, *, seeds: int, jobs: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 
-from resnetlab.arguments import check_types
+from resnetlab.arguments import check_types, seconds_of
 from resnetlab.compute.execution import Execution
 from resnetlab.compute.machine import compiler, default_threads
 from resnetlab.console import print_to_stderr, waiting, with_flags
@@ -121,18 +120,6 @@ def choose(
     left = max(seconds / 2, seconds - (time.perf_counter() - began))
     chosen, lines = _fit(recipe, starts, train_data, val, left, changes)
     return Choice(recipe=chosen, lines=(data, *lines))
-
-
-def seconds_of(budget: str) -> float:
-    """Seconds of a time such as 90s, 10m, 1.5h or 1h30m; UserError for any other text."""
-    units = {"h": 3600, "m": 60, "s": 1}
-    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", str(budget))
-    if not parts or "".join(number + unit for number, unit in parts) != budget:
-        raise UserError(f"`budget` must be a time such as 90s, 10m or 1h30m, not {budget!r}.")
-    seconds = sum(float(number) * units[unit] for number, unit in parts)
-    if not seconds:
-        raise UserError(f"`budget` must be more than {budget}.")
-    return seconds
 
 
 def _data(dataset: str | Path, changes: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnetlab.compute.distributed import World
@@ -24,6 +23,7 @@ from resnetlab.data.dataset import Dataset
 from resnetlab.data.images import normalize
 from resnetlab.data.prefetch import load_batches
 from resnetlab.data.sampling import evaluation_batches, stratified_indices
+from resnetlab.evaluation.linear import Linear, best_on, penalty_path
 from resnetlab.evaluation.metrics import tally
 from resnetlab.inference.prepare import inference_batch_size, ready_for_inference
 from resnetlab.models.resnet import ResNet
@@ -32,9 +32,6 @@ from resnetlab.training.plan import Plan
 from resnetlab.training.state import State
 from resnetlab.training.step import make_batch
 from resnetlab.training.tuning import HEAD
-
-PENALTIES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4)
-"""L2 penalties that are tried, of weights of standardised features: the strongest first."""
 
 
 def fit_head(plan: Plan, state: State, world: World) -> dict[str, Any]:
@@ -116,27 +113,13 @@ def _augmented(plan: Plan, shares: list[Tensor], view: int) -> Iterator[tuple[Te
         yield indices, make_batch(plan, indices, epoch=view - 1, step=first)[0]
 
 
-@dataclass(frozen=True)
-class Head:
-    """A linear classifier of features."""
-
-    weight: Tensor
-    """fp32 (classes, d)"""
-    bias: Tensor
-    """fp32 (classes,)"""
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """(n, d) -> logits (n, classes)"""
-        return F.linear(inputs, self.weight, self.bias)
-
-
-def fit(inputs: Tensor, labels: Tensor, val: tuple[Tensor, Tensor] | None, plan: Plan) -> Head:
+def fit(inputs: Tensor, labels: Tensor, val: tuple[Tensor, Tensor] | None, plan: Plan) -> Linear:
     """The best classifier of features (n, d), labels int64 (n,)."""
     mean, std = inputs.mean(0), inputs.std(0).clamp_min(1e-6)
     inputs = (inputs - mean) / std
     if val is not None:
         tried = ((val[0] - mean) / std, val[1])
-        _, head = _best(_path(inputs, labels, plan), *tried)
+        _, head = best_on(*tried, _path(inputs, labels, plan))
     else:
         views = len(labels) // len(plan.data)
         held = stratified_indices(plan.data.labels, max(1, len(plan.data) // 5))
@@ -145,65 +128,29 @@ def fit(inputs: Tensor, labels: Tensor, val: tuple[Tensor, Tensor] | None, plan:
         first = is_held.nonzero().flatten()  # as they are
         tried = (inputs[first], labels[first])
         path = _path(inputs[rest], labels[rest], plan)
-        best, _ = _best(path, *tried)
+        best, _ = best_on(*tried, path)
         *_, (_, head) = _path(inputs, labels, plan, down_to=best)
-    return Head(head.weight / std, head.bias - head.weight @ (mean / std))
-
-
-def _best(path: Iterator[tuple[float, Head]], inputs: Tensor, labels: Tensor) -> tuple[float, Head]:
-    """The penalty, and its classifier, with the lowest loss on images that it was not fitted to.
-
-    From the strongest penalty on that falls and then rises; weaker ones, which take longer, are not
-    tried any more.
-    """
-    found: list[tuple[float, float, Head]] = []
-    for penalty, head in path:
-        found.append((_loss(head, inputs, labels), penalty, head))
-        losses = [loss for loss, *_ in found]
-        if len(losses) - losses.index(min(losses)) > 2:
-            break
-    _, penalty, head = min(found, key=lambda each: each[0])
-    return penalty, head
+    return Linear(head.weight / std, head.bias - head.weight @ (mean / std))
 
 
 def _path(
     inputs: Tensor, labels: Tensor, plan: Plan, down_to: float = 0.0
-) -> Iterator[tuple[float, Head]]:
-    """The classifier of each penalty; each starts from the one before it."""
-    classes = len(plan.data.classes)
-    weight = torch.zeros(classes, inputs.size(1), requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
-    weights = plan.class_weights
+) -> Iterator[tuple[float, Linear]]:
+    """The classifier of each penalty, with the losses of the recipe."""
+    classes, weights = len(plan.data.classes), plan.class_weights
     if plan.recipe.balanced == "sampling":
         counts = torch.bincount(labels, minlength=classes)
         weights = len(labels) / (classes * counts.clamp_min(1))
-    for penalty in PENALTIES:
-        if penalty < down_to:
-            return
-        optimizer = torch.optim.LBFGS(
-            [weight, bias], max_iter=50, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
-        )
-
-        def loss(optimizer: torch.optim.LBFGS = optimizer, penalty: float = penalty) -> Tensor:
-            optimizer.zero_grad()
-            error = F.cross_entropy(
-                F.linear(inputs, weight, bias),
-                labels,
-                weight=weights,
-                label_smoothing=plan.recipe.label_smoothing,
-            )
-            total = error + penalty / 2 * weight.square().sum()
-            total.backward()
-            return total
-
-        optimizer.step(loss)  # pyright: ignore[reportArgumentType]
-        yield penalty, Head(weight.detach().clone(), bias.detach().clone())
+    return penalty_path(
+        inputs,
+        labels,
+        classes,
+        class_weights=weights,
+        label_smoothing=plan.recipe.label_smoothing,
+        down_to=down_to,
+    )
 
 
-def _loss(head: Head, inputs: Tensor, labels: Tensor) -> float:
-    return F.cross_entropy(head(inputs), labels).item()
-
-
-def _scores(split: str, head: Head, inputs: Tensor, labels: Tensor) -> dict[str, float]:
+def _scores(split: str, head: Linear, inputs: Tensor, labels: Tensor) -> dict[str, float]:
     loss, right, n = tally(head(inputs), labels).tolist()
     return {f"{split}_loss": loss / n, f"{split}_top1": 100 * right / n}

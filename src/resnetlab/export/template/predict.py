@@ -15,7 +15,7 @@ import onnxruntime
 
 # The very files that trained and evaluated the network: EXIF rotation, resizing, cutting, cores.
 from resnetlab.compute.machine import available_cores
-from resnetlab.preprocessing import Preprocessing, decode
+from resnetlab.preprocessing import Preprocessing
 
 HERE = Path(__file__).resolve().parent
 CARD = json.loads((HERE / "model.json").read_text(encoding="utf-8"))
@@ -30,8 +30,7 @@ session = onnxruntime.InferenceSession(
 
 def read(path: Path) -> np.ndarray:
     """An image of any size as the network takes it: (1, channels, size, size)."""
-    image = PREPROCESSING.arrange(decode(path, PREPROCESSING.channels))
-    pixels = np.array(image).reshape(PREPROCESSING.size, PREPROCESSING.size, -1)
+    pixels = np.array(PREPROCESSING.read(path)).reshape(PREPROCESSING.size, PREPROCESSING.size, -1)
     pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
     return pixels.astype(np.float32) / 255 if CARD["input"]["type"] == "float" else pixels
 

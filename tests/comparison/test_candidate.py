@@ -1,15 +1,20 @@
-"""Targets: files, notebooks, modules, arguments; what cannot be loaded is one sentence."""
+"""Targets: files, notebooks, modules, arguments; what cannot be loaded is one sentence.
+
+And which lines of them made a module, wrote into a parameter, or list some numbers.
+"""
 
 from __future__ import annotations
 
 import json
+import linecache
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from resnetlab.comparison import compare_models, load_target
-from resnetlab.comparison.target import origin_of
+from resnetlab.comparison.candidate import Making, condition_of, handed_on, line_with, origin_of
 from resnetlab.errors import UserError
 
 
@@ -189,3 +194,92 @@ def test_what_a_file_sets_in_torch_stays_in_it(tmp_path, line: str) -> None:
     assert compare_models(load_target(f"{tmp_path}/net.py:net")).verdict == "identical"
     assert torch.get_default_dtype() is torch.float32
     assert torch.get_default_device().type == "cpu"
+
+
+def made() -> tuple[nn.Sequential, Making]:
+    with Making() as making:
+        net = nn.Sequential(*(nn.BatchNorm2d(2) for _ in range(7)))
+        net[1].weight.data.fill_(0)
+        net[2].apply(lambda module: nn.init.zeros_(module.weight))
+        with torch.no_grad():
+            net[3].weight[:1] = 0  # by way of a view
+        net[4].weight.data.zero_()
+        net[4].weight = nn.Parameter(torch.zeros(2))
+        net[5].weight.data.fill_(1)
+        net[5].weight.data.zero_()
+        nn.init.constant_(net[6].weight, 0)
+    return net, making
+
+
+def test_last_line_that_wrote_into_a_parameter() -> None:
+    net, making = made()
+    lines = making.of_parameters(net)
+    codes = {name: linecache.getline(*line).strip() for name, line in lines.items()}
+    assert codes == {
+        "1.weight": "net[1].weight.data.fill_(0)",
+        "2.weight": "net[2].apply(lambda module: nn.init.zeros_(module.weight))",
+        "3.weight": "net[3].weight[:1] = 0  # by way of a view",
+        "5.weight": "net[5].weight.data.zero_()",
+        "6.weight": "nn.init.constant_(net[6].weight, 0)",
+    }
+
+
+def test_line_that_freezes_a_parameter() -> None:
+    with Making() as making:
+        net = nn.Sequential(*(nn.BatchNorm2d(2) for _ in range(3)))
+        net[0].requires_grad_(False)
+        for parameter in net[1].parameters():
+            parameter.requires_grad = False
+    lines = making.of_frozen(net)
+    codes = {name: linecache.getline(*line).strip() for name, line in lines.items()}
+    assert codes == {
+        "0.weight": "net[0].requires_grad_(False)",
+        "0.bias": "net[0].requires_grad_(False)",
+        "1.weight": "parameter.requires_grad = False",
+        "1.bias": "parameter.requires_grad = False",
+    }
+
+
+def test_line_that_makes_a_module() -> None:
+    net, making = made()
+    known = making.of_modules(net)
+    assert {path for path in known if path} == set("0123456")
+    assert "nn.BatchNorm2d(2) for" in linecache.getline(*known["0"].lines[0])
+
+
+def test_torch_is_left_as_it_was() -> None:
+    before = nn.Module.__init__
+    made()
+    assert nn.Module.__init__ is before
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("out = unit(x)", "x = unit(x)"),
+        ("self.late(h, mask)", "h = self.late(h, mask)"),
+        ("for unit in units: out = unit(x)", "x = block(x)"),
+        ("return unit(x.relu())", "x = block(x)"),
+    ],
+)
+def test_the_result_is_handed_on(tmp_path: Path, code: str, remedy: str) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(f"\n    {code}\n")
+    assert handed_on((str(file), 2)) == remedy
+
+
+def test_numbers_are_found_where_one_line_lists_them(tmp_path: Path) -> None:
+    file = str(tmp_path / "net.py")
+    Path(file).write_text("one = [2, 4, 3]\ntwo = (3, 3, 3)\nthree = f(x, [3, 3, 3])\n")
+    assert line_with([2, 4, 3], [file, file]) == (file, 1)
+    assert line_with([3, 3, 3], [file]) is None
+    assert line_with([2, 2, 2], [file, str(tmp_path / "none.py")]) is None
+
+
+def test_the_condition_around_a_line_is_one_of_its_own_function(tmp_path: Path) -> None:
+    file = str(tmp_path / "net.py")
+    Path(file).write_text(
+        "if 1:\n  def f(x):\n    if x.flag:\n      return 1\n    else:\n      y = 2\n    return y\n"
+    )
+    assert condition_of((file, 4)) == condition_of((file, 6)) == ((file, 3), "x.flag")
+    assert condition_of((file, 7)) is condition_of(None) is None

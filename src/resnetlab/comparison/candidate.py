@@ -1,4 +1,7 @@
-"""Loading a candidate: ``path/to/file.py:Name``, a notebook's or a module's, with arguments."""
+"""The candidate's code: it is loaded, watched while it makes its network, and quoted.
+
+A target is ``path/to/file.py:Name``, a notebook's or a module's, with arguments.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +18,29 @@ import sys
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
+from itertools import takewhile
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import FrameType, ModuleType
+from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
-from resnetlab.comparison.making import Making
-from resnetlab.comparison.recorder import is_candidates_own
-from resnetlab.comparison.report import Made
 from resnetlab.errors import UserError
 from resnetlab.files import reading, user_path
 from resnetlab.records import did_you_mean
 
 # ruff: noqa: SIM905
+Location = tuple[str, int]
+"""(file, line)"""
+_TORCH = os.path.join(os.path.dirname(str(torch.__file__)), "")
+_HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 CLASSES = """num_classes n_classes nb_classes num_class class_num n_class numClasses classes
 num_outputs num_labels nclasses nclass class_count output_dim""".split()
 """Names under which people pass the number of classes."""
@@ -41,6 +49,16 @@ input_channel channels_img img_channel in_ch""".split()
 """Names under which people pass the image's channels."""
 ENDINGS = (".py", ".ipynb", ".txt")
 _TARGET = re.compile(r"(?P<place>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a module of the candidate was made."""
+
+    name: str
+    """of its class"""
+    lines: tuple[Location, ...]
+    """(file, line) of the candidate's own code that made it, innermost first"""
 
 
 @dataclass(frozen=True)
@@ -53,9 +71,9 @@ class Origin:
     """asked of the constructor, or its default"""
     made: dict[str, Made] = field(default_factory=dict)
     """module path -> how the module was made"""
-    written: dict[str, tuple[str, int]] = field(default_factory=dict)
+    written: dict[str, Location] = field(default_factory=dict)
     """parameter -> the last line that wrote into it, constructors of torch aside"""
-    frozen: dict[str, tuple[str, int]] = field(default_factory=dict)
+    frozen: dict[str, Location] = field(default_factory=dict)
     """parameter -> the line that took its ``requires_grad``"""
 
 
@@ -96,14 +114,13 @@ def load_target(
                 near = did_you_mean(name, names) if names else "; it defines no network."
                 raise UserError(f"{place} has no {name!r}{near}")
             found = getattr(found, part)
-        with own_settings():
-            return build(
-                found,
-                num_classes=num_classes,
-                in_channels=in_channels,
-                name=f"{name}{call or ''}",
-                arguments=arguments,
-            )
+        return build(
+            found,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            name=f"{name}{call or ''}",
+            arguments=arguments,
+        )
 
 
 def _find(place: str) -> Path | None:
@@ -212,21 +229,24 @@ def build(
     if not callable(maker):
         raise UserError(f"{name} is a {type(maker).__name__}, not a network, class or factory.")
     values, given = arguments
-    taken = given | _arguments(maker, name, num_classes, in_channels, values, given)
+    parameters = _parameters(maker)
     offered = {"num_classes": num_classes, "in_channels": in_channels}
+    rest = dict(list(parameters.items())[len(values) :])
+    taken = given | _arguments(rest, name, given, **offered)
     guesses = {k: v for k, v in offered.items() if v is not None and k not in taken}
     making = Making()
     with own_settings(), making:
-        if guesses and _takes_keywords(maker):  # which ones, only a try tells
+        if guesses and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             for extra in (guesses, {"num_classes": num_classes} if num_classes else {}):
-                with contextlib.suppress(TypeError):
+                with contextlib.suppress(TypeError):  # which ones it takes, only a try tells
                     made = maker(*values, **taken, **extra)
                     return _remember(made, name, taken | extra, making)
         try:
             made = maker(*values, **taken)
         except (Exception, SystemExit) as error:
             raise UserError(f"{name} cannot be built: {_reason(error)}") from error
-    return _remember(made, name, _defaults(maker) | taken, making)
+    defaults = {key: parameter.default for key, parameter in parameters.items()}
+    return _remember(made, name, defaults | taken, making)
 
 
 def _remember(made: Any, name: str, arguments: dict[str, Any], making: Making) -> nn.Module:
@@ -239,35 +259,24 @@ def _remember(made: Any, name: str, arguments: dict[str, Any], making: Making) -
     return made
 
 
-def _takes_keywords(maker: Callable[..., Any]) -> bool:
+def _parameters(maker: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a maker can be told; {} where that is not known."""
     with contextlib.suppress(TypeError, ValueError):
-        parameters = inspect.signature(maker).parameters.values()
-        return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    return False
-
-
-def _defaults(maker: Callable[..., Any]) -> dict[str, Any]:
-    with contextlib.suppress(TypeError, ValueError):
-        return {key: p.default for key, p in inspect.signature(maker).parameters.items()}
+        return dict(inspect.signature(maker).parameters)
     return {}
 
 
 def _arguments(
-    maker: Callable[..., Any],
+    parameters: dict[str, inspect.Parameter],
     name: str,
+    given: dict[str, Any],
     num_classes: int | None,
     in_channels: int | None,
-    values: list[Any],
-    given: dict[str, Any],
 ) -> dict[str, Any]:
     """What the maker must be told beside what is given: classes and channels, or UserError."""
-    try:
-        parameters = list(inspect.signature(maker).parameters.items())[len(values) :]
-    except (TypeError, ValueError):
-        return {}
     arguments: dict[str, Any] = {}
     missing = []
-    for key, parameter in parameters:
+    for key, parameter in parameters.items():
         required = parameter.default is parameter.empty
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or key in given:
             continue
@@ -299,13 +308,11 @@ def _import(path: Path | None, place: str, wanted: str) -> ModuleType:
         if path.suffix not in ENDINGS:
             raise UserError(f"{place}: compare reads .py, .ipynb and .txt files.")
         if (path.parent / "__init__.py").is_file():  # its relative imports need the package
-            package = [path.stem]
-            folder = path.parent
-            while (folder / "__init__.py").is_file():
-                package.insert(0, folder.name)
-                folder = folder.parent
-            sys.path.insert(0, str(folder))
-            return importlib.import_module(".".join(package).removesuffix(".__init__"))
+            parents = takewhile(lambda folder: (folder / "__init__.py").is_file(), path.parents)
+            package = [folder.name for folder in parents][::-1]
+            sys.path.insert(0, str(path.parents[len(package)]))
+            name = ".".join([*package, path.stem])
+            return importlib.import_module(name.removesuffix(".__init__"))
         key = f"_candidate_{path.stem}"
         spec = importlib.util.spec_from_loader(key, SourceFileLoader(key, str(path)))
         assert spec is not None
@@ -347,8 +354,8 @@ def _candidates(module: ModuleType) -> list[str]:
         key
         for key, value in vars(module).items()
         if not key.startswith("_")
-        and (isinstance(value, nn.Module) or callable(value))
-        and (isinstance(value, nn.Module) or getattr(value, "__module__", "") == module.__name__)
+        if isinstance(value, nn.Module)
+        or (callable(value) and getattr(value, "__module__", "") == module.__name__)
     ]
 
 
@@ -406,8 +413,240 @@ def run_notebook(path: Path, wanted: str) -> ModuleType:
             if hasattr(module, wanted):
                 tree.body = [node for node in tree.body if isinstance(node, _DEFINITIONS)]
             exec(compile(tree, name, "exec"), module.__dict__)
-        except (Exception, SystemExit) as error:
-            failure = failure or (error if isinstance(error, Exception) else None)
-    if not hasattr(module, wanted) and failure is not None:
+        except SystemExit:
+            continue
+        except Exception as error:
+            failure = failure or error
+    if failure is not None and not hasattr(module, wanted):
         raise failure
     return module
+
+
+class Making:
+    """Watches the making of networks while it is entered."""
+
+    def __init__(self) -> None:
+        self.modules: dict[int, tuple[nn.Module, Made]] = {}
+        """id -> (module, its makers' lines)"""
+        self.writes = _Writes()
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        construct = nn.Module.__init__
+
+        def constructed(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+            construct(module, *args, **kwargs)
+            self._note(None, "", module)
+
+        handle = register_module_module_registration_hook(self._note)
+        self.stack.callback(handle.remove)
+        self.stack.callback(setattr, nn.Module, "__init__", construct)
+        nn.Module.__init__ = constructed  # type: ignore[method-assign]
+        self.stack.enter_context(self.writes)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.close()
+
+    def _note(self, _: nn.Module | None, name: str, module: nn.Module | None) -> None:
+        if module is not None and id(module) not in self.modules:  # a copy is only registered
+            made = Made(type(module).__qualname__, tuple(own_lines(module)))
+            self.modules[id(module)] = module, made
+
+    def of_modules(self, model: nn.Module) -> dict[str, Made]:
+        """Module path -> how it was made."""
+        known = self.modules
+        return {path: known[id(m)][1] for path, m in model.named_modules() if id(m) in known}
+
+    def of_parameters(self, model: nn.Module) -> dict[str, Location]:
+        """Parameter -> the last line that wrote into it, constructors of torch aside."""
+        return _of(self.writes.lines, model)
+
+    def of_frozen(self, model: nn.Module) -> dict[str, Location]:
+        """Parameter -> the line that took its ``requires_grad``."""
+        return _of(self.writes.frozen, model)
+
+
+Lines = dict[int, tuple[torch.UntypedStorage, Location | None]]
+"""address -> (storage, which must not be freed and its address used again, line)"""
+
+
+def _of(lines: Lines, model: nn.Module) -> dict[str, Location]:
+    rows = {name: lines[_key(p)][1] for name, p in model.named_parameters() if _key(p) in lines}
+    return {name: line for name, line in rows.items() if line is not None}
+
+
+class _Writes(TorchFunctionMode):
+    """Notes who writes into a tensor, also by way of ``.data`` or a view, and who freezes it.
+
+    Not a dispatch mode, under which ``torch.jit.trace`` fails.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: Lines = {}
+        self.frozen: Lines = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}  # in which nn.init.constant_ gives its tensor
+        given = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor)]
+        before = [(t, t._version, t.requires_grad) for t in given if _key(t)]
+        out = func(*args, **kwargs)
+        for tensor, version, learned in before:
+            if tensor._version != version:
+                line = None if _in_constructor() else own_line()
+                self.lines[_key(tensor)] = tensor.untyped_storage(), line
+            if learned and not tensor.requires_grad:
+                self.frozen[_key(tensor)] = tensor.untyped_storage(), own_line()
+        return out
+
+
+def _key(tensor: Tensor) -> int:
+    """The address of its values; 0 if it has none, or no count of its writes."""
+    if is_lazy(tensor) or tensor.is_meta or tensor.is_inference():
+        return 0
+    with contextlib.suppress(RuntimeError):  # sparse, or inside of torch.func
+        return tensor.untyped_storage().data_ptr()
+    return 0
+
+
+def _in_constructor() -> bool:
+    """Whether a layer of torch writes its own first values."""
+    for frame, _ in traceback.walk_stack(sys._getframe(1)):  # this one would hold itself
+        if is_candidates_own(frame.f_code.co_filename):
+            return False
+        layer = isinstance(frame.f_locals.get("self"), nn.Module)
+        if layer and frame.f_code.co_name == "__init__":
+            return True
+    return False
+
+
+def is_ours(file: str) -> bool:
+    return file.startswith(_HERE)
+
+
+def is_candidates_own(file: str) -> bool:
+    """Whether code of this file is neither torch's nor ours nor Python's."""
+    return not file.startswith((_TORCH, _HERE, "<")) and "importlib" not in file
+
+
+def own_line() -> Location | None:
+    """The innermost line of the candidate's own file; of a library, where there is no such file."""
+    return next(own_lines(), None)
+
+
+def own_lines(module: nn.Module | None = None) -> Iterator[Location]:
+    """The lines of the candidate's own files that led to this call, innermost first.
+
+    Of a library's, where there are no such files. The constructors of ``module`` are passed over.
+    """
+    library: list[Location] = []
+    own = outside = False
+    for frame, number in traceback.walk_stack(sys._getframe(1)):
+        file = frame.f_code.co_filename
+        if is_ours(file) and outside:
+            break  # beyond are those who called us
+        outside = outside or not is_ours(file)
+        if not is_candidates_own(file) or _constructs(frame, module):
+            continue
+        if "site-packages" in file:
+            library.append((file, number))
+        else:
+            own = True
+            yield file, number
+    if not own:
+        yield from library
+
+
+def _constructs(frame: FrameType, module: nn.Module | None) -> bool:
+    names = frame.f_code.co_varnames
+    if module is None or frame.f_code.co_name != "__init__" or not names:
+        return False
+    return frame.f_locals.get(names[0]) is module
+
+
+def line_words(location: Location) -> str:
+    return f"{os.path.basename(location[0])}, line {location[1]}"
+
+
+def handed_on(line: Location | None) -> str:
+    """A call that hands on its result: ``x = unit(x)`` for ``out = unit(x)``."""
+    with contextlib.suppress(SyntaxError):
+        match ast.parse(linecache.getline(*line).strip() if line else "").body:
+            case [
+                ast.Assign(value=ast.Call(args=[ast.Name(id=name), *_]) as call)
+                | ast.Expr(value=ast.Call(args=[ast.Name(id=name), *_]) as call)
+            ]:
+                return f"{name} = {ast.unparse(call)}"
+    return "x = block(x)"
+
+
+def line_with(numbers: list[int], files: Iterable[str]) -> Location | None:
+    """The line where the files write these numbers as a list or tuple; None if several do."""
+    lines = [
+        (file, node.lineno)
+        for file in dict.fromkeys(files)
+        for node in ast.walk(_tree(file))
+        if isinstance(node, (ast.List, ast.Tuple)) and _values(node) == numbers
+    ]
+    return lines[0] if len(lines) == 1 else None
+
+
+def condition_of(line: Location | None) -> tuple[Location, str] | None:
+    """The innermost ``if`` around a line of the same function: (its line, what it asks)."""
+    file, number = line or ("", 0)
+    found = None
+    for node in ast.walk(_tree(file)):  # from the outside to the inside
+        if isinstance(node, ast.FunctionDef) and _spans([node], number):
+            found = None
+        if isinstance(node, ast.If) and (_spans(node.body, number) or _spans(node.orelse, number)):
+            found = (file, node.lineno), ast.unparse(node.test)
+    return found
+
+
+def why_left_out(line: Location | None) -> tuple[Location | None, str, str]:
+    """Why a call reaches one block and not the next: (line, sentence of ``left-out``, code)."""
+    file, number = line or ("", 0)
+    loop: ast.For | ast.While | None = None
+    for node in ast.walk(_tree(file)):
+        if isinstance(node, (ast.For, ast.While)) and _spans(node.body, number):
+            loop = node
+    code = linecache.getline(file, number).strip()
+    if loop is None:
+        return line, "call", code
+    inside = [node for statement in loop.body for node in ast.walk(statement)]
+    for kind, what in ((ast.Return, "return"), (ast.Break, "break")):
+        if end := next((node for node in inside if isinstance(node, kind)), None):
+            return (file, end.lineno), what, code
+    head = linecache.getline(file, loop.lineno).strip().rstrip(":")
+    zipped = isinstance(loop, ast.For) and ast.unparse(loop.iter).startswith("zip(")
+    return (file, loop.lineno), "zip" if zipped else "loop", head
+
+
+def line_naming(name: str, files: Iterable[str]) -> Location | None:
+    """The first line of the files that names a function, as such or as an attribute."""
+    return next(
+        (
+            (file, node.lineno)
+            for file in dict.fromkeys(files)
+            for node in ast.walk(_tree(file))
+            if name in (getattr(node, "attr", ""), getattr(node, "id", ""))
+        ),
+        None,
+    )
+
+
+def _spans(nodes: list[Any], number: int) -> bool:
+    return any(node.lineno <= number <= (node.end_lineno or 0) for node in nodes)
+
+
+def _tree(file: str) -> ast.Module:
+    with contextlib.suppress(SyntaxError):
+        return ast.parse("".join(linecache.getlines(file)))
+    return ast.Module([], [])
+
+
+def _values(node: ast.List | ast.Tuple) -> list[object]:
+    return [each.value if isinstance(each, ast.Constant) else None for each in node.elts]
