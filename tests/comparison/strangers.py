@@ -960,3 +960,83 @@ def halved_in_the_last_block_of_a_stage():
             )
 
     return Late()
+
+
+@truth("missing-relu")
+def relu_whose_result_is_forgotten():
+    class Forgotten(Block):
+        def forward(self, x):
+            out = self.branch(x) + self.skip(x)
+            F.relu(out)
+            return out
+
+    return net_of(Forgotten)
+
+
+@truth("changing-weights")
+def forward_shrinks_its_weights():
+    class Shrinking(Block):
+        def branch(self, x):
+            with torch.no_grad():
+                self.c1.weight.mul_(0.99)
+            return super().branch(x)
+
+    return net_of(Shrinking)
+
+
+@truth("train-mode")
+def evaluation_leaves_out_a_block():
+    class Early(Net):
+        def body(self, x):
+            for layer in self.layers if self.training else self.layers[:-1]:
+                x = layer(x)
+            return x
+
+    return Early()
+
+
+@truth("groups")
+def depthwise():
+    class Depthwise(Block):
+        def __init__(self, fan_in, fan_out, stride):
+            super().__init__(fan_in, fan_out, stride)
+            self.c2 = nn.Conv2d(fan_out, fan_out, 3, padding=1, groups=fan_out, bias=False)
+
+    return net_of(Depthwise)
+
+
+@truth("pooling")
+def takes_the_corner_of_the_map():
+    class Corner(Net):
+        def pool(self, x):
+            return x[:, :, 0, 0]
+
+    return Corner()
+
+
+@truth("extra-operation")
+def clamped_before_the_last_relu():
+    class Clamped(Block):
+        def forward(self, x):
+            return F.relu((self.branch(x) + self.skip(x)).clamp(-1, 1))
+
+    return net_of(Clamped)
+
+
+@truth()
+def norms_average_over_all_batches():
+    class Cumulative(Block):
+        def __init__(self, fan_in, fan_out, stride):
+            super().__init__(fan_in, fan_out, stride)
+            self.b2 = nn.BatchNorm2d(fan_out, momentum=None)
+
+    return net_of(Cumulative)
+
+
+@truth("extra-operation")
+def features_of_length_one():
+    class Unit(Net):
+        def pool(self, x):
+            return F.normalize(super().pool(x))
+
+    return Unit()

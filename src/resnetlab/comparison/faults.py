@@ -11,7 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnetlab.comparison.candidate import Location, handed_on, line_words, why_left_out
+from resnetlab.comparison.candidate import (
+    Location,
+    condition_of,
+    handed_on,
+    line_words,
+    why_left_out,
+)
 from resnetlab.comparison.layers import statistics_words
 from resnetlab.comparison.operations import POOLS, Node, alike, behind
 from resnetlab.comparison.report import Findings, a, phrase, plural
@@ -224,6 +230,8 @@ def check_precision(traces: list[Trace], found: Findings) -> None:
 
 def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> None:
     """Report parameters that are unused, shared, unknown to the network or none at all."""
+    for name, line in {n: line for t in traces for n, line in t.writes.items()}.items():
+        found.add("changing-weights", "writes", name, line=line)
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     live = [trace.live() for trace in traces]
     unused = sizes.keys() - {name for nodes in live for node in nodes for name in node.names}
@@ -233,6 +241,11 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
         code = handed_on(line)
         found.add("discarded-output", what, owner, amount=1, line=line, code=code)
         unused -= own
+    alive = {node.index for node in live[0]}
+    for node in traces[0].nodes:
+        if node.kind == "relu" and node.index not in alive and "missing-relu" in found.kinds():
+            line = f" ({line_words(node.location)})" if node.location else ""
+            found.explain("missing-relu", f"A ReLU runs{line}, but its result is thrown away.")
     for owner in _owners(unused, sizes):
         if _report_left_out(model, owner, traces, found):
             continue
@@ -384,6 +397,15 @@ def check_training(evaluation: Trace, training: Trace, found: Findings) -> None:
     if dropped is not None and found.drop("softmax"):
         where = dropped.label or "the end of forward"
         found.add("softmax", "evaluation", where, node=dropped, words=dropped.words)
+    places = {unit.place for unit in parsed[0].units}
+    left = [u.place for u in parsed[1].units if u.place and u.place not in places]
+    if left and len(parsed[0].units) + len(left) == len(parsed[1].units) and not training.random:
+        found.drop("depth")
+        for place in left:
+            asked = condition_of(training.calls.get(place))
+            line = asked[0] if asked else why_left_out(training.calls.get(place))[0]
+            found.add("train-mode", "blocks", place, amount=1, line=line)
+        gained = Counter[tuple[str, str]]()
     if gained and not training.random and dropped is None:
         odd = [n for n in rows[1] if (n.kind, n.place) in gained]
         words, place = ", ".join(dict.fromkeys(n.words for n in odd)), odd[0].label or "forward"
@@ -458,7 +480,7 @@ def check_single_image(model: nn.Module, trace: Trace, found: Findings) -> None:
     alone = trace_network(model, trace.images[:1])
     if alone.logits is not None and alone.logits.dim() == 2:
         known = trace.random or "norm-statistics" in found.kinds()
-        known = known or any("<" in name for name in trace.unregistered)  # new weights each time
+        known = known or trace.writes or any("<" in name for name in trace.unregistered)
         known = known or not trace.logits.isfinite().all()
         if not known and apart(trace, alone.logits[:1]):
             _blame_for_the_batch(model, trace, found)

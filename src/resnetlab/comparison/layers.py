@@ -211,7 +211,9 @@ def _conv_settings(one: dict[str, Any], two: dict[str, Any], say: Say) -> None:
             full = key == "kernel"
             mine, theirs = ("{}x{}".format(*s[key]) if full else s[key] for s in (one, two))
             swapped = key == "groups" and two[key] > 1 and one["out"] == two["out"]
-            say(key, "cardinality" if swapped else "other", mine=mine, theirs=theirs)
+            depthwise = key == "groups" and one[key] == one["in"] == one["out"] > two[key]
+            what = "depthwise" if depthwise else "cardinality" if swapped else "other"
+            say(key, what, mine=mine, theirs=theirs)
     if one["transposed"]:
         say("transposed", "the convolution is a transposed one.")
     fits = [
@@ -258,6 +260,11 @@ def _norm_settings(node: Node, say: Say, found: Findings) -> None:
     elif values["eps"] != 1e-5:
         keras = ", Keras's default" if values["eps"] == 1e-3 else ""
         found.note(f"batch norm's eps is {values['eps']:g}{keras}; PyTorch's is 1e-05.")
+    if values.get("cumulative"):
+        found.note(
+            "batch norm's running statistics are the plain average of all batches "
+            "(momentum=None); PyTorch's usual momentum is 0.1."
+        )
     if momentum not in (None, 0.1) and values["running"]:
         if momentum == 0:
             say("norm-momentum", "still")
@@ -401,7 +408,8 @@ def compare_heads(case: Case) -> Pairs:
     if pooling and pooling[0].kind == "globalpool" and "pow" not in kinds:
         pooling = pooling[:1]
     several = sum(node.kind in POOLS for node in pooling) > 1
-    if several or any(node.kind in ODD_POOLS for node in pooling):
+    corner = any(node.kind == "slice" and len(node.shape) in (2, 3) for node in pooling)
+    if several or corner or any(node.kind in ODD_POOLS for node in pooling):
         words = " and ".join(dict.fromkeys(node.words for node in pooling))
         found.add("pooling", "odd", pooling[0].label, node=pooling[0], words=words)
         events = [e for e in events if e.node not in pooling and e.node.kind != "globalpool"]

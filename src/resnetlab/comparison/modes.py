@@ -27,8 +27,21 @@ def check_gradient_mode(
 ) -> None:
     """Run both modes without gradients too, and evaluation in inference mode."""
     norms, facts = dict[str, Node](), list[str]()
-    if evaluation.random or any(cut.how == "outside" for cut in evaluation.cuts):
+    if (
+        evaluation.random
+        or evaluation.writes
+        or any(cut.how == "outside" for cut in evaluation.cuts)
+    ):
         return  # what leaves torch is followed by its gradients
+    again = trace_network(model, evaluation.images)
+    if (
+        again.logits is not None
+        and evaluation.logits is not None
+        and apart(evaluation, again.logits)
+    ):
+        found.drop("batch-dependence")
+        found.add("batch-dependence", "state", "forward")
+        return
     for mode, trace in (("evaluation", evaluation), ("training", training)):
         if trace.logits is None or trace.random or not _follows(model, trace, mode):
             continue

@@ -109,6 +109,8 @@ class Trace:
     """number types of the convolutions"""
     calls: dict[str, Location | None] = field(default_factory=dict)
     """path of each module that ran -> the line that called it first"""
+    writes: dict[str, Location | None] = field(default_factory=dict)
+    """parameter that the pass writes into -> the line"""
     fresh: dict[str, Location | None] = field(default_factory=dict)
     """path of each module that ran and was made in the pass itself -> the line that made it"""
 
@@ -553,6 +555,9 @@ class Recorder(TorchDispatchMode):
             shapes = [tuple(tensor.shape) for tensor in tensors]
             self.failed = (name.rstrip("_"), shapes, [tag for tag in tags if isinstance(tag, Node)])
             raise
+        if func._schema.is_mutable and tensors:
+            written = {self.names.get(id(t), "") for t in tensors[:1]} & self.parameters.keys()
+            self.trace.writes |= dict.fromkeys(written, own_line())
         name = name.rstrip("_") or name
         if name in RANDOM:
             torchs = type(self.stack[-1].module).__module__.startswith("torch.nn")
@@ -637,6 +642,8 @@ class Recorder(TorchDispatchMode):
         node.learns |= any(self.parameters[name].requires_grad for name in node.names)
         if node.kind in ("conv", "linear"):
             self._weights_of(node)
+        if node.kind == "norm" and getattr(self.stack[-1].module, "momentum", 0) is None:
+            node.settings |= {"momentum": None, "cumulative": True}
         if node.kind == "conv":
             self._padding_of(node)
             self.trace.precision.add(str(call.out.dtype).removeprefix("torch."))
