@@ -334,7 +334,8 @@ def compare_stems(case: Case) -> Pairs:
     judged = widths if equal else last
     if equal and inner and widths[0] != widths[1]:
         one, two = (", ".join(map(str, side)) for side in widths)
-        node = next(n for n, w in zip(convs[0], widths[1], strict=True) if n.settings["out"] != w)
+        own = [n for n in mine if n.kind == "conv"]
+        node = next(n for n, w in zip(own, widths[1], strict=True) if n.settings["out"] != w)
         found.add("stem", "widths", node.label, "conv1", node=node, mine=one, theirs=two)
     elif judged[0] != [w * case.ratio for w in judged[1]]:
         compare_widths(row, (place, "conv1"), found, "the stem")
