@@ -616,7 +616,7 @@ def why_left_out(line: Location | None) -> tuple[Location | None, str, str]:
     code = linecache.getline(file, number).strip()
     if loop is None:
         return line, "call", code
-    inside = [node for statement in loop.body for node in ast.walk(statement)]
+    inside: list[Any] = [node for statement in loop.body for node in ast.walk(statement)]
     for kind, what in ((ast.Return, "return"), (ast.Break, "break")):
         if end := next((node for node in inside if isinstance(node, kind)), None):
             return (file, end.lineno), what, code
