@@ -629,7 +629,7 @@ def line_naming(name: str, files: Iterable[str]) -> Location | None:
     """The first line of the files that names a function, as such or as an attribute."""
     return next(
         (
-            (file, node.lineno)
+            (file, vars(node)["lineno"])
             for file in dict.fromkeys(files)
             for node in ast.walk(_tree(file))
             if name in (getattr(node, "attr", ""), getattr(node, "id", ""))
