@@ -681,3 +681,362 @@ def every_norm_starts_at_zero():
             module.weight.data.fill_(0)
             nn.init.zeros_(module.bias)
     return net
+
+
+@truth("norm-statistics")
+def norm_of_d2l_asks_for_gradients():
+    class Curious(nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.g, self.b = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+            self.register_buffer("mean", torch.zeros(channels))
+            self.register_buffer("var", torch.ones(channels))
+
+        def forward(self, x):
+            mean, var = self.mean[:, None, None], self.var[:, None, None]
+            if torch.is_grad_enabled():
+                mean = x.mean((0, 2, 3), keepdim=True)
+                var = x.var((0, 2, 3), unbiased=False, keepdim=True)
+                self.mean = 0.9 * self.mean + 0.1 * mean.detach().flatten()
+                self.var = 0.9 * self.var + 0.1 * var.detach().flatten()
+            hat = (x - mean) / torch.sqrt(var + 1e-5)
+            return self.g[:, None, None] * hat + self.b[:, None, None]
+
+    return with_norms(Curious)
+
+
+@truth("norm-statistics")
+def norm_asks_for_a_flag_of_its_own():
+    class Flagged(nn.BatchNorm2d):
+        learning = True
+
+        def forward(self, x):
+            if self.learning:
+                return F.batch_norm(
+                    x, self.running_mean, self.running_var, self.weight, self.bias, True
+                )
+            return super().forward(x)
+
+    return with_norms(Flagged)
+
+
+@truth("function")
+def other_in_inference_mode():
+    class Quiet(Net):
+        def body(self, x):
+            x = super().body(x)
+            return 0.9 * x if torch.is_inference_mode_enabled() else x
+
+    return Quiet()
+
+
+@truth("function")
+def other_in_training_without_gradients():
+    class Quiet(Net):
+        def body(self, x):
+            x = super().body(x)
+            if self.training and not torch.is_grad_enabled():
+                x = 0.9 * x
+            return x
+
+    return Quiet()
+
+
+@truth("norm-statistics")
+def train_is_overridden_and_freezes_norms():
+    class Frozen(Net):
+        def train(self, mode=True):
+            super().train(mode)
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+            return self
+
+    return Frozen()
+
+
+@truth("norm-statistics")
+def eval_is_overridden_and_does_nothing():
+    class Awake(Net):
+        def eval(self):
+            return self
+
+    return Awake()
+
+
+@truth("norm-statistics")
+def forward_freezes_norms():
+    class Frozen(Block):
+        def branch(self, x):
+            self.b2.eval()
+            return super().branch(x)
+
+    return net_of(Frozen)
+
+
+@truth("frozen-parameters")
+def first_stage_is_frozen():
+    net = Net()
+    for layer in net.layers[:3]:
+        layer.requires_grad_(False)
+    return net
+
+
+@truth("dropout-in-evaluation")
+def dropout_made_in_forward():
+    class Fresh(Net):
+        def pool(self, x):
+            return nn.Dropout(0.2)(super().pool(x))
+
+    return Fresh()
+
+
+@truth("unregistered")
+def convolution_made_in_forward():
+    class Fresh(Block):
+        def branch(self, x):
+            x = F.relu(self.b1(self.c1(x)))
+            conv = nn.Conv2d(x.shape[1], x.shape[1], 3, padding=1, bias=False)
+            return self.b2(conv(x))
+
+        def __init__(self, fan_in, fan_out, stride):
+            super().__init__(fan_in, fan_out, stride)
+            del self.c2
+
+    return net_of(Fresh)
+
+
+@truth("unregistered")
+def norm_made_in_forward():
+    class Fresh(Net):
+        def __init__(self):
+            super().__init__()
+            del self.norm
+
+        def stem(self, x):
+            return F.relu(nn.BatchNorm2d(16)(self.conv(x)))
+
+    return Fresh()
+
+
+@truth()
+def relu_and_pool_made_in_forward():
+    class Fresh(Net):
+        def stem(self, x):
+            return nn.ReLU()(self.norm(self.conv(x)))
+
+        def pool(self, x):
+            return nn.Flatten()(nn.AdaptiveAvgPool2d(1)(x))
+
+    return Fresh()
+
+
+class Stage(nn.Module):
+    """Three blocks; ``run`` says how."""
+
+    def __init__(self, fan_in, fan_out, stride):
+        super().__init__()
+        rest = [Block(fan_out, fan_out, 1) for _ in range(2)]
+        self.blocks = nn.ModuleList([Block(fan_in, fan_out, stride), *rest])
+
+
+class Staged(Net):
+    stage: type[nn.Module] = Stage
+
+    def __init__(self):
+        super().__init__()
+        widths = [(16, 16, 1), (16, 32, 2), (32, 64, 2)]
+        self.layers = nn.ModuleList(self.stage(*each) for each in widths)
+
+
+def staged(part: type[nn.Module]) -> nn.Module:
+    class Made(Staged):
+        stage = part
+
+    return Made()
+
+
+@truth("left-out")
+def returns_inside_the_loop():
+    class Hasty(Stage):
+        def forward(self, x):  # noqa: RET503
+            for block in self.blocks:
+                x = block(x)
+                return x
+
+    return staged(Hasty)
+
+
+@truth("left-out")
+def breaks_the_loop():
+    class Broken(Stage):
+        def forward(self, x):
+            for i, block in enumerate(self.blocks):
+                x = block(x)
+                if i == 1:
+                    break
+            return x
+
+    return staged(Broken)
+
+
+@truth("left-out")
+def calls_the_first_block_alone():
+    class First(Stage):
+        def forward(self, x):
+            return self.blocks[0](x)
+
+    return staged(First)
+
+
+@truth("left-out")
+def zips_lists_of_unequal_length():
+    class Zipped(Stage):
+        def forward(self, x):
+            for block, _ in zip(self.blocks, (0.9, 0.8)):  # noqa: B905
+                x = block(x)
+            return x
+
+    return staged(Zipped)
+
+
+@truth("left-out")
+def loops_over_the_first_two():
+    class Sliced(Stage):
+        def forward(self, x):
+            for block in self.blocks[:-1]:
+                x = block(x)
+            return x
+
+    return staged(Sliced)
+
+
+def started(weight: float, bias: float) -> nn.Module:
+    net = Net()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, weight)
+            nn.init.constant_(module.bias, bias)
+    return net
+
+
+@truth("init")
+def weight_and_bias_of_norms_are_swapped():
+    return started(0, 1)
+
+
+@truth("init")
+def norms_start_with_bias_one():
+    return started(1, 1)
+
+
+@truth()
+def norms_start_with_a_small_bias():
+    return started(1, 0.01)
+
+
+@truth("relu-before-addition")
+def relu_behind_a_zero_scale():
+    class Late(Block):
+        def __init__(self, fan_in, fan_out, stride):
+            super().__init__(fan_in, fan_out, stride)
+            nn.init.zeros_(self.b2.weight)
+
+        def branch(self, x):
+            return F.relu(super().branch(x))
+
+    return net_of(Late)
+
+
+@truth("stride")
+def halved_in_the_last_block_of_a_stage():
+    class Late(Net):
+        def __init__(self):
+            super().__init__()
+            widths = [(16, 16)] * 3 + [(16, 32), (32, 32), (32, 32), (32, 64), (64, 64), (64, 64)]
+            strides = (1, 1, 1, 1, 1, 2, 1, 1, 2)
+            self.layers = nn.ModuleList(
+                Block(*each, stride) for each, stride in zip(widths, strides, strict=True)
+            )
+
+    return Late()
+
+
+@truth("missing-relu")
+def relu_whose_result_is_forgotten():
+    class Forgotten(Block):
+        def forward(self, x):
+            out = self.branch(x) + self.skip(x)
+            F.relu(out)
+            return out
+
+    return net_of(Forgotten)
+
+
+@truth("changing-weights")
+def forward_shrinks_its_weights():
+    class Shrinking(Block):
+        def branch(self, x):
+            with torch.no_grad():
+                self.c1.weight.mul_(0.99)
+            return super().branch(x)
+
+    return net_of(Shrinking)
+
+
+@truth("train-mode")
+def evaluation_leaves_out_a_block():
+    class Early(Net):
+        def body(self, x):
+            for layer in self.layers if self.training else self.layers[:-1]:
+                x = layer(x)
+            return x
+
+    return Early()
+
+
+@truth("groups")
+def depthwise():
+    class Depthwise(Block):
+        def __init__(self, fan_in, fan_out, stride):
+            super().__init__(fan_in, fan_out, stride)
+            self.c2 = nn.Conv2d(fan_out, fan_out, 3, padding=1, groups=fan_out, bias=False)
+
+    return net_of(Depthwise)
+
+
+@truth("pooling")
+def takes_the_corner_of_the_map():
+    class Corner(Net):
+        def pool(self, x):
+            return x[:, :, 0, 0]
+
+    return Corner()
+
+
+@truth("extra-operation")
+def clamped_before_the_last_relu():
+    class Clamped(Block):
+        def forward(self, x):
+            return F.relu((self.branch(x) + self.skip(x)).clamp(-1, 1))
+
+    return net_of(Clamped)
+
+
+@truth()
+def norms_average_over_all_batches():
+    class Cumulative(Block):
+        def __init__(self, fan_in, fan_out, stride):
+            super().__init__(fan_in, fan_out, stride)
+            self.b2 = nn.BatchNorm2d(fan_out, momentum=None)
+
+    return net_of(Cumulative)
+
+
+@truth("extra-operation")
+def features_of_length_one():
+    class Unit(Net):
+        def pool(self, x):
+            return F.normalize(super().pool(x))
+
+    return Unit()

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from resnetlab.comparison import compare_models, load_target
-from resnetlab.comparison.candidate import Making, handed_on, line_with, origin_of
+from resnetlab.comparison.candidate import Making, condition_of, handed_on, line_with, origin_of
 from resnetlab.errors import UserError
 
 
@@ -47,10 +47,33 @@ def test_unloadable_target_is_one_sentence(tmp_path, code: str, name: str, messa
 def test_target_that_names_nothing() -> None:
     with pytest.raises(UserError, match="there is no file nowhere"):
         load_target("nowhere.py:ResNet")
-    with pytest.raises(UserError, match="names no network"):
+    with pytest.raises(UserError, match="names no network; write path"):
+        load_target("nowhere")
+    with pytest.raises(UserError, match=r"there is no file nowhere\.py"):
         load_target("nowhere.py")
     with pytest.raises(UserError, match="no module or file"):
         load_target("no_such_module:ResNet")
+
+
+def test_target_without_a_name_is_told_the_names_in_the_file(tmp_path) -> None:
+    code = """
+raise SystemExit("it is not run")
+class Block(nn.Module):
+    def __init__(self, width): ...
+    def forward(self, x): ...
+class Net(nn.Module):
+    def __init__(self, num_classes, *, width=8): ...
+    def forward(self, x): ...
+def train(model, data): ...
+def resnet18(classes=10): ...
+def _resnet(): ...
+"""
+    (tmp_path / "net.py").write_text(code)
+    with pytest.raises(UserError, match=r"write .*net.py:resnet18\. It defines resnet18, Net\."):
+        load_target(f"{tmp_path}/net.py")
+    notebook(tmp_path / "net.ipynb", "x = 1", "def build(): ...")
+    with pytest.raises(UserError, match=r"write .*net.ipynb:build\.$"):
+        load_target(f"{tmp_path}/net.ipynb")
 
 
 @pytest.mark.parametrize(
@@ -201,6 +224,22 @@ def test_last_line_that_wrote_into_a_parameter() -> None:
     }
 
 
+def test_line_that_freezes_a_parameter() -> None:
+    with Making() as making:
+        net = nn.Sequential(*(nn.BatchNorm2d(2) for _ in range(3)))
+        net[0].requires_grad_(False)
+        for parameter in net[1].parameters():
+            parameter.requires_grad = False
+    lines = making.of_frozen(net)
+    codes = {name: linecache.getline(*line).strip() for name, line in lines.items()}
+    assert codes == {
+        "0.weight": "net[0].requires_grad_(False)",
+        "0.bias": "net[0].requires_grad_(False)",
+        "1.weight": "parameter.requires_grad = False",
+        "1.bias": "parameter.requires_grad = False",
+    }
+
+
 def test_line_that_makes_a_module() -> None:
     net, making = made()
     known = making.of_modules(net)
@@ -235,3 +274,12 @@ def test_numbers_are_found_where_one_line_lists_them(tmp_path: Path) -> None:
     assert line_with([2, 4, 3], [file, file]) == (file, 1)
     assert line_with([3, 3, 3], [file]) is None
     assert line_with([2, 2, 2], [file, str(tmp_path / "none.py")]) is None
+
+
+def test_the_condition_around_a_line_is_one_of_its_own_function(tmp_path: Path) -> None:
+    file = str(tmp_path / "net.py")
+    Path(file).write_text(
+        "if 1:\n  def f(x):\n    if x.flag:\n      return 1\n    else:\n      y = 2\n    return y\n"
+    )
+    assert condition_of((file, 4)) == condition_of((file, 6)) == ((file, 3), "x.flag")
+    assert condition_of((file, 7)) is condition_of(None) is None

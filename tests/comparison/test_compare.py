@@ -451,9 +451,13 @@ def test_lazy_layers_behind_a_crash_do_not_hide_it() -> None:
     assert "not counted" in " ".join(comparison.notes)
 
 
-def test_frozen_parameters_are_noted() -> None:
-    model = small().requires_grad_(False)
-    assert "269,722 parameters are frozen" in " ".join(compare_models(model).notes)
+def test_frozen_parameters_are_a_difference_but_for_what_is_no_weight_of_a_layer() -> None:
+    comparison = compare_models(small().requires_grad_(False))
+    assert kinds(comparison) == ["frozen-parameters"]
+    assert "269,722 weights of these layers are frozen" in comparison.differences[0].what
+    model = small()
+    model.layer1.mean = nn.Parameter(torch.zeros(3), requires_grad=False)
+    assert "frozen-parameters" not in kinds(compare_models(model))
 
 
 @pytest.mark.parametrize("option", ["image_size", "in_channels", "num_classes"])

@@ -51,7 +51,7 @@ EQUAL: dict[str, tuple[Callable[[], nn.Module], str]] = {
 DIFFERENT: dict[str, tuple[Callable[[], nn.Module], str, list[str]]] = {
     "timm gn": (images("resnet50_gn"), "resnet50", ["norm-type"]),
     "timm se": (images("seresnet18"), "resnet18", ["extra-operation"]),
-    "timm eca": (images("ecaresnet26t"), "resnet50d", ["width", "depth", "extra-operation"]),
+    "timm eca": (images("ecaresnet26t"), "resnet50d", ["depth", "stem", "extra-operation"]),
     "timm aa": (images("resnetaa50"), "resnet50", ["max-pool", "stride-by-pooling"]),
     "timm blur": (images("resnetblur18"), "resnet18", ["stride-by-pooling", "stride-by-pooling"]),
     "timm features": (images("resnet18", features_only=True), "resnet18", ["no-classifier"]),

@@ -73,6 +73,8 @@ class Origin:
     """module path -> how the module was made"""
     written: dict[str, Location] = field(default_factory=dict)
     """parameter -> the last line that wrote into it, constructors of torch aside"""
+    frozen: dict[str, Location] = field(default_factory=dict)
+    """parameter -> the line that took its ``requires_grad``"""
 
 
 _ORIGINS: weakref.WeakKeyDictionary[nn.Module, Origin] = weakref.WeakKeyDictionary()
@@ -96,7 +98,10 @@ def load_target(
     """
     match = _TARGET.fullmatch(target)
     if match is None:
-        raise UserError(f"{target!r} names no network; write path/to/file.py:Name.")
+        names = _makers(_find(target) if target.endswith(ENDINGS) else None)
+        example = f"{target}:{names[0]}" if names else "path/to/file.py:Name"
+        others = f" It defines {', '.join(names)}." if names[1:] else ""
+        raise UserError(f"{target!r} names no network; write {example}.{others}")
     place, name, call = match["place"], match["name"], match["call"]
     arguments = _literals(name + call, call) if call else ([], {})
     path = _find(place)
@@ -130,6 +135,43 @@ def _find(place: str) -> Path | None:
     if path.suffix in ENDINGS or os.sep in place:
         raise UserError(f"there is no file {place}.")
     return None
+
+
+def _makers(path: Path | None) -> list[str]:
+    """What a file defines that may make a network, without running it; likeliest first.
+
+    That is what needs no arguments but the numbers of classes and channels: no blocks.
+    """
+    if path is None:
+        return []
+    cells = code_cells(path) if path.suffix == ".ipynb" else [path.read_text(errors="replace")]
+    found: dict[str, bool] = {}
+    for cell in cells:
+        with contextlib.suppress(SyntaxError):
+            for node in ast.parse(cell).body:
+                match node:
+                    case ast.ClassDef(name=name) if node.bases:
+                        inits = [f for f in node.body if getattr(f, "name", "") == "__init__"]
+                        runs = any(getattr(f, "name", "") == "forward" for f in node.body)
+                        required = _required(inits[0]) - {"self"} if inits else set[str]()
+                        found[name] = required <= {*CLASSES, *CHANNELS} and (runs or not inits)
+                    case ast.FunctionDef(name=name):
+                        found[name] = _required(node) <= {*CLASSES, *CHANNELS}
+    names = [name for name, fits in found.items() if fits and not name.startswith("_")]
+    return sorted(names, key=_likeliness)
+
+
+def _likeliness(name: str) -> tuple[bool, ...]:
+    return tuple(re.search(word, name.lower()) is None for word in ("resnet", "net", r"\d"))
+
+
+def _required(function: Any) -> set[str]:
+    """Arguments without default."""
+    given = function.args
+    positional = [*given.posonlyargs, *given.args]
+    positional = positional[: len(positional) - len(given.defaults)]
+    named = [a for a, d in zip(given.kwonlyargs, given.kw_defaults, strict=True) if d is None]
+    return {argument.arg for argument in (*positional, *named)}
 
 
 def _literals(text: str, call: str) -> tuple[list[Any], dict[str, Any]]:
@@ -212,7 +254,8 @@ def _remember(made: Any, name: str, arguments: dict[str, Any], making: Making) -
         raise UserError(f"{name} returns a {type(made).__name__}, not a torch.nn.Module.")
     asked = [arguments[key] for key in CLASSES if type(arguments.get(key)) is int]
     classes = asked[0] if asked else None
-    _ORIGINS[made] = Origin(name, classes, making.of_modules(made), making.of_parameters(made))
+    lines = making.of_modules(made), making.of_parameters(made), making.of_frozen(made)
+    _ORIGINS[made] = Origin(name, classes, *lines)
     return made
 
 
@@ -417,33 +460,46 @@ class Making:
 
     def of_parameters(self, model: nn.Module) -> dict[str, Location]:
         """Parameter -> the last line that wrote into it, constructors of torch aside."""
-        lines = self.writes.lines
-        rows = {name: lines[_key(p)][1] for name, p in model.named_parameters() if _key(p) in lines}
-        return {name: line for name, line in rows.items() if line is not None}
+        return _of(self.writes.lines, model)
+
+    def of_frozen(self, model: nn.Module) -> dict[str, Location]:
+        """Parameter -> the line that took its ``requires_grad``."""
+        return _of(self.writes.frozen, model)
+
+
+Lines = dict[int, tuple[torch.UntypedStorage, Location | None]]
+"""address -> (storage, which must not be freed and its address used again, line)"""
+
+
+def _of(lines: Lines, model: nn.Module) -> dict[str, Location]:
+    rows = {name: lines[_key(p)][1] for name, p in model.named_parameters() if _key(p) in lines}
+    return {name: line for name, line in rows.items() if line is not None}
 
 
 class _Writes(TorchFunctionMode):
-    """Notes who writes into a tensor, also by way of ``.data`` or a view.
+    """Notes who writes into a tensor, also by way of ``.data`` or a view, and who freezes it.
 
     Not a dispatch mode, under which ``torch.jit.trace`` fails.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.lines: dict[int, tuple[torch.UntypedStorage, Location | None]] = {}
-        """address -> (storage, which must not be freed and its address used again, line)"""
+        self.lines: Lines = {}
+        self.frozen: Lines = {}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}  # in which nn.init.constant_ gives its tensor
         given = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor)]
-        before = [(t, t._version) for t in given if _key(t)]
+        before = [(t, t._version, t.requires_grad) for t in given if _key(t)]
         out = func(*args, **kwargs)
-        for tensor, version in before:
+        for tensor, version, learned in before:
             if tensor._version != version:
                 line = None if _in_constructor() else own_line()
                 self.lines[_key(tensor)] = tensor.untyped_storage(), line
+            if learned and not tensor.requires_grad:
+                self.frozen[_key(tensor)] = tensor.untyped_storage(), own_line()
         return out
 
 
@@ -536,6 +592,54 @@ def line_with(numbers: list[int], files: Iterable[str]) -> Location | None:
         if isinstance(node, (ast.List, ast.Tuple)) and _values(node) == numbers
     ]
     return lines[0] if len(lines) == 1 else None
+
+
+def condition_of(line: Location | None) -> tuple[Location, str] | None:
+    """The innermost ``if`` around a line of the same function: (its line, what it asks)."""
+    file, number = line or ("", 0)
+    found = None
+    for node in ast.walk(_tree(file)):  # from the outside to the inside
+        if isinstance(node, ast.FunctionDef) and _spans([node], number):
+            found = None
+        if isinstance(node, ast.If) and (_spans(node.body, number) or _spans(node.orelse, number)):
+            found = (file, node.lineno), ast.unparse(node.test)
+    return found
+
+
+def why_left_out(line: Location | None) -> tuple[Location | None, str, str]:
+    """Why a call reaches one block and not the next: (line, sentence of ``left-out``, code)."""
+    file, number = line or ("", 0)
+    loop: ast.For | ast.While | None = None
+    for node in ast.walk(_tree(file)):
+        if isinstance(node, (ast.For, ast.While)) and _spans(node.body, number):
+            loop = node
+    code = linecache.getline(file, number).strip()
+    if loop is None:
+        return line, "call", code
+    inside: list[Any] = [node for statement in loop.body for node in ast.walk(statement)]
+    for kind, what in ((ast.Return, "return"), (ast.Break, "break")):
+        if end := next((node for node in inside if isinstance(node, kind)), None):
+            return (file, end.lineno), what, code
+    head = linecache.getline(file, loop.lineno).strip().rstrip(":")
+    zipped = isinstance(loop, ast.For) and ast.unparse(loop.iter).startswith("zip(")
+    return (file, loop.lineno), "zip" if zipped else "loop", head
+
+
+def line_naming(name: str, files: Iterable[str]) -> Location | None:
+    """The first line of the files that names a function, as such or as an attribute."""
+    return next(
+        (
+            (file, vars(node)["lineno"])
+            for file in dict.fromkeys(files)
+            for node in ast.walk(_tree(file))
+            if name in (getattr(node, "attr", ""), getattr(node, "id", ""))
+        ),
+        None,
+    )
+
+
+def _spans(nodes: list[Any], number: int) -> bool:
+    return any(node.lineno <= number <= (node.end_lineno or 0) for node in nodes)
 
 
 def _tree(file: str) -> ast.Module:

@@ -32,6 +32,7 @@ from resnetlab.comparison.faults import (
     explain_crash,
 )
 from resnetlab.comparison.layers import Pairs, align
+from resnetlab.comparison.modes import check_gradient_mode
 from resnetlab.comparison.operations import Node, adds_itself, conv_settings
 from resnetlab.comparison.proof import Proof
 from resnetlab.comparison.report import Comparison, Findings, Row, Verdict
@@ -43,7 +44,7 @@ from resnetlab.models.architecture import ARCHITECTURES, Architecture, get_archi
 from resnetlab.models.resnet import ResNet
 from resnetlab.models.summary import on_meta
 
-HARMLESS = {"init", "single-image", "fixed-size", "output", "auxiliary-output"}
+HARMLESS = {"init", "single-image", "fixed-size", "output", "auxiliary-output", "frozen-parameters"}
 """Kinds that leave the function as it is, so that the proof is tried all the same."""
 STRANGE = 0.5
 """From this distance on a network is none of the papers'."""
@@ -79,7 +80,7 @@ def compare_models(
     refuse(model)
     origin = origin_of(model)
     name = origin.name or type(model).__name__
-    found = Findings(made=origin.made, written=origin.written)
+    found = Findings(made=origin.made, written=origin.written, frozen=origin.frozen)
     with own_settings():
         fill_lazy_layers(model, image_size or 224, in_channels or 3, found)
         try:
@@ -114,21 +115,29 @@ class _Run:
 
     def compare(self, image_size: int | None) -> Comparison:
         own, output = self._reference_structure(), self.trace.output
+        self.found.style = self.reference.architecture.activation
         sides, difference, far, deltas = None, None, 0.0, ()
         if output is not None:
             parsed = self._parse(output)
             sides = compare_structures(parsed, own, self.found)
             difference = self._check(own)
-            lost = self.found.count("discarded-output")
+            lost = self.found.count("discarded-output") + self.found.count("left-out")
             if lost and (not self.named or len(parsed.units) + lost == len(own.units)):
                 self.found.drop("depth")  # it has the blocks, or they did not count for the choice
             far, deltas = distance(output, sides, own), _count(self.model, sides.operations)
         elif parsed := parse_before(self.trace.nodes, self.block):
             part = Structure(own.stem, own.units[: len(parsed.units)], [], own.style)
             sides = compare_structures(parsed, part, self.found)
+        own_name = self.reference_name.partition(" ")[0]
+        if not self.named and get_architecture(own_name).stem == "deep":
+            self.found.note(
+                f"{own_name} is the variant D of arXiv:1812.01187 "
+                "(Bag of Tricks): a stem of three 3x3 convolutions, average pooling before the 1x1 "
+                "convolution of a shortcut. The papers of 2015 and 2016 have neither."
+            )
         if image_size and image_size <= SMALL_IMAGE:
             _explain_small_stem(self.found, image_size)
-        if far > STRANGE and not self.found.kinds() & {"block", "discarded-output"}:
+        if far > STRANGE and not self.found.kinds() & {"block", "discarded-output", "left-out"}:
             self._judge_family(far)
         differences = self.found.differences()
         networks = (self.model, self.reference)
@@ -199,6 +208,7 @@ class _Run:
         check_precision([trace, training], found)
         check_ownership(model, [trace, training], found)
         check_training(trace, training, found)
+        check_gradient_mode(model, trace, training, found)
         if low := ", ".join(sorted(trace.precision - {"float32"})):
             found.note(f"The network computes in {low}; it is compared in double precision.")
         before = found.kinds()
@@ -250,13 +260,28 @@ def _count(model: nn.Module, pairs: Pairs) -> tuple[tuple[str, int], ...]:
     """Layers whose parameters differ in number; together they make up the whole difference."""
     rest = {name: p.numel() for name, p in model.named_parameters()}
     rows = Counter[str]()
-    for mine, other in pairs:
+    for mine, other in _without_equals(pairs):
         place = mine.label if mine else f"(reference) {other.place if other else ''}"
         rows[place] += sum(rest.pop(name, 0) for name in (mine.names if mine else ()))
         rows[place] -= sum(t.numel() for t in (other.tensors[:2] if other else ()) if t is not None)
     for name, size in rest.items():  # in no layer of the structure: gates, unused layers
         rows[name.rpartition(".")[0] or name] += size
     return tuple((place, delta) for place, delta in rows.items() if delta)
+
+
+def _without_equals(pairs: Pairs) -> Pairs:
+    """Rows in which what stands at another place is the partner of the same kind and size."""
+    rows = list(pairs)
+    for lone in [row for row in pairs if row[0] is None and row[1] is not None]:
+        for i, (mine, other) in enumerate(rows):
+            if mine is None or other is not None or mine.kind != lone[1].kind:  # type: ignore[union-attr]
+                continue
+            sizes = [[t.shape for t in n.tensors[:2] if t is not None] for n in (mine, lone[1])]  # type: ignore[union-attr]
+            if sizes[0] == sizes[1]:
+                rows[i] = mine, lone[1]
+                rows.remove(lone)
+                break
+    return rows
 
 
 def _rows(

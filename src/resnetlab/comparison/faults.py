@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnetlab.comparison.candidate import Location, handed_on, line_words
+from resnetlab.comparison.candidate import (
+    Location,
+    condition_of,
+    handed_on,
+    line_words,
+    why_left_out,
+)
+from resnetlab.comparison.layers import statistics_words
 from resnetlab.comparison.operations import POOLS, Node, alike, behind
 from resnetlab.comparison.report import Findings, a, phrase, plural
 from resnetlab.comparison.structure import parse
@@ -21,6 +28,11 @@ FAR = 3.0
 """An initial weight's deviation is far from the usual if it is this many times off all of them."""
 FEW = 64
 """So few values have no deviation to speak of."""
+LARGE_SHIFT = 0.1
+"""From here on batch norm's first shift is more than a trifle."""
+NORM_PAPER = "Goyal et al. 2017 (arXiv:1706.02677), 5.1: scale 1, and 0 at a branch's end alone"
+SKIPPED = ("mul", "scale", "gate", "norm")
+"""What may stand between the end of a branch and the addition."""
 
 
 def check_initialisation(nodes: list[Node], found: Findings) -> None:
@@ -47,11 +59,10 @@ def check_initialisation(nodes: list[Node], found: Findings) -> None:
     dead = set().union(*(inputs for inputs in sums if inputs <= silent))  # shortcut and branch
     if 1 < len(silent) == len(norms) and not _passes(nodes, silent):
         _tell_dead(norms, found)
-        silent = set()
-    for node in norms:
-        if node.index in silent and (node.index in dead or node.index not in ends):
-            what, line = "silent" if node.index in ends else "scale", _writer(node, found)
-            found.add("init", what, node.label, node=node, line=line)
+    else:
+        late = _branch_ends(nodes, (*SKIPPED, "relu")) - ends
+        for node in norms:
+            _judge_norm(node, node.index in ends, node.index in dead, node.index in late, found)
     for node in nodes:
         if node.weight is None or node.settings.get("computed"):
             continue
@@ -93,13 +104,60 @@ def _passes(nodes: list[Node], silent: set[int]) -> bool:
     return nodes[-1].index in reached
 
 
+def _judge_norm(node: Node, end: bool, dead: bool, late: bool, found: Findings) -> None:
+    """Report a norm that does not start with scale 1 and shift 0; scale 0 may end a branch.
+
+    ``dead``: so does its shortcut. ``late``: between it and the addition stands a ReLU.
+    """
+    scale, shift = (_start(tensor) for tensor in node.tensors[:2])
+    line, what = _writer(node, found), ""
+    if scale == 0 and late and "relu-before-addition" in found.kinds():
+        found.explain(
+            "relu-before-addition",
+            "With its batch norm's scale of 0 in front of a ReLU such a branch never gets a "
+            "gradient; behind the last batch norm, without the ReLU, that scale is a good start.",
+        )
+    elif scale == 0 and (dead or not end):
+        what = "silent" if end else "late" if late else "scale"
+    elif scale and not end and not 1 / FAR <= scale <= FAR:
+        what = "factor"
+    elif scale not in (None, 0, 1):
+        found.note(f"Batch norms start with scale {scale:g}, at {node.label} for one; usual is 1.")
+    if what:
+        found.add(
+            "init", what, node.label, node=node, line=line, paper=NORM_PAPER, value=f"{scale:g}"
+        )
+    if shift and abs(shift) >= LARGE_SHIFT:
+        line = _writer(node, found, shift=True)
+        found.add(
+            "init", "shift", node.label, node=node, line=line, paper=NORM_PAPER, value=f"{shift:g}"
+        )
+    elif shift:
+        found.note(f"Batch norms start with shift {shift:g}, at {node.label} for one; usual is 0.")
+
+
+def _start(tensor: Tensor | None) -> float | None:
+    """The value farthest from 0 of a norm's scale or shift, as far as it is exact."""
+    if tensor is None or not tensor.numel():
+        return None
+    flat = tensor.detach().flatten()
+    value = float(flat[flat.abs().argmax()])
+    return round(value) if abs(value - round(value)) < 1e-3 else round(value, 3)
+
+
 def _tell_dead(norms: list[Node], found: Findings) -> None:
     """Say that all batch norms start with scale 0, and where that is written."""
-    shifts = [node.tensors[1] for node in norms]
-    features = "the same" if any(shift is not None and shift.any() for shift in shifts) else "0"
+    shifts = {_start(node.tensors[1]) for node in norms}
+    features = "the same" if shifts - {None, 0} else "0"
+    swapped = len(shifts) == 1 and features != "0"
     for node in norms:
-        line, count = _writer(node, found), len(norms)
-        found.add("init", "dead", node.label, node=node, line=line, count=count, features=features)
+        line = _writer(node, found)
+        words = {"count": len(norms), "features": features, "value": min(shifts, key=str)}
+        words["paper"] = NORM_PAPER
+        what = "swapped" if swapped else "dead"
+        found.add("init", what, node.label, node=node, line=line, **words)  # type: ignore[arg-type]
+        if swapped and (line := _writer(node, found, shift=True)):
+            found.add("init", what, node.label, line=line, **words)  # type: ignore[arg-type]
         if line is None:
             found.note(
                 "The line that sets the scales to 0 is not known: the network was made before "
@@ -107,27 +165,35 @@ def _tell_dead(norms: list[Node], found: Findings) -> None:
             )
 
 
-def _writer(norm: Node, found: Findings) -> Location | None:
-    """The line that wrote the scale of a norm last."""
-    scale = next((n for n in norm.names if n.rpartition(".")[2] not in ("bias", "beta")), "")
-    return found.written.get(scale)
+SHIFTS = ("bias", "beta", "b", "shift")
+"""What norms call it."""
 
 
-def _branch_ends(nodes: list[Node]) -> set[int]:
+def _writer(norm: Node, found: Findings, *, shift: bool = False) -> Location | None:
+    """The line that wrote the scale of a norm last, or its shift."""
+    names = [n for n in norm.names if (n.rpartition(".")[2] in SHIFTS) == shift]
+    return found.written.get(names[0]) if names else None
+
+
+def _branch_ends(nodes: list[Node], skipped: tuple[str, ...] = SKIPPED) -> set[int]:
     """Layers whose zeros would only silence a branch: a sum follows, gates and factors aside."""
     readers: dict[int, list[Node]] = defaultdict(list)
     for node in nodes:
         for parent in node.inputs:
             readers[parent.index].append(node)
-    return {node.index for node in nodes if node.kind in ("conv", "norm") and _ends(node, readers)}
+
+    layers = [node for node in nodes if node.kind in ("conv", "norm")]
+    return {node.index for node in layers if _ends(node, readers, skipped)}
 
 
-def _ends(node: Node, readers: dict[int, list[Node]], depth: int = 0) -> bool:
+def _ends(
+    node: Node, readers: dict[int, list[Node]], skipped: tuple[str, ...], depth: int = 0
+) -> bool:
     after = readers[node.index]
     if any(reader.kind == "add" for reader in after):
         return True
-    skipped = ("mul", "scale", "gate", "norm")
-    return depth < 4 and any(r.kind in skipped and _ends(r, readers, depth + 1) for r in after)
+    further = [reader for reader in after if depth < 4 and reader.kind in skipped]
+    return any(_ends(reader, readers, skipped, depth + 1) for reader in further)
 
 
 def _judge_classifier(node: Node, weight: Tensor, found: Findings) -> None:
@@ -164,6 +230,8 @@ def check_precision(traces: list[Trace], found: Findings) -> None:
 
 def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> None:
     """Report parameters that are unused, shared, unknown to the network or none at all."""
+    for name, line in {n: line for t in traces for n, line in t.writes.items()}.items():
+        found.add("changing-weights", "writes", name, line=line)
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     live = [trace.live() for trace in traces]
     unused = sizes.keys() - {name for nodes in live for node in nodes for name in node.names}
@@ -173,13 +241,18 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
         code = handed_on(line)
         found.add("discarded-output", what, owner, amount=1, line=line, code=code)
         unused -= own
+    alive = {node.index for node in live[0]}
+    for node in traces[0].nodes:
+        if node.kind == "relu" and node.index not in alive and "missing-relu" in found.kinds():
+            line = f" ({line_words(node.location)})" if node.location else ""
+            found.explain("missing-relu", f"A ReLU runs{line}, but its result is thrown away.")
     for owner in _owners(unused, sizes):
+        if _report_left_out(model, owner, traces, found):
+            continue
         amount = sum(sizes[name] for name in unused if _is_in(name, owner))
         what = "parameters" if amount else "lazy"
         found.add("unused-parameters", what, owner, amount=amount, line=found.line_of(owner))
-    if frozen := sum(p.numel() for p in model.parameters() if not p.requires_grad):
-        verb = "is" if frozen == 1 else "are"
-        found.note(f"{plural(frozen, 'parameter')} {verb} frozen (requires_grad=False).")
+    _report_frozen(model, live[-1], sizes, found)
     for node in live[0]:
         if node.kind in ("conv", "linear", "norm") and (held := node.settings.get("held")):
             amount = node.weight.numel() if node.weight is not None else 0
@@ -189,9 +262,59 @@ def check_ownership(model: nn.Module, traces: list[Trace], found: Findings) -> N
             found.note("Weights are computed on the way (weight norm, masks); what they come to "
                        "is compared.")  # fmt: skip
     _check_sharing(model, live[0], sizes, found)
+    norms = {node.place for node in live[0] if node.kind == "norm"}
     for name, size in traces[0].unregistered.items():
+        made = [path for path in traces[0].fresh if f"{name}.".startswith(f"{path}.")]
+        if made:
+            place, line = made[0], traces[0].fresh[made[0]]
+            what = "norm made in forward" if place in norms else "made in forward"
+            words = {"name": place.rpartition("<")[2].rstrip(">")}
+            where = place[: place.index("<")].rstrip(".") or "forward"
+            found.add("unregistered", what, where, amount=size, line=line, **words)  # type: ignore[arg-type]
+            continue
         place = name[: name.rindex("]") + 1] if "]" in name else name.rpartition(".")[0] or name
         found.add("unregistered", "in use", place, amount=size, line=found.line_of(place))
+
+
+def _report_left_out(model: nn.Module, owner: str, traces: list[Trace], found: Findings) -> bool:
+    """Report blocks that never run though others like them do; whether the owner is such."""
+    calls = {path: line for trace in traces for path, line in trace.calls.items()}
+    modules = dict(model.named_modules())
+    parent, module = owner.rpartition(".")[0], modules.get(owner)
+    if module is None or owner in calls or not _is_block(module):
+        return False
+    like = [p for p, m in modules.items() if type(m) is type(module) and _is_block(m)]
+    twin = next((p for p in like if p in calls and p.rpartition(".")[0] == parent), None)
+    if twin is None:
+        return False
+    blocks = [m for m in module.modules() if m is not module and _is_block(m)]
+    line, what, code = why_left_out(calls[twin])
+    found.add("left-out", what, owner, amount=len(blocks) or 1, line=line, code=code)
+    return True
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether it holds two convolutions."""
+    return sum(p.dim() == 4 for p in module.parameters()) > 1
+
+
+def _report_frozen(
+    model: nn.Module, nodes: list[Node], sizes: dict[str, int], found: Findings
+) -> None:
+    """Report layers that are not trained; of what is written by hand those that hold nothing else.
+
+    Such a norm may keep its running statistics as parameters.
+    """
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    layers = [node for node in nodes if node.kind in ("conv", "linear", "norm")]
+    whole = [n for n in layers if frozen.issuperset(n.names) or not n.settings.get("by_hand")]
+    names = {name for node in whole for name in node.names} & frozen
+    for owner in _owners(names, sizes):
+        own = [name for name in names if _is_in(name, owner)]
+        amount = sum(sizes[name] for name in own)
+        for line in dict.fromkeys(found.frozen.get(name) or found.line_of(name) for name in own):
+            found.add("frozen-parameters", "frozen", owner, amount=amount, line=line)
+            amount = 0
 
 
 def _check_sharing(
@@ -246,7 +369,15 @@ def _owners(names: set[str], sizes: dict[str, int]) -> list[str]:
 def check_training(evaluation: Trace, training: Trace, found: Findings) -> None:
     """Report what training does that evaluation does not: chance, other operations, crashes."""
     kind = "dropout-in-evaluation" if evaluation.random else "dropout"
-    for place, operation, line in evaluation.random or training.random:
+    source = evaluation if evaluation.random else training
+    for place, operation, line in source.random:
+        if line and line in source.fresh.values():
+            continue  # the first weights of a layer that is made in the pass
+        if made := source.fresh.get(place):
+            outer, _, name = place.rpartition("<")
+            where, name = outer.rstrip(".") or "forward", name.rstrip(">")
+            found.add("dropout-in-evaluation", "made in forward", where, line=made, name=name)
+            continue
         what = "dropout" if operation in ("bernoulli", "native_dropout") else "noise"
         where = place or (f"({line_words(line)})" if line else "forward")
         found.add(kind, what, where, line=line or found.line_of(place))
@@ -266,6 +397,15 @@ def check_training(evaluation: Trace, training: Trace, found: Findings) -> None:
     if dropped is not None and found.drop("softmax"):
         where = dropped.label or "the end of forward"
         found.add("softmax", "evaluation", where, node=dropped, words=dropped.words)
+    places = {unit.place for unit in parsed[0].units}
+    left = [u.place for u in parsed[1].units if u.place and u.place not in places]
+    if left and len(parsed[0].units) + len(left) == len(parsed[1].units) and not training.random:
+        found.drop("depth")
+        for place in left:
+            asked = condition_of(training.calls.get(place))
+            line = asked[0] if asked else why_left_out(training.calls.get(place))[0]
+            found.add("train-mode", "blocks", place, amount=1, line=line)
+        gained = Counter[tuple[str, str]]()
     if gained and not training.random and dropped is None:
         odd = [n for n in rows[1] if (n.kind, n.place) in gained]
         words, place = ", ".join(dict.fromkeys(n.words for n in odd)), odd[0].label or "forward"
@@ -273,7 +413,8 @@ def check_training(evaluation: Trace, training: Trace, found: Findings) -> None:
     for node in rows[1]:
         batch = node.kind == "norm" and node.settings["type"] == "batch norm"
         if batch and not node.settings["training"]:
-            found.add("norm-statistics", "frozen", node.label, node=node)
+            what, words = statistics_words(node, "frozen")
+            found.add("norm-statistics", what, node.label, node=node, **words)
 
 
 def check_output(trace: Trace, found: Findings) -> None:
@@ -339,11 +480,9 @@ def check_single_image(model: nn.Module, trace: Trace, found: Findings) -> None:
     alone = trace_network(model, trace.images[:1])
     if alone.logits is not None and alone.logits.dim() == 2:
         known = trace.random or "norm-statistics" in found.kinds()
+        known = known or trace.writes or any("<" in name for name in trace.unregistered)
         known = known or not trace.logits.isfinite().all()
-        tolerance = 1e-3 if trace.precision <= {"float32"} else 0.1
-        scale = trace.logits.detach().abs().max()
-        gap = (alone.logits[:1].double() - trace.logits[:1].double()).abs().max()
-        if not known and not gap <= tolerance * scale:
+        if not known and apart(trace, alone.logits[:1]):
             _blame_for_the_batch(model, trace, found)
         return
     crash = alone.crash
@@ -352,6 +491,15 @@ def check_single_image(model: nn.Module, trace: Trace, found: Findings) -> None:
         fate = f"gives the shape {list(alone.logits.shape)}, not {[1, *trace.logits.shape[1:]]}"
     place, line = (crash.label, crash.location) if crash else ("forward", None)
     found.add("single-image", f"one image alone {fate}.", place, line=line)
+
+
+def apart(trace: Trace, other: Tensor) -> bool:
+    """Whether the logits of the first images are others than the trace's."""
+    assert trace.logits is not None
+    tolerance = 1e-3 if trace.precision <= {"float32"} else 0.1
+    mine = trace.logits[: len(other)].double()
+    gap = (other.double() - mine).abs().max()
+    return bool(mine.isfinite().all()) and not gap <= tolerance * trace.logits.detach().abs().max()
 
 
 def _blame_for_the_batch(model: nn.Module, trace: Trace, found: Findings) -> None:

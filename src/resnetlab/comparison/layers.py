@@ -8,6 +8,7 @@ from functools import partial
 from itertools import pairwise, takewhile
 from typing import Any, TypeVar
 
+from resnetlab.comparison.candidate import condition_of
 from resnetlab.comparison.operations import POOLS, Node, adds_itself, shrinkage
 from resnetlab.comparison.report import Findings, a, by
 from resnetlab.comparison.structure import ODD_POOLS, Structure, Unit
@@ -139,6 +140,8 @@ def compare_widths(
         if mine.settings["out"] != other.settings["out"]
     ]
     if wrong:
+        if home == "the stem":
+            where = wrong[0][0].label or where[0], where[1]
         sizes = [row[1:] for row in wrong]
         sizes = sizes[:1] if len(set(sizes)) == 1 else sizes
         mine, theirs = (", ".join(map(str, side)) for side in zip(*sizes, strict=True))
@@ -170,7 +173,7 @@ def compare_settings(
         if mine.kind == other.kind == "conv":
             _conv_settings(mine.settings, other.settings, say)
         elif mine.kind == other.kind == "norm":
-            _norm_settings(mine.settings, say, found)
+            _norm_settings(mine, say, found)
         elif mine.kind == "act" and other.kind == "relu":
             say("activation", "other", mine=mine.words)
         elif other.kind == "maxpool" and mine.kind in POOLS:
@@ -208,7 +211,9 @@ def _conv_settings(one: dict[str, Any], two: dict[str, Any], say: Say) -> None:
             full = key == "kernel"
             mine, theirs = ("{}x{}".format(*s[key]) if full else s[key] for s in (one, two))
             swapped = key == "groups" and two[key] > 1 and one["out"] == two["out"]
-            say(key, "cardinality" if swapped else "other", mine=mine, theirs=theirs)
+            depthwise = key == "groups" and one[key] == one["in"] == one["out"] > two[key]
+            what = "depthwise" if depthwise else "cardinality" if swapped else "other"
+            say(key, what, mine=mine, theirs=theirs)
     if one["transposed"]:
         say("transposed", "the convolution is a transposed one.")
     fits = [
@@ -239,13 +244,15 @@ def _sides(padding: tuple[int, ...]) -> Any:
     return "{} left, {} right, {} above and {} below".format(*padding)
 
 
-def _norm_settings(values: dict[str, Any], say: Say, found: Findings) -> None:
-    momentum = values.get("momentum")
+def _norm_settings(node: Node, say: Say, found: Findings) -> None:
+    values, momentum = node.settings, node.settings.get("momentum")
     if values["type"] != "batch norm":
         say("norm-type", "other", mine=a(values["type"]))
         return
-    if values["training"] or not values["running"]:
-        say("norm-statistics", "batch")
+    anew = node.place.endswith(">") and node.names  # made in forward, which is said
+    if not anew and (values["training"] or not values["running"]):
+        what, words = statistics_words(node, "batch")
+        say("norm-statistics", what, **words)
     if not values["affine"]:
         say("norm-affine", "batch norm has no learned scale and shift.")
     if values["eps"] >= LARGE_EPS:
@@ -253,6 +260,11 @@ def _norm_settings(values: dict[str, Any], say: Say, found: Findings) -> None:
     elif values["eps"] != 1e-5:
         keras = ", Keras's default" if values["eps"] == 1e-3 else ""
         found.note(f"batch norm's eps is {values['eps']:g}{keras}; PyTorch's is 1e-05.")
+    if values.get("cumulative"):
+        found.note(
+            "batch norm's running statistics are the plain average of all batches "
+            "(momentum=None); PyTorch's usual momentum is 0.1."
+        )
     if momentum not in (None, 0.1) and values["running"]:
         if momentum == 0:
             say("norm-momentum", "still")
@@ -260,6 +272,25 @@ def _norm_settings(values: dict[str, Any], say: Say, found: Findings) -> None:
             say("norm-momentum", "last batch", momentum=f"{momentum:g}")
         else:
             found.note(f"batch norm's momentum is {momentum:g}; PyTorch's usual one is 0.1.")
+
+
+def statistics_words(node: Node, fault: str) -> tuple[str, dict[str, Any]]:
+    """Sentence and words for a norm that takes the ``batch``'s statistics, or is ``frozen``.
+
+    Who has put it into the wrong mode, or what it asks instead of its mode.
+    """
+    values = node.settings
+    if mode := values.get("mode"):
+        function, line = mode
+        by = "forward" if function == "forward" else f"{function}(), which is overridden,"
+        return f"{fault} by", {"by": by, "line": line}
+    if "mode" in values or not (values.get("by_hand") or node.direct):
+        return fault, {}
+    line = values.get("computed at", node.location)
+    asked = condition_of(line)
+    if asked is None or "training" in asked[1]:
+        return f"{fault} in code", {"line": line}
+    return f"{fault} asks", {"line": asked[0], "test": asked[1]}
 
 
 def _pool_settings(mine: Node, other: Node, say: Say) -> None:
@@ -298,7 +329,15 @@ def compare_stems(case: Case) -> Pairs:
     followers = {id(x): y.kind for x, y in pairwise(mine)}
     plain = [n for n in mine if equal or n.kind != "conv" or followers.get(id(n)) == "norm"]
     compare_settings(settled, plain, ("the stem", "conv1"), found, case.candidate.style)
-    if widths[0] != widths[1] and [w * case.ratio for w in widths[1]] != widths[0]:
+    last = [side[-1:] for side in widths]
+    inner = len(widths[0]) == len(widths[1]) > 1 and last[0] == last[1]
+    judged = widths if equal else last
+    if equal and inner and widths[0] != widths[1]:
+        one, two = (", ".join(map(str, side)) for side in widths)
+        own = [n for n in mine if n.kind == "conv"]
+        node = next(n for n, w in zip(own, widths[1], strict=True) if n.settings["out"] != w)
+        found.add("stem", "widths", node.label, "conv1", node=node, mine=one, theirs=two)
+    elif judged[0] != [w * case.ratio for w in judged[1]]:
         compare_widths(row, (place, "conv1"), found, "the stem")
     for event in events:
         event.home, event.near = (place, "conv1"), first
@@ -370,7 +409,8 @@ def compare_heads(case: Case) -> Pairs:
     if pooling and pooling[0].kind == "globalpool" and "pow" not in kinds:
         pooling = pooling[:1]
     several = sum(node.kind in POOLS for node in pooling) > 1
-    if several or any(node.kind in ODD_POOLS for node in pooling):
+    corner = any(node.kind == "slice" and len(node.shape) in (2, 3) for node in pooling)
+    if several or corner or any(node.kind in ODD_POOLS for node in pooling):
         words = " and ".join(dict.fromkeys(node.words for node in pooling))
         found.add("pooling", "odd", pooling[0].label, node=pooling[0], words=words)
         events = [e for e in events if e.node not in pooling and e.node.kind != "globalpool"]
@@ -380,7 +420,12 @@ def compare_heads(case: Case) -> Pairs:
     compare_settings(row, mine, ("the head", ""), found, "post")
     for event in events:
         event.home = ("the head", "" if event.extra else event.node.place)
+        lost = [e.node for e in events if not e.extra]
+        behind = [] if event.extra else reference[reference.index(event.node) + 1 :]
+        left = [node for node in behind if node not in lost]
         event.where = _slot(event, mine if event.extra else reference)
+        if left:
+            event.where = f"before the {left[0].words} of the head"
     squashes = {"softmax", "Sigmoid"}
     squashed = [e for e in events if e.extra and squashes & {e.node.kind, e.node.words}]
     for node in (event.node for event in squashed):

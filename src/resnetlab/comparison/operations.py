@@ -67,7 +67,8 @@ WORDS = {
     "flip": "mirroring", "roll": "cyclic shift", "round": "rounding", "floor": "rounding down",
     "sign": "sign", "sort": "sorting", "cumsum": "running sum", "masked_fill": "masking",
     "argmax": "choice of the largest", "topk": "choice of the largest", "gather": "choice by index",
-    "neg": "change of sign", "reciprocal": "reciprocal", "erf": "error function",
+    "floor_divide": "division that rounds down", "neg": "change of sign",
+    "reciprocal": "reciprocal", "erf": "error function",
 }  # fmt: skip
 
 

@@ -7,16 +7,17 @@ candidate's code bears it, so that rounding hides nothing and excuses nothing.
 
 from __future__ import annotations
 
-import linecache
 import math
 import re
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
+from linecache import getline
 
 import torch
 from torch import Tensor, nn
 
-from resnetlab.comparison.candidate import Location
+from resnetlab.comparison.candidate import Location, line_naming
 from resnetlab.comparison.layers import Pairs
 from resnetlab.comparison.operations import Node, alike
 from resnetlab.comparison.report import Findings
@@ -99,17 +100,24 @@ class Proof:
             first = self._first_apart(images)
             what, place = ("behind", "forward") if first is None else ("from", first.label)
             say("function", what, place, node=first)
-        elif not training and size == self.first_size:
-            quiet = record(self.model, images, self.classes, grad=False).logits
-            if quiet is None or not _distance(quiet, trace.logits) <= self.tolerance:
-                say("function", "no_grad", "forward")
         elif training:
             self._check_statistics(layers, held)
             moved = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
             self._check_gradients(layers, trace.logits, output, images)
-            again = any(not torch.equal(b, moved[n]) for n, b in self.model.named_buffers())
-            if again and "gradient" not in self.found.kinds():  # a crash runs the model once more
-                self.found.add("running-statistics", "checkpoint", "forward")
+            again = [n for n, b in self.model.named_buffers() if not torch.equal(b, moved[n])]
+            if "gradient" not in self.found.kinds():  # a crash runs the model once more
+                for name in again:
+                    place = name.rpartition(".")[0]
+                    outer = accumulate(place.split("."), "{}.{}".format)
+                    lines = [line for path in outer if (line := trace.calls.get(path))]
+                    lines.sort(key=lambda line: "checkpoint" not in getline(*line))
+                    line = lines[0] if lines else None
+                    if line and "checkpoint" not in getline(*line):
+                        files = (
+                            file for made in self.found.made.values() for file, _ in made.lines
+                        )
+                        line = line_naming("checkpoint", files) or line
+                    self.found.add("running-statistics", "checkpoint", place, line=line)
         return layers
 
     def _first_apart(self, images: Tensor) -> Node | None:
@@ -316,7 +324,7 @@ def _gradient(source: Tensor, node: Node, parameters: dict[str, nn.Parameter]) -
 
 def _out_of_place(line: Location | None) -> str:
     """What to write for ``x += y``; '' if the line is no such one."""
-    code = linecache.getline(*line).strip(" ;\n") if line else ""
+    code = getline(*line).strip(" ;\n") if line else ""
     match = re.fullmatch(r"([\w.]+)\s*([-+*/])=\s*([^#]+?)\s*(#.*)?", code)
     if match is None:
         return ""

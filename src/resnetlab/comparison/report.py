@@ -42,6 +42,8 @@ class Kind:
     """code that has it"""
     paper: str = ""
     """where the papers say how it is"""
+    paper_pre: str = ""
+    """the same for the order of 2016, if another paper says it"""
     says: dict[str, str] = field(default_factory=dict)
     """sentences for a finding, by name; words in braces are filled in"""
     remedies: dict[str, str] = field(default_factory=dict)
@@ -135,10 +137,14 @@ class Findings:
 
     found: dict[tuple[str, str], _Group] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    style: str = "post"
+    """of the reference, see ``Structure``"""
     made: dict[str, Made] = field(default_factory=dict)
     """module path -> how the module was made"""
     written: dict[str, Location] = field(default_factory=dict)
     """parameter -> the last line that wrote into it, constructors of torch aside"""
+    frozen: dict[str, Location] = field(default_factory=dict)
+    """parameter -> the line that took its ``requires_grad``"""
 
     def add(
         self,
@@ -161,7 +167,8 @@ class Findings:
         better ones than the table's.
         """
         what, usual = phrase(kind, what, words)
-        cited = KINDS[kind].paper if paper is None else paper
+        usual_paper = (self.style == "pre" and KINDS[kind].paper_pre) or KINDS[kind].paper
+        cited = usual_paper if paper is None else paper
         new = _Group(remedy or usual, cited)
         group = self.found.setdefault((kind, what), new)
         group.amount += amount
@@ -196,6 +203,12 @@ class Findings:
         }
         dropped, self.found = len(kept) < len(self.found), kept
         return dropped
+
+    def explain(self, kind: str, text: str) -> None:
+        """Add to the remedies of a kind's findings what else follows from them."""
+        for (name, _), group in self.found.items():
+            if name == kind and text not in group.remedy:
+                group.remedy += f" {text}"
 
     def line_of(self, path: str) -> Location | None:
         """The line that made a module, or that of a parameter."""

@@ -68,14 +68,30 @@ def _moved_strides(case: Case) -> bool:
     forgotten = [(a, b) for a, b in both if a.stride < b.stride]
     if not needless or not forgotten:
         return False
-    here, there = (", ".join(case.candidate.name(a) for a, _ in s) for s in (needless, forgotten))
-    opening = [(a, b) for a, b in both if max(a.stride, b.stride) > 1 or (a, b) == both[0]]
-    words = [", ".join(str(unit.stride) for unit in side) for side in zip(*opening, strict=True)]
-    say = partial(case.found.add, mine=words[0], theirs=words[1], here=here, there=there)
-    for mine, other in (*needless, *forgotten):
-        name = case.candidate.name(mine)
-        say("stride", "moved", name, other.place, module=name)
+    rows = [[tuple(other.place.split(".")) for _, other in side] for side in (needless, forgotten)]
+    starts = all(block == "0" for side in rows for _, block in side)
+    opening = [(a, b) for a, b in both if b.place.endswith(".0")]
+    mine, theirs = (", ".join(str(u.stride) for u in side) for side in zip(*opening, strict=True))
+    here, there = (_ordinals(side) for side in rows)
+    say = partial(case.found.add, mine=mine, theirs=theirs, here=here, there=there)
+    for one, two in (*needless, *forgotten):
+        name = case.candidate.name(one)
+        say("stride", "moved" if starts else "inside", name, two.place, module=name)
     return True
+
+
+def _ordinals(places: list[tuple[str, ...]]) -> str:
+    """Blocks of the reference in words: the first block of stages 2, 3 and 4."""
+    stages: dict[str, list[str]] = {}
+    for stage, block in places:
+        stages.setdefault(block, []).append(stage.removeprefix("layer"))
+    words = []
+    for block, numbers in stages.items():
+        number = int(block) + 1
+        ordinal = {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
+        listed = " and ".join(filter(None, (", ".join(numbers[:-1]), numbers[-1])))
+        words.append(f"the {ordinal} block of stage{'s' * bool(numbers[1:])} {listed}")
+    return " and ".join(words)
 
 
 def _alone(candidate: list[Node], reference: list[Node]) -> Pairs:
@@ -347,7 +363,11 @@ class _Block:
         if not late or not late.last:
             return events
         missing = _take(events, False, "relu", "after")
-        self.say("relu-before-addition", "moved" if missing else "more", late.node)
+        # One ReLU may serve the whole network: then the convolution before it tells the place.
+        layers = self.case.candidate.layers
+        shared = not late.node.direct and sum(n.place == late.node.place for n in layers) > 1
+        node = self.mine.convs[-1] if shared else late.node
+        self.say("relu-before-addition", "moved" if missing else "more", node)
         return [event for event in events if event not in (late, missing)]
 
     def _swapped(self, events: list[Event]) -> list[Event]:

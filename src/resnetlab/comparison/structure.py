@@ -203,7 +203,12 @@ def _head_start(row: list[Item]) -> int:
             last = i
         pooled |= item.kind == "globalpool"
     begins = (*POOLS, *ODD_POOLS, "linear", "softmax")
-    return next((i for i in range(last + 1, len(row)) if row[i].kind in begins), len(row))
+    for i in range(last + 1, len(row)):
+        corner = row[i].kind == "slice" and len(getattr(row[i], "shape", ())) in (2, 3)
+        activated = row[i].kind in ODD_POOLS and [x.kind for x in row[i + 1 : i + 2]] == ["relu"]
+        if corner or (row[i].kind in begins and not activated):
+            return i
+    return len(row)
 
 
 def _stem_end(gap: list[Node], block_convs: int, style: str, residual: bool) -> int:
@@ -380,7 +385,9 @@ def _foreign(inside: list[Node], merge: Node) -> Node:
         return merge
     node = _stand_in("fork", inside, merge)
     joined = MERGES.get(merge.kind, "joined")
-    node.settings["name"] = f"split into branches that are {joined}"
+    lengths = {node.kind for node in inside} <= {"linalg_vector_norm", "clamp_min"}
+    normalised = "normalisation of each row to the length 1"
+    node.settings["name"] = normalised if lengths else f"split into branches that are {joined}"
     return node
 
 

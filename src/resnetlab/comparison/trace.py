@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from resnetlab.comparison.candidate import (
     is_ours,
     line_words,
     own_line,
+    own_lines,
 )
 from resnetlab.comparison.operations import (
     FACTORIES,
@@ -107,6 +109,10 @@ class Trace:
     """number types of the convolutions"""
     calls: dict[str, Location | None] = field(default_factory=dict)
     """path of each module that ran -> the line that called it first"""
+    writes: dict[str, Location | None] = field(default_factory=dict)
+    """parameter that the pass writes into -> the line"""
+    fresh: dict[str, Location | None] = field(default_factory=dict)
+    """path of each module that ran and was made in the pass itself -> the line that made it"""
 
     def live(self) -> list[Node]:
         """The operations that anything which forward returns depends on, in order."""
@@ -120,30 +126,86 @@ def trace_network(
     training: bool = False,
     classes: int | None = None,
     watch: bool = False,
+    grad: bool = True,
 ) -> Trace:
     """Run ``model`` on images (n, c, h, w) and record what it does.
 
     An exception of the network is not raised but recorded as ``crash``. Leaves the mode and the
     buffers (running statistics) as they were, and keeps no graph of gradients, which would hold
     every activation. ``classes``: the expected columns of the logits. ``watch``: whether the
-    operations keep a ``value``.
+    operations keep a ``value``. ``grad``: False runs it under ``torch.no_grad``.
     """
     recorder = Recorder(model, watch=watch)
     known = [*model.modules(), *recorder.hidden]
-    modes = [(module, module.training) for module in known]
-    buffers = [
-        (m, {k: (b, b.clone()) for k, b in m._buffers.items() if b is not None}) for m in known
+    called: dict[int, Setting] = {}
+    with kept(known), _watch_modes(called):
+        for module in [model, *recorder.hidden]:
+            module.train() if training else module.eval()
+        trace = recorder.run(images, classes, grad=grad, keep_graph=False)
+        _note_modes(trace, model, training, called)
+    return trace
+
+
+@contextlib.contextmanager
+def kept(modules: list[nn.Module]) -> Iterator[None]:
+    """Put the modules' modes and buffers back at the end, and statistics kept as plain tensors."""
+    modes = [(module, module.training) for module in modules]
+    held = [
+        (place, name, tensor, tensor.clone())
+        for module in modules
+        for place in (module._buffers, vars(module))
+        for name, tensor in place.items()
+        if isinstance(tensor, Tensor) and (place is module._buffers or not tensor.requires_grad)
     ]
-    for module in [model, *recorder.hidden]:
-        module.train(training)
-    trace = recorder.run(images, classes, keep_graph=False)
+    yield
     with torch.no_grad():
-        for module, held in buffers:
-            for name, (buffer, value) in held.items():
-                module._buffers[name] = buffer.copy_(value)  # it may hold another tensor by now
+        for place, name, tensor, value in held:
+            place[name] = tensor.copy_(value)  # another tensor may have taken its place
     for module, mode in modes:
         module.training = mode
-    return trace
+
+
+Setting = tuple[str, Location]
+"""(function of the candidate's that sets a mode, line)"""
+
+
+@contextlib.contextmanager
+def _watch_modes(called: dict[int, Setting]) -> Iterator[None]:
+    """Note, by a module's id, where the candidate's own code has set its mode last."""
+    train = nn.Module.train
+
+    def noted(module: nn.Module, mode: bool = True) -> nn.Module:
+        called.pop(id(module), None)
+        frame, own = sys._getframe(1), []
+        while frame is not None and frame.f_code is not trace_network.__code__:
+            if is_candidates_own(frame.f_code.co_filename):
+                own.append((frame.f_code.co_name, (frame.f_code.co_filename, frame.f_lineno)))
+            frame = frame.f_back
+        if own:
+            called[id(module)] = own[-1][0], own[0][1]
+        return train(module, mode)
+
+    nn.Module.train = noted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.train = train  # type: ignore[method-assign]
+
+
+def _note_modes(trace: Trace, model: nn.Module, training: bool, called: dict[int, Setting]) -> None:
+    """Tell the norms that are in the other mode who has put them there, as far as it is known."""
+    modules = dict(model.named_modules())
+    own = (getattr(type(model), "train" if training else "eval"), type(model).train)
+    codes = [function.__code__ for function in own if hasattr(function, "__code__")]
+    overridden = next((c for c in codes if is_candidates_own(c.co_filename)), None)
+    for node in trace.nodes:
+        module = modules.get(node.place)
+        if node.kind != "norm" or module is None or module.training == training:
+            continue
+        setting = called.get(id(module))
+        if setting is None and overridden is not None:
+            setting = overridden.co_name, (overridden.co_filename, overridden.co_firstlineno)
+        node.settings["mode"] = setting
 
 
 def record(
@@ -232,6 +294,8 @@ class Recorder(TorchDispatchMode):
         """writes into it"""
         self.failed: tuple[str, list[tuple[int, ...]], list[Node]] = ("", [], [])
         """the operation that raised an error, and what it was given"""
+        self.constructed: dict[int, Location | None] = {}
+        """modules that are made while the network runs -> the line"""
         self.hidden: list[nn.Module] = []
         """modules in plain lists and dictionaries"""
         self.paths = {id(m): n for n, m in model.named_modules()}
@@ -266,7 +330,7 @@ class Recorder(TorchDispatchMode):
         before = nn_module.register_module_forward_pre_hook(self.enter)
         after = nn_module.register_module_forward_hook(self.leave)  # of unregistered modules too
         try:
-            with torch.set_grad_enabled(grad), self:
+            with torch.set_grad_enabled(grad), self._watch_constructors(), self:
                 result = self.model(images)
         except Exception as error:  # a candidate's code raises anything
             if is_ours(traceback.extract_tb(error.__traceback__)[-1].filename):
@@ -290,6 +354,21 @@ class Recorder(TorchDispatchMode):
         alive = {node.index for node in trace.live()}
         trace.cuts = [cut for reader, _, cut in self.cuts if reader.index in alive]
         return trace
+
+    @contextlib.contextmanager
+    def _watch_constructors(self) -> Iterator[None]:
+        construct = nn.Module.__init__
+
+        def constructed(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+            construct(module, *args, **kwargs)
+            self.kept.append(module)
+            self.constructed[id(module)] = next(own_lines(module), None)
+
+        nn.Module.__init__ = constructed  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            nn.Module.__init__ = construct  # type: ignore[method-assign]
 
     @property
     def path(self) -> str:
@@ -319,6 +398,8 @@ class Recorder(TorchDispatchMode):
             self.paths[id(module)] = f"{self.path}.<{type(module).__name__}>".lstrip(".")
             self.kept.append(module)
         path = self.paths[id(module)]
+        if id(module) in self.constructed:
+            self.trace.fresh[path] = self.constructed[id(module)]
         if path not in self.trace.calls:
             self.trace.calls[path] = own_line()
         for name, parameter in module.named_parameters(recurse=False):
@@ -357,6 +438,7 @@ class Recorder(TorchDispatchMode):
             return
         self.stack.append(running)
         node = self.add(layer, out)
+        node.settings["computed at"] = next((n.location for n in made if n.location), None)
         self.stack.pop()
         node.direct = False
         node.names = tuple(f"{path}.{name}".lstrip(".") for name, _ in module.named_parameters())
@@ -473,6 +555,9 @@ class Recorder(TorchDispatchMode):
             shapes = [tuple(tensor.shape) for tensor in tensors]
             self.failed = (name.rstrip("_"), shapes, [tag for tag in tags if isinstance(tag, Node)])
             raise
+        if func._schema.is_mutable and tensors:
+            written = {self.names.get(id(t), "") for t in tensors[:1]} & self.parameters.keys()
+            self.trace.writes |= dict.fromkeys(written, own_line())
         name = name.rstrip("_") or name
         if name in RANDOM:
             torchs = type(self.stack[-1].module).__module__.startswith("torch.nn")
@@ -557,6 +642,8 @@ class Recorder(TorchDispatchMode):
         node.learns |= any(self.parameters[name].requires_grad for name in node.names)
         if node.kind in ("conv", "linear"):
             self._weights_of(node)
+        if node.kind == "norm" and getattr(self.stack[-1].module, "momentum", 0) is None:
+            node.settings |= {"momentum": None, "cumulative": True}
         if node.kind == "conv":
             self._padding_of(node)
             self.trace.precision.add(str(call.out.dtype).removeprefix("torch."))
