@@ -2,8 +2,8 @@
 
 Three layers; each file imports only from files behind its own:
 
-- rules: ``compare`` does it all, ``proof`` runs both networks, ``modes``, ``faults``,
-  ``rules`` and ``layers`` judge, ``report`` has the words;
+- rules: ``compare`` does it all, ``proof`` runs both networks, ``faults``, ``rules`` and
+  ``layers`` judge, ``report`` has the words;
 - structure: ``structure`` finds stem, blocks and head;
 - trace: ``trace`` follows a forward pass, ``operations`` has its nodes, ``candidate`` loads,
   watches and quotes their code.

@@ -32,9 +32,8 @@ from resnetlab.comparison.faults import (
     explain_crash,
 )
 from resnetlab.comparison.layers import Pairs, align
-from resnetlab.comparison.modes import check_gradient_mode
 from resnetlab.comparison.operations import Node, adds_itself, conv_settings
-from resnetlab.comparison.proof import Proof
+from resnetlab.comparison.proof import Proof, check_gradient_mode
 from resnetlab.comparison.report import Comparison, Findings, Row, Verdict
 from resnetlab.comparison.rules import SideBySide, compare_structures, distance
 from resnetlab.comparison.structure import GROWING, Structure, Unit, parse, parse_before
