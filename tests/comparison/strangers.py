@@ -5,6 +5,8 @@ They join the table of ``textbooks.py``.
 
 from __future__ import annotations
 
+import random
+
 import torch
 import torch.nn.functional as F
 from textbooks import Block, Net, net_of, truth
@@ -1040,3 +1042,38 @@ def features_of_length_one():
             return F.normalize(super().pool(x))
 
     return Unit()
+
+
+@truth("gradient", "pooling")
+def writes_in_place_and_pools_a_corner():
+    net = scaled_in_place()
+    net.pool = lambda x: x[:, :, 0, 0]
+    return net
+
+
+class Seldom(Block):
+    """Stochastic depth by Python's own random numbers, which torch does not see."""
+
+    @property
+    def chance(self):
+        return self.training
+
+    def forward(self, x):
+        if self.chance and self.down is None and random.random() > 0.5:
+            return F.relu(self.skip(x))
+        return super().forward(x)
+
+
+@truth("dropout")
+def blocks_left_out_at_random_by_python():
+    return net_of(Seldom)
+
+
+@truth("dropout-in-evaluation")
+def blocks_left_out_at_random_in_evaluation_too():
+    class Always(Seldom):
+        @property
+        def chance(self):
+            return True
+
+    return net_of(Always)

@@ -178,6 +178,9 @@ def test_textbook(maker) -> None:
     [
         (strangers.checkpointed, "activation checkpointing runs these"),
         (strangers.scaled_in_place, "writes in place into"),
+        (strangers.writes_in_place_and_pools_a_corner, "writes in place into"),
+        (strangers.blocks_left_out_at_random_by_python, "such as which blocks are left out"),
+        (strangers.blocks_left_out_at_random_in_evaluation_too, "differ in evaluation"),
         (strangers.input_joined_to_itself, "new channels are a copy of its input"),
         (strangers.padded_with_ones, "new channels are not zero"),
         (strangers.cast_between_two_stages, "cast to bfloat16 here, which leaves 2 to 3"),

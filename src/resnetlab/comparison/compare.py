@@ -33,7 +33,7 @@ from resnetlab.comparison.faults import (
 )
 from resnetlab.comparison.layers import Pairs, align
 from resnetlab.comparison.operations import Node, adds_itself, conv_settings
-from resnetlab.comparison.proof import Proof, check_gradient_mode
+from resnetlab.comparison.proof import Proof, check_backward, check_gradient_mode
 from resnetlab.comparison.report import Comparison, Findings, Row, Verdict
 from resnetlab.comparison.rules import SideBySide, compare_structures, distance
 from resnetlab.comparison.structure import GROWING, Structure, Unit, parse, parse_before
@@ -212,6 +212,8 @@ class _Run:
             found.note(f"The network computes in {low}; it is compared in double precision.")
         before = found.kinds()
         if not before <= HARMLESS:
+            if not training.crash:
+                check_backward(model, training.images, found)
             return None
         assert trace.logits is not None
         proof = Proof(model, self.reference, own, trace.logits.shape[-1], found)

@@ -206,25 +206,10 @@ class Proof:
         try:
             (mine.reshape(other.shape) * weights).sum().backward()
         except RuntimeError as error:
-            self._report_crash(error, images)
+            _report_crash(self.model, error, images, self.found)
             return
         self._compare_gradients(layers, (other * weights).sum())
         self.model.zero_grad(set_to_none=True)
-
-    def _report_crash(self, error: RuntimeError, images: Tensor) -> None:
-        message = str(error).splitlines()[0].partition(" Hint:")[0].rstrip(".")
-        recorder = Recorder(self.model)
-        if "inplace" in message:
-            with recorder.watch_saved():
-                recorder.run(images, self.classes)
-        lines = {cut.location for cut in recorder.overwritten}
-        remedy = _out_of_place(lines.pop()) if len(lines) == 1 else ""
-        for cut in recorder.overwritten:
-            place, line = cut.place or "forward", cut.location
-            self.found.add("gradient", "overwritten", place, line=line, remedy=remedy)
-        if not recorder.overwritten:
-            what = "in place" if "inplace" in message else "crash"
-            self.found.add("gradient", what, "forward", message=message)
 
     def _compare_gradients(self, layers: Layers, loss: Tensor) -> None:
         """The reference's backward pass; each gradient is compared, and freed, as it arrives."""
@@ -334,6 +319,39 @@ def _gradient(source: Tensor, node: Node, parameters: dict[str, nn.Parameter]) -
     return None
 
 
+def _files(found: Findings) -> list[str]:
+    """Those in which the candidate's layers are made."""
+    return [file for made in found.made.values() for file, _ in made.lines]
+
+
+def check_backward(model: nn.Module, images: Tensor, found: Findings) -> None:
+    """Report a backward pass that crashes: for a network that is not proved equal."""
+    with kept([*model.modules(), *Recorder(model).hidden]):
+        outputs = [tensor for _, tensor in leaves(model.train()(images.clone()))]
+        learned = [tensor.sum() for tensor in outputs if tensor.requires_grad]
+        try:
+            torch.autograd.backward(learned)
+        except RuntimeError as error:
+            _report_crash(model, error, images, found)
+    model.zero_grad(set_to_none=True)
+
+
+def _report_crash(model: nn.Module, error: RuntimeError, images: Tensor, found: Findings) -> None:
+    message = str(error).splitlines()[0].partition(" Hint:")[0].rstrip(".")
+    recorder = Recorder(model)
+    if "inplace" in message:
+        with recorder.watch_saved():
+            recorder.run(images)
+    lines = {cut.location for cut in recorder.overwritten}
+    remedy = _out_of_place(lines.pop()) if len(lines) == 1 else ""
+    for cut in recorder.overwritten:
+        place, line = cut.place or "forward", cut.location
+        found.add("gradient", "overwritten", place, line=line, remedy=remedy)
+    if not recorder.overwritten:
+        what = "in place" if "inplace" in message else "crash"
+        found.add("gradient", what, "forward", message=message)
+
+
 def _out_of_place(line: Location | None) -> str:
     """What to write for ``x += y``; '' if the line is no such one."""
     code = getline(*line).strip(" ;\n") if line else ""
@@ -376,20 +394,9 @@ def check_gradient_mode(
 ) -> None:
     """Run both modes without gradients too, and evaluation in inference mode."""
     norms, facts = dict[str, Node](), list[str]()
-    if (
-        evaluation.random
-        or evaluation.writes
-        or any(cut.how == "outside" for cut in evaluation.cuts)
-    ):
+    if any(cut.how == "outside" for cut in evaluation.cuts):
         return  # what leaves torch is followed by its gradients
-    again = trace_network(model, evaluation.images)
-    if (
-        again.logits is not None
-        and evaluation.logits is not None
-        and apart(evaluation, again.logits)
-    ):
-        found.drop("batch-dependence")
-        found.add("batch-dependence", "state", "forward")
+    if evaluation.random or evaluation.writes or _differs_again(model, evaluation, training, found):
         return
     for mode, trace in (("evaluation", evaluation), ("training", training)):
         if trace.logits is None or trace.random or not _follows(model, trace, mode):
@@ -422,6 +429,31 @@ def check_gradient_mode(
         _check_inference(model, evaluation, found)
 
 
+def _differs_again(model: nn.Module, evaluation: Trace, training: Trace, found: Findings) -> bool:
+    """Tell of a second pass over the same images that gives something else without torch's chance.
+
+    Python's and NumPy's random numbers cannot be watched: where the candidate's files name such a
+    thing, it is the cause, in evaluation or training; else forward keeps something.
+    """
+    line = line_naming("random", _files(found))
+    for trace in (evaluation, training):
+        if trace.logits is None or trace.random:
+            continue
+        for _ in range(4 if line else 1):  # what is seldom drawn
+            again = trace_network(model, trace.images, training=trace is training)
+            if again.logits is None or not apart(trace, again.logits):
+                continue
+            for kind in ("batch-dependence", "depth", "unused-parameters", "train-mode"):
+                found.drop(kind)  # of which this is the cause
+            if line is None and trace is evaluation:
+                found.add("batch-dependence", "state", "forward")
+            else:
+                kind = "dropout-in-evaluation" if trace is evaluation else "dropout"
+                found.add(kind, "outside", "forward", line=line)
+            return True
+    return False
+
+
 def _follows(model: nn.Module, trace: Trace, mode: str) -> bool:
     quiet = trace_network(model, trace.images, training=mode == "training", grad=False)
     return quiet.logits is not None and apart(trace, quiet.logits)
@@ -452,7 +484,6 @@ def _check_inference(model: nn.Module, trace: Trace, found: Findings) -> None:
     key = choose_logits(trace.heads, None)[0]
     logits = next((tensor for name, tensor in outputs if name == key), None)
     if logits is not None and apart(trace, logits):
-        files = (file for made in found.made.values() for file, _ in made.lines)
-        line = line_naming("is_inference_mode_enabled", files)
+        line = line_naming("is_inference_mode_enabled", _files(found))
         words = {"mode": "evaluation", "context": "inference_mode"}
         found.add("function", "no_grad", "forward", line=line, **words)  # type: ignore[arg-type]

@@ -239,12 +239,14 @@ class Findings:
                 yield line
 
     def differences(self) -> tuple[Difference, ...]:
-        """In the order of harm; within a level in the order of the network."""
+        """In the order of harm; within a level what cannot be trained, then as in the network."""
         order = [*HARMS]
-        rows = sorted(
-            self.found.items(),
-            key=lambda row: (row[0][0] != "not-a-resnet", order.index(KINDS[row[0][0]].harm)),
-        )
+
+        def rank(row: tuple[tuple[str, str], _Group]) -> tuple[bool, int, bool]:
+            (kind, _), _ = row
+            return kind != "not-a-resnet", order.index(KINDS[kind].harm), kind != "gradient"
+
+        rows = sorted(self.found.items(), key=rank)
         return tuple(
             Difference(
                 kind,
