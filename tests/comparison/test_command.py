@@ -27,3 +27,10 @@ def test_what_cannot_be_compared_is_a_sentence(resnetlab) -> None:
     assert answer.code == 2
     assert "needs the arguments fan_in, fan_out and stride" in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_the_readme_shows_what_is_printed(resnetlab) -> None:
+    root = Path(__file__).parents[2]
+    faulty = root / "tests" / "foreign" / "faulty_needless_projection.py"
+    answer = resnetlab("compare", f"{faulty}:resnet18")
+    assert f"```\n{answer.out.strip()}\n```" in (root / "README.md").read_text(encoding="utf-8")
