@@ -1077,3 +1077,40 @@ def blocks_left_out_at_random_in_evaluation_too():
             return True
 
     return net_of(Always)
+
+
+class PreUnit(nn.Module):
+    """A block of 2016; that which opens the network takes its shortcut after the activation."""
+
+    opens = False
+
+    def __init__(self, fan_in, fan_out, stride):
+        super().__init__()
+        self.b1, self.b2 = nn.BatchNorm2d(fan_in), nn.BatchNorm2d(fan_out)
+        self.c1 = nn.Conv2d(fan_in, fan_out, 3, stride, padding=1, bias=False)
+        self.c2 = nn.Conv2d(fan_out, fan_out, 3, padding=1, bias=False)
+        changes = stride > 1 or fan_in != fan_out
+        self.down = nn.Conv2d(fan_in, fan_out, 1, stride, bias=False) if changes else None
+
+    def forward(self, x):
+        first = F.relu(self.b1(x))
+        out = self.c2(F.relu(self.b2(self.c1(first))))
+        shortcut = first if self.opens else x
+        return out + (shortcut if self.down is None else self.down(first))
+
+
+@truth("order")
+def pooled_before_the_last_norm():
+    class Early(Net):
+        block = PreUnit
+
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(64)
+            self.layers[0].opens = True
+
+        def forward(self, x):
+            x = self.pool(self.body(self.conv(x)))
+            return self.fc(F.relu(self.norm(x[:, :, None, None])).flatten(1))
+
+    return Early()

@@ -177,6 +177,7 @@ def test_textbook(maker) -> None:
     ("maker", "words"),
     [
         (strangers.checkpointed, "activation checkpointing runs these"),
+        (strangers.pooled_before_the_last_norm, "before the last batch norm and ReLU"),
         (strangers.scaled_in_place, "writes in place into"),
         (strangers.writes_in_place_and_pools_a_corner, "writes in place into"),
         (strangers.blocks_left_out_at_random_by_python, "such as which blocks are left out"),

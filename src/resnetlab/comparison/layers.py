@@ -447,7 +447,9 @@ def report_events(events: list[Event], found: Findings) -> None:
         for one, two in zip(gained, lost, strict=True):
             places = (one.node.label or one.home[0], two.home[1] or two.node.place)
             words = {"words": a(one.node.words), "mine": slots[0][0], "theirs": slots[1][0]}
-            found.add("order", "moved", *places, node=one.node, **words)  # type: ignore[arg-type]
+            early = one.node.kind == "globalpool" and slots[0][0] == "at the start of the head"
+            what, line = ("pooled early", one.node.location) if early else ("moved", None)
+            found.add("order", what, *places, node=one.node, line=line, **words)  # type: ignore[arg-type]
     for event in events:
         _report_event(event, found)
 
