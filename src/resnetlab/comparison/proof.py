@@ -392,11 +392,15 @@ NORMS = {
 def check_gradient_mode(
     model: nn.Module, evaluation: Trace, training: Trace, found: Findings
 ) -> None:
-    """Run both modes without gradients too, and evaluation in inference mode."""
+    """Run both modes without gradients too, and say why something else comes out."""
     norms, facts = dict[str, Node](), list[str]()
     if any(cut.how == "outside" for cut in evaluation.cuts):
         return  # what leaves torch is followed by its gradients
-    if evaluation.random or evaluation.writes or _differs_again(model, evaluation, training, found):
+    if evaluation.random or evaluation.writes:
+        return
+    chance = line_naming("random", _files(found))
+    differs = [_differs(model, trace, trace is training) for trace in (evaluation, training)]
+    if not (chance or any(differs)) or _differs_again(model, evaluation, training, chance, found):
         return
     for mode, trace in (("evaluation", evaluation), ("training", training)):
         if trace.logits is None or trace.random or not _follows(model, trace, mode):
@@ -425,17 +429,43 @@ def check_gradient_mode(
         line, test = (asked[0], f"`{asked[1]}`") if asked else (None, "whether gradients are on")
         words = {"test": test, "facts": " and ".join(facts)}
         found.add("norm-statistics", "gradients", node.label, node=node, line=line, **words)  # type: ignore[arg-type]
-    if not norms and evaluation.logits is not None:
-        _check_inference(model, evaluation, found)
+    if not norms and differs[0]:
+        line = line_naming("is_inference_mode_enabled", _files(found))
+        words = {"mode": "evaluation", "context": "inference_mode"}
+        found.add("function", "no_grad", "forward", line=line, **words)  # type: ignore[arg-type]
 
 
-def _differs_again(model: nn.Module, evaluation: Trace, training: Trace, found: Findings) -> bool:
+def _differs(model: nn.Module, trace: Trace, training: bool) -> bool:
+    """Whether a pass in which no gradients are recorded, nor anything else, gives other logits.
+
+    In evaluation under ``torch.inference_mode``, in training under ``torch.no_grad``.
+    """
+    if trace.logits is None or trace.random:
+        return False
+    outputs: list[tuple[str, Tensor]] = []
+    hidden = Recorder(model).hidden
+    context = torch.no_grad() if training else torch.inference_mode()
+    with kept([*model.modules(), *hidden]), context:
+        for module in (model, *hidden):
+            module.train() if training else module.eval()  # which a candidate may override
+        outputs += leaves(model(trace.images.clone()))
+    key = choose_logits(trace.heads, None)[0]
+    logits = next((tensor for name, tensor in outputs if name == key), None)
+    return logits is not None and apart(trace, logits)
+
+
+def _differs_again(
+    model: nn.Module,
+    evaluation: Trace,
+    training: Trace,
+    line: Location | None,
+    found: Findings,
+) -> bool:
     """Tell of a second pass over the same images that gives something else without torch's chance.
 
     Python's and NumPy's random numbers cannot be watched: where the candidate's files name such a
-    thing, it is the cause, in evaluation or training; else forward keeps something.
+    thing, at ``line``, it is the cause, in evaluation or training; else forward keeps something.
     """
-    line = line_naming("random", _files(found))
     for trace in (evaluation, training):
         if trace.logits is None or trace.random:
             continue
@@ -471,19 +501,3 @@ def _tell_operation(one: list[Node], two: list[Node], mode: str, found: Findings
     line = min(lines, key=lambda line: "grad" not in getline(*line or ("", 0)), default=None)
     words = {"mode": mode, "context": "no_grad"}
     found.add("function", "no_grad", "forward", line=line, **words)  # type: ignore[arg-type]
-
-
-def _check_inference(model: nn.Module, trace: Trace, found: Findings) -> None:
-    """``torch.inference_mode``, in which nothing can be recorded."""
-    outputs: list[tuple[str, Tensor]] = []
-    hidden = Recorder(model).hidden
-    with kept([*model.modules(), *hidden]), torch.inference_mode():
-        for module in (model, *hidden):
-            module.eval()
-        outputs += leaves(model(trace.images))
-    key = choose_logits(trace.heads, None)[0]
-    logits = next((tensor for name, tensor in outputs if name == key), None)
-    if logits is not None and apart(trace, logits):
-        line = line_naming("is_inference_mode_enabled", _files(found))
-        words = {"mode": "evaluation", "context": "inference_mode"}
-        found.add("function", "no_grad", "forward", line=line, **words)  # type: ignore[arg-type]
