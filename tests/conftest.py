@@ -31,9 +31,14 @@ from resnetlab.training.job import Training, train
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
-# A shell's background job ignores Ctrl-C, and so would the trainings that tests stop by it.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell's background job ignores Ctrl-C, under nohup a closed terminal too, and so would the
+# trainings that tests stop by them.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # Other programs may take the machine; a slow example is no failure.
 settings.register_profile("house", deadline=None)
