@@ -1,8 +1,8 @@
 """Photographs on their way to the network: torchvision's ImageFolder and DataLoader against ours.
 
 Both give batches of normalised crops of 224 pixels, mirrored at random, from the same files. Ours
-are measured in two states: in the first epoch images are decoded and kept, after that they are read
-back. `python -m benchmarks --only photographs` prints the tables.
+are measured in two states: in the first epoch images are decoded and kept, on the disk or in
+memory, after that they are read back. `python -m benchmarks --only photographs` prints the tables.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def loaders(folder: Path, what: str, batch_size: int) -> list[Contestant]:
             )
             for title, state in (
                 ("first epoch", "fresh"),
+                ("first epoch, kept in memory", "memory"),
                 ("from the second epoch on", "filled"),
                 ("without a cache", "none"),
             )
@@ -113,8 +114,9 @@ def resnetlab(*, folder: str, what: str, batch_size: int, state: str) -> Iterato
     for epoch in itertools.count():
         if state == "fresh":
             clean_pixels(place)
-        if state == "fresh" or epoch == 0:
-            plan = _plan(photographs, batch_size, "none" if state == "none" else str(place))
+        if state in ("fresh", "memory") or epoch == 0:
+            cache = state if state in ("memory", "none") else str(place)
+            plan = _plan(photographs, batch_size, cache)
             plan.execution.set_up()  # as a training does: freed memory is kept
         batches = _batches(plan, epoch)
         if state == "filled" and epoch == 0:
