@@ -211,11 +211,14 @@ def made() -> tuple[nn.Sequential, Making]:
     return net, making
 
 
+def codes(lines) -> dict[str, str]:
+    return {name: linecache.getline(*line).strip() for name, line in lines.items()}
+
+
 def test_last_line_that_wrote_into_a_parameter() -> None:
     net, making = made()
     lines = making.of_parameters(net)
-    codes = {name: linecache.getline(*line).strip() for name, line in lines.items()}
-    assert codes == {
+    assert codes(lines) == {
         "1.weight": "net[1].weight.data.fill_(0)",
         "2.weight": "net[2].apply(lambda module: nn.init.zeros_(module.weight))",
         "3.weight": "net[3].weight[:1] = 0  # by way of a view",
@@ -231,8 +234,7 @@ def test_line_that_freezes_a_parameter() -> None:
         for parameter in net[1].parameters():
             parameter.requires_grad = False
     lines = making.of_frozen(net)
-    codes = {name: linecache.getline(*line).strip() for name, line in lines.items()}
-    assert codes == {
+    assert codes(lines) == {
         "0.weight": "net[0].requires_grad_(False)",
         "0.bias": "net[0].requires_grad_(False)",
         "1.weight": "parameter.requires_grad = False",

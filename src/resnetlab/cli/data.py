@@ -134,7 +134,7 @@ def check(
     *,
     run: Annotated[
         str | None,
-        Parameter(help="a run on these images: its predictions tell which labels are suspicious"),
+        Parameter(help="a run on these images, by which suspicious labels are found"),
     ] = None,
     data_dir: DataDir = None,
     split_file: SplitFile = None,

@@ -402,8 +402,9 @@ def check_gradient_mode(
     differs = [_differs(model, trace, trace is training) for trace in (evaluation, training)]
     if not (chance or any(differs)) or _differs_again(model, evaluation, training, chance, found):
         return
-    for mode, trace in (("evaluation", evaluation), ("training", training)):
-        if trace.logits is None or trace.random or not _follows(model, trace, mode):
+    modes = ("evaluation", "training")
+    for mode, trace, differing in zip(modes, (evaluation, training), differs, strict=True):
+        if not differing or (trace is evaluation and not _follows_no_grad(model, trace)):
             continue
         rows = {
             grad: trace_network(
@@ -484,9 +485,10 @@ def _differs_again(
     return False
 
 
-def _follows(model: nn.Module, trace: Trace, mode: str) -> bool:
-    quiet = trace_network(model, trace.images, training=mode == "training", grad=False)
-    return quiet.logits is not None and apart(trace, quiet.logits)
+def _follows_no_grad(model: nn.Module, evaluation: Trace) -> bool:
+    """Whether what differs in inference mode does so under ``torch.no_grad`` already."""
+    quiet = trace_network(model, evaluation.images, grad=False)
+    return quiet.logits is not None and apart(evaluation, quiet.logits)
 
 
 def _uses_batch(row: list[Node]) -> dict[str, bool]:
