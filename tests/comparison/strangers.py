@@ -1066,6 +1066,7 @@ class Seldom(Block):
 
 @truth("dropout")
 def blocks_left_out_at_random_by_python():
+    random.seed(1)
     return net_of(Seldom)
 
 
@@ -1076,6 +1077,7 @@ def blocks_left_out_at_random_in_evaluation_too():
         def chance(self):
             return True
 
+    random.seed(1)  # the first pass leaves few enough out that the network is read
     return net_of(Always)
 
 
