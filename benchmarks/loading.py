@@ -19,10 +19,10 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.photographs import TELEPHONE, write_photographs
 from benchmarks.turns import Contestant
-from resnetlab.data.cache import clean_pixels
 from resnetlab.data.prefetch import load_batches
 from resnetlab.data.sampling import epoch_batches
 from resnetlab.recipes.record import Recipe
+from resnetlab.training.pixels import source_of
 from resnetlab.training.plan import Plan, load_data, make_plan
 from resnetlab.training.state import State
 from resnetlab.training.step import augment, train_step
@@ -108,16 +108,14 @@ def torchvision(*, folder: str, what: str, batch_size: int) -> Iterator[int]:
 
 
 def resnetlab(*, folder: str, what: str, batch_size: int, state: str) -> Iterator[int]:
-    """Epochs of the training loop's data; before each, a "fresh" cache is emptied."""
-    place = Path(folder) / f"cache-{state}"
-    photographs = written(folder, what)
+    """Epochs of the training loop's data; before each, a "fresh" cache or "memory" is emptied."""
+    cache = state if state in ("memory", "none") else str(Path(folder) / f"cache-{state}")
+    plan = _plan(written(folder, what), batch_size, cache)
+    plan.execution.set_up()  # as a training does: freed memory is kept
+    decoded = source_of(plan.data)
     for epoch in itertools.count():
-        if state == "fresh":
-            clean_pixels(place)
-        if state in ("fresh", "memory") or epoch == 0:
-            cache = state if state in ("memory", "none") else str(place)
-            plan = _plan(photographs, batch_size, cache)
-            plan.execution.set_up()  # as a training does: freed memory is kept
+        if state in ("fresh", "memory") and decoded and decoded.cache:
+            decoded.cache.remove()
         batches = _batches(plan, epoch)
         if state == "filled" and epoch == 0:
             for _ in batches:

@@ -21,8 +21,8 @@ from resnetlab.records import Record
 
 ImageSource = str | Path | bytes | Image.Image
 
-FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's formats of photographs, as far as it has been built with them.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "TIFF")
+"""Pillow's formats of photographs, as far as it has been built with them, the usual ones first.
 
 No others are tried: EPS would start Ghostscript."""
 
@@ -179,6 +179,9 @@ def open_image(source: str | Path | bytes) -> Image.Image:
 def _upright(image: Image.Image, what: Literal["a copy", "itself"]) -> Image.Image:
     """Turned as its EXIF says; as it is where that is damaged."""
     try:
+        if what == "itself":
+            image.getexif()  # read here, so that Pillow does not write it anew: half of the time
+            image.info.pop("exif", None)
         return ImageOps.exif_transpose(image, in_place=what == "itself") or image
     except Exception:  # of a PNG's, Pillow raises whatever the damage provokes
         return image

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 
 from resnetlab.data.augmentation import Augmentation, margin_size
+from resnetlab.data.crops import DRAWS, random_box
 from resnetlab.data.memory import MemoryDataset
 from resnetlab.preprocessing import Preprocessing
 from resnetlab.seeding import DrawsFrom, fold_in
@@ -18,7 +19,6 @@ PREPROCESSING = Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), size=16
 NOTHING = Augmentation(preprocessing=PREPROCESSING, num_classes=3, seed=5)
 BILINEAR = v2.InterpolationMode.BILINEAR
 CHOICES = {
-    "resized_crop": (0.3, v2.RandomResizedCrop(16, scale=(0.3, 1))),
     "color_jitter": (0.4, v2.ColorJitter(0.4, 0.4, 0.4)),
     "auto_augment": ("rand", v2.RandAugment(interpolation=BILINEAR)),
     "random_erasing": (0.5, v2.RandomErasing(0.5, value=[128, 102, 76])),
@@ -46,7 +46,7 @@ def test_views_are_torchvisions_with_the_seed_of_epoch_and_sample(choice):
         name, value = "auto_augment", "trivial"
         transform = v2.TrivialAugmentWide(interpolation=BILINEAR)
     augmentation = replace(NOTHING, **{name: value})
-    data = dataset(side=40 if choice == "resized_crop" else 16)
+    data = dataset()
     for epoch in range(4):
         images, labels = augmentation.load(data, torch.arange(12), epoch)
         for index in range(12):
@@ -55,9 +55,28 @@ def test_views_are_torchvisions_with_the_seed_of_epoch_and_sample(choice):
         assert torch.equal(labels, data.labels)
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_random_crop_is_resized_as_torchvision_does(interpolation):
+    data = dataset(side=40)
+    how = replace(PREPROCESSING, interpolation=interpolation)
+    augmentation = replace(NOTHING, resized_crop=0.3, preprocessing=how)
+    for epoch in range(4):
+        images, labels = augmentation.load(data, torch.arange(12), epoch)
+        for index in range(12):
+            generator = torch.Generator().manual_seed(fold_in(5, "sample", epoch, index))
+            draws = torch.rand(DRAWS, generator=generator).tolist()
+            box = random_box(draws, 0.3, 40, 40)
+            mode = v2.InterpolationMode(interpolation)
+            image = data.images[index].contiguous()
+            wanted = v2.functional.resized_crop(image, *box, [16, 16], mode)
+            assert torch.equal(images[index], wanted)
+        assert torch.equal(labels, data.labels)
+
+
 EVERYTHING = replace(
     NOTHING,
     **{name: value for name, (value, _) in CHOICES.items()},
+    resized_crop=0.3,
     flip="random",
     cutout=4,
     crop_padding=3,

@@ -12,11 +12,16 @@ from hypothesis import strategies as st
 
 from resnetlab.data.cache import Cache, clean_pixels, disk_usage
 from resnetlab.data.catalogue import load_dataset
+from resnetlab.data.crops import Box, everything, part_of
 from resnetlab.data.encoded import fingerprint
 
 VIEW = {"view": "uncropped", "channels": 3}
 SLOT = 3 * 20 * 20
 SHAPES = st.lists(st.tuples(st.integers(1, 25), st.integers(1, 25)), min_size=1, max_size=6)
+
+
+def corner(height, width):
+    return Box(height // 3, width // 2, height - height // 3, width - width // 2)
 
 
 def image(height, width, seed=0):
@@ -43,6 +48,7 @@ def test_what_is_put_is_got_again(tmp_path, shapes, where):
                 assert found is None
             else:
                 assert np.array_equal(found, wanted)
+                assert np.array_equal(each.get(index, corner), part_of(wanted, corner))
 
 
 def test_a_changed_byte_is_noticed_and_written_anew(tmp_path):
@@ -53,6 +59,7 @@ def test_a_changed_byte_is_noticed_and_written_anew(tmp_path):
         file.seek(SLOT + 50)
         file.write(bytes([255 - image(10, 12).flatten()[50]]))
     store = Cache("abc", tmp_path / "pixels").store(VIEW, n=3, slot=SLOT)
+    assert store.get(1, corner) is None
     assert store.get(1) is None
     store.put(1, image(10, 12))
     assert np.array_equal(
@@ -117,7 +124,14 @@ def test_images_are_those_of_no_cache_and_are_decoded_once(folder, tmp_path, whe
     indices = torch.tensor([3, 11, 3, 0])
     cache = Cache(fingerprint(plain), tmp_path / "pixels" if where == "disk" else None)
     kept = replace(plain, cache=cache)
-    wanted = plain.batch(indices), plain.uncropped(indices, 20)
+    crops = [everything, corner] * 2
+
+    def parts(data):
+        return [
+            data.uncropped(i, 20, crop) for i, crop in zip(indices.tolist(), crops, strict=True)
+        ]
+
+    wanted = plain.batch(indices), parts(plain)
     for again in (False, True):
         if again:
             for path in folder.rglob("*.png"):
@@ -126,7 +140,7 @@ def test_images_are_those_of_no_cache_and_are_decoded_once(folder, tmp_path, whe
         assert torch.equal(images, wanted[0][0])
         assert torch.equal(labels, wanted[0][1])
         assert images.is_contiguous(memory_format=torch.channels_last)
-        assert all(map(torch.equal, kept.uncropped(indices, 20), wanted[1]))
+        assert all(map(torch.equal, parts(kept), wanted[1]))
     with pytest.raises(ValueError, match="cannot read"):
         kept.batch(torch.tensor([5]))
 

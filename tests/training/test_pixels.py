@@ -56,6 +56,10 @@ def test_any_cache_and_a_resumed_run_give_the_same_bits(tiny, recipe, tmp_path, 
     assert not (empty_cache / FOLDER).exists()
 
 
+def views(train, n):
+    return [train.uncropped(index, 24) for index in range(n)]
+
+
 def test_by_default_pixels_lie_in_the_cache_of_data_sets(recipe, empty_cache):
     said = []
     train, val = load_data(recipe, said.append)
@@ -67,24 +71,22 @@ def test_by_default_pixels_lie_in_the_cache_of_data_sets(recipe, empty_cache):
         ]
         or "kB more" in said[0]
     )
-    train.uncropped(torch.arange(5), 24)
+    views(train, 5)
     val.batch(torch.arange(3))
     assert disk_usage(empty_cache) > 5 * 24 * 32 * 3
     again, _ = load_data(recipe, said.append)
-    assert all(
-        map(torch.equal, again.uncropped(torch.arange(5), 24), train.uncropped(torch.arange(5), 24))
-    )
+    assert all(map(torch.equal, views(again, 5), views(train, 5)))
 
 
 def test_another_file_is_another_source(recipe, photographs, empty_cache):
     train, _ = load_data(recipe, lambda line: None)
-    before = train.uncropped(torch.arange(3), 24)
+    before = views(train, 3)
     for path in photographs.rglob("*.jpg"):
         with Image.open(path) as image:
             turned = image.rotate(180)
         turned.save(path)
     train, _ = load_data(recipe, lambda line: None)
-    assert not any(map(torch.equal, train.uncropped(torch.arange(3), 24), before))
+    assert not any(map(torch.equal, views(train, 3), before))
 
 
 @pytest.mark.parametrize(("where", "sort"), [("memory", "memory"), (None, "disk")])
@@ -101,7 +103,7 @@ def test_without_room_images_are_decoded_in_every_epoch(
     assert len(said) == 1
     assert "where 50 kB are free: they are decoded anew in every epoch" in said[0]
     assert train.whole.cache is None if hasattr(train.whole, "cache") else True
-    assert len(train.uncropped(torch.arange(4), 24)) == 4
+    assert len(views(train, 4)) == 4
     assert disk_usage(empty_cache / FOLDER) == 0
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property, partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,14 +21,12 @@ from resnetlab.data.augment import (
     random_crop,
     random_flip,
 )
+from resnetlab.data.crops import DRAWS, random_box
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.images import normalize
 from resnetlab.data.prefetch import in_threads
 from resnetlab.preprocessing import Preprocessing
 from resnetlab.seeding import DrawsFrom, fold_in, seeded_generator
-
-if TYPE_CHECKING:
-    from torchvision.transforms import v2
 
 
 def margin_size(size: int) -> int:
@@ -88,31 +86,37 @@ class Augmentation:
         """
         if not self.by_sample:
             return data.batch(indices)
-        if self.resized_crop:
-            images = data.uncropped(indices, margin_size(self.preprocessing.size))
-        else:
-            images = [*data.batch(indices)[0]]
+        images = None if self.resized_crop else data.batch(indices)[0]
         size, channels = self.preprocessing.size, self.preprocessing.channels
-        views = torch.empty(len(images), size, size, channels, dtype=torch.uint8)
+        views = torch.empty(len(indices), size, size, channels, dtype=torch.uint8)
+        views = views.permute(0, 3, 1, 2)
 
-        def add(place: int) -> None:
-            view = self._view(images[place], indices[place], epoch)
-            views[place] = view.permute(1, 2, 0)
+        def add(sample: tuple[int, int]) -> None:
+            place, index = sample
+            generator = seeded_generator(self.seed, "sample", epoch, index)
+            known = None if images is None else images[place]
+            image = self._resized_crop(data, index, generator) if known is None else known
+            views[place] = self._view(image, index, epoch, generator)
 
-        in_threads(add, range(len(images)))
-        return views.permute(0, 3, 1, 2), data.labels[indices]
+        in_threads(add, [*enumerate(indices.tolist())])
+        return views, data.labels[indices]
 
-    def _view(self, image: Tensor, index: Tensor, epoch: int) -> Tensor:
-        """An image, uint8 (c, h, w), as an epoch shows it, uint8 (c, size, size)."""
-        generator = seeded_generator(self.seed, "sample", epoch, int(index))
-        if self.resized_crop:
-            image = self._cropped(image, generator)
-        elif self.crop_padding:
+    def _resized_crop(self, data: Dataset, index: int, generator: torch.Generator) -> Tensor:
+        """A random part of a sample's image, resized: uint8 (c, size, size)."""
+        size, draws = self.preprocessing.size, torch.rand(DRAWS, generator=generator).tolist()
+        crop = partial(random_box, draws, self.resized_crop)
+        part = data.uncropped(index, margin_size(size), crop)
+        batch = part[None].permute(0, 3, 1, 2)  # in channels_last order, and so is the result
+        return F.interpolate(batch, [size] * 2, mode=self._interpolation, antialias=True)[0]
+
+    def _view(self, image: Tensor, index: int, epoch: int, generator: torch.Generator) -> Tensor:
+        """An image or a crop of it, uint8 (c, size, size), as an epoch shows it."""
+        if self.crop_padding and not self.resized_crop:
             (image,) = random_crop(image[None], self.crop_padding, generator, self.crop_mode)
         if self.flip == "random" and torch.rand((), generator=generator) < 0.5:
             image = image.flip(-1)
         if self.flip == "alternating":
-            (image,) = alternating_flip(image[None], index[None], epoch, self.seed)
+            (image,) = alternating_flip(image[None], torch.tensor([index]), epoch, self.seed)
         if self._recolouring:
             with DrawsFrom(generator):
                 for transform in self._recolouring:
@@ -124,29 +128,9 @@ class Augmentation:
                 image = self._erasing(image)
         return image
 
-    def _cropped(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """What ``_resized_crop`` gives, in half the time."""
-        with DrawsFrom(generator):
-            box = self._resized_crop.make_params([image])
-        # Of a batch in channels_last order, which a part of it still is, so is the result.
-        batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
-        part = batch.narrow(2, box["top"], box["height"]).narrow(3, box["left"], box["width"])
-        size = [self.preprocessing.size] * 2
-        return F.interpolate(part, size, mode=self._interpolation, antialias=True)[0]
-
     @property
     def _mean_colour(self) -> list[int]:
         return [round(255 * mean) for mean in self.preprocessing.mean]
-
-    @cached_property
-    def _resized_crop(self) -> v2.RandomResizedCrop:
-        from torchvision.transforms import v2  # a second to import, and not always needed
-
-        return v2.RandomResizedCrop(
-            self.preprocessing.size,
-            scale=(self.resized_crop, 1.0),
-            interpolation=v2.InterpolationMode(self._interpolation),
-        )
 
     @property
     def _interpolation(self) -> str:

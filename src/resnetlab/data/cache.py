@@ -14,8 +14,9 @@ import json
 import os
 import shutil
 import threading
+import weakref
 import zlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ import PIL
 from PIL import features
 
 from resnetlab.console import Report, print_to_stderr
+from resnetlab.data.crops import Crop, everything, part_of
 from resnetlab.errors import UserError, reason_of
 from resnetlab.files import cache_home, user_path, write_json
 
@@ -38,8 +40,11 @@ _ENTRY = np.dtype([("height", "<u4"), ("width", "<u4"), ("crc", "<u4")])
 class Store(Protocol):
     """Where the pixels of the images of one data set are kept, uint8 (height, width, channels)."""
 
-    def get(self, index: int) -> np.ndarray | None:
-        """An image, which nobody may change; None if it is not there, or not as it was written."""
+    def get(self, index: int, crop: Crop = everything) -> np.ndarray | None:
+        """A part of an image, which nobody may change.
+
+        None if the image is not there, or not as it was written.
+        """
         ...
 
     def put(self, index: int, pixels: np.ndarray) -> None: ...
@@ -57,7 +62,7 @@ class Cache:
     def __init__(self, source: str, folder: Path | None, report: Report = print_to_stderr) -> None:
         self.folder = folder / source[:16] if folder is not None else None
         self._source, self._report = source, report
-        self._stores: dict[str, Store] = {}
+        self._stores: dict[Hashable, Store] = {}
         self._opening = threading.Lock()
 
     def store(self, view: Mapping[str, Any], *, n: int, slot: int) -> Store:
@@ -65,19 +70,20 @@ class Cache:
 
         ``view`` is whatever else the pixels depend on, "channels" among it.
         """
+        key = (*view.items(), n, slot)
+        with self._opening:
+            if key not in self._stores:
+                self._stores[key] = self._open(view, n, slot)
+            return self._stores[key]
+
+    def _open(self, view: Mapping[str, Any], n: int, slot: int) -> Store:
+        if self.folder is None:
+            return MemoryStore()
         turbo = features.version_feature("libjpeg_turbo")
         decoder = f"Pillow {PIL.__version__}, libjpeg-turbo {turbo}"
         about = {"format": _FORMAT, "source": self._source, "decoder": decoder, **view}
         key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
-        with self._opening:
-            if key not in self._stores:
-                self._stores[key] = self._open(key, about, n, slot)
-            return self._stores[key]
-
-    def _open(self, key: str, about: Mapping[str, Any], n: int, slot: int) -> Store:
-        if self.folder is None:
-            return MemoryStore()
-        folder, channels = self.folder / key, about["channels"]
+        folder, channels = self.folder / key, view["channels"]
         return FileStore(folder, about, n=n, slot=slot, channels=channels, report=self._report)
 
     @property
@@ -128,8 +134,9 @@ class MemoryStore:
     def __init__(self) -> None:
         self._images: dict[int, np.ndarray] = {}
 
-    def get(self, index: int) -> np.ndarray | None:
-        return self._images.get(index)
+    def get(self, index: int, crop: Crop = everything) -> np.ndarray | None:
+        image = self._images.get(index)
+        return None if image is None else part_of(image, crop)
 
     def put(self, index: int, pixels: np.ndarray) -> None:
         self._images[index] = pixels
@@ -161,28 +168,37 @@ class FileStore:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
         self._pixels = os.open(folder / _PIXELS, flags, 0o666)
         self._index = os.open(folder / _INDEX, flags, 0o666)
+        for file in (self._pixels, self._index):
+            weakref.finalize(self, os.close, file)
         self._folder, self._slot, self._channels, self._report = folder, slot, channels, report
         self._checked = np.zeros(n, _ENTRY)
         self._full = threading.Event()
 
-    def get(self, index: int) -> np.ndarray | None:
-        known = bool(self._checked["height"][index])
-        entry = self._checked[index] if known else self._read_entry(index)
-        shape = (int(entry["height"]), int(entry["width"]), self._channels)
-        size = shape[0] * shape[1] * shape[2]
-        if not 0 < size <= self._slot:
+    def get(self, index: int, crop: Crop = everything) -> np.ndarray | None:
+        height, width, _ = self._checked[index].item()
+        if height:
+            box = crop(height, width)
+            rows = self._read(index, box.top, box.height, width)
+            return rows if rows is None else rows[:, box.left : box.left + box.width]
+        entry = self._read_entry(index)
+        height, width, crc = entry.item()
+        image = self._read(index, 0, height, width)
+        if image is None or zlib.crc32(image.data) != crc:
             return None
-        pixels = np.empty(shape, np.uint8)
+        self._checked[index] = entry
+        return part_of(image, crop)
+
+    def _read(self, index: int, top: int, height: int, width: int) -> np.ndarray | None:
+        """Some rows of an image; None if they are not there."""
+        row = width * self._channels
+        if not 0 < (top + height) * row <= self._slot:
+            return None
+        rows = np.empty((height, width, self._channels), np.uint8)
         try:
-            if os.preadv(self._pixels, [pixels.reshape(-1).data], index * self._slot) < size:
-                return None
+            read = os.preadv(self._pixels, [rows.data], index * self._slot + top * row)
         except OSError:  # of a disk that fails
             return None
-        if not known:
-            if zlib.crc32(pixels.data) != int(entry["crc"]):
-                return None
-            self._checked[index] = entry
-        return pixels
+        return rows if read == rows.nbytes else None
 
     def put(self, index: int, pixels: np.ndarray) -> None:
         if self._full.is_set() or pixels.nbytes > self._slot:
@@ -212,8 +228,3 @@ class FileStore:
         while len(left):  # of a disk that is nearly full, only a part is taken
             written = os.pwrite(file, left.data, offset)
             left, offset = left[written:], offset + written
-
-    def __del__(self) -> None:
-        for name in ("_pixels", "_index"):
-            if (file := getattr(self, name, None)) is not None:
-                os.close(file)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from resnetlab.console import progress
+from resnetlab.data.crops import Crop, everything
 from resnetlab.data.sampling import stratified_indices
 from resnetlab.data.splitting import split_indices
 from resnetlab.environment import torch_defaults
@@ -55,12 +56,12 @@ class Dataset(Protocol):
         """Images and labels of some samples: uint8 (n, channels, size, size), int64 (n,)."""
         ...
 
-    def uncropped(self, indices: Tensor, size: int) -> list[Tensor]:
-        """Whole images of some samples: uint8 (channels, height, width), each as large as it is.
+    def uncropped(self, index: int, size: int, crop: Crop = everything) -> Tensor:
+        """A sample's image, or the part of it that ``crop`` wants: uint8 (height, width, channels).
 
-        Large ones are reduced so that the shorter side has ``size`` pixels, fast rather than as a
-        network's preprocessing would: to be trained on, not to be judged by. Nobody may change
-        them.
+        As large as it is, or reduced so that the shorter side has ``size`` pixels, fast rather
+        than as a network's preprocessing would: to be trained on, not to be judged by. Nobody may
+        change it. Threads may ask at the same time.
         """
         ...
 
@@ -104,8 +105,8 @@ class Subset:
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         return self.whole.batch(self.indices[indices])
 
-    def uncropped(self, indices: Tensor, size: int) -> list[Tensor]:
-        return self.whole.uncropped(self.indices[indices], size)
+    def uncropped(self, index: int, size: int, crop: Crop = everything) -> Tensor:
+        return self.whole.uncropped(int(self.indices[index]), size, crop)
 
     def prepared(self, preprocessing: Preprocessing) -> Subset:
         whole = self.whole.prepared(preprocessing)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from resnetlab.data.cache import Cache, Store
+from resnetlab.data.crops import Crop, everything, part_of
 from resnetlab.data.images import read_image, read_uncropped
 from resnetlab.data.prefetch import in_threads
 from resnetlab.errors import UserError, reason_of
@@ -101,20 +102,17 @@ class EncodedDataset:
         in_threads(add, range(len(indices)))
         return images.permute(0, 3, 1, 2), self.labels[indices]
 
-    def uncropped(self, indices: Tensor, size: int) -> list[Tensor]:
+    def uncropped(self, index: int, size: int, crop: Crop = everything) -> Tensor:
         """See ``Dataset``; raises UserError as ``batch`` does."""
         channels = self.channels
         view = {"view": "uncropped", "size": size, "channels": channels}
         # Images of up to three times their height fit; longer ones are decoded each time.
         store = self._store(view, slot=3 * size * size * channels)
 
-        def get(index: int) -> Tensor:
-            image = self._kept(
-                store, index, lambda data, name: read_uncropped(data, size, channels, name=name)
-            )
-            return image.permute(2, 0, 1)
+        def decode(data: bytes, name: str) -> Tensor:
+            return read_uncropped(data, size, channels, name=name)
 
-        return in_threads(get, indices.tolist())
+        return self._kept(store, index, decode, crop)
 
     def _store(self, view: dict[str, Any], slot: int) -> Store | None:
         if self.cache is None:
@@ -122,15 +120,22 @@ class EncodedDataset:
         return self.cache.store(view, n=len(self.samples), slot=slot)
 
     def _kept(
-        self, store: Store | None, index: int, decode: Callable[[bytes, str], Tensor]
+        self,
+        store: Store | None,
+        index: int,
+        decode: Callable[[bytes, str], Tensor],
+        crop: Crop = everything,
     ) -> Tensor:
-        """An image, uint8 (height, width, channels), from the cache or decoded now and kept."""
-        if store is not None and (pixels := store.get(index)) is not None:
+        """What is wanted of an image, uint8 (height, width, channels).
+
+        It comes from the cache, or is decoded now and kept.
+        """
+        if store is not None and (pixels := store.get(index, crop)) is not None:
             return torch.from_numpy(pixels)
-        image = decode(self.samples.read(index), self.samples.path_of(index))
+        image = decode(self.samples.read(index), self.samples.path_of(index)).contiguous().numpy()
         if store is not None:
-            store.put(index, image.contiguous().numpy())
-        return image
+            store.put(index, image)
+        return torch.from_numpy(part_of(image, crop))
 
     def prepared(self, preprocessing: Preprocessing) -> EncodedDataset:
         return replace(self, preprocessing=preprocessing)
@@ -166,9 +171,10 @@ class Files:
         return len(self.names)
 
     def read(self, index: int) -> bytes:
-        path = self.root / self.names[index]
+        path = os.path.join(self.root, self.names[index])
         try:
-            return path.read_bytes()
+            with open(path, "rb", buffering=0) as file:
+                return file.read()
         except OSError as error:
             raise UserError(f"cannot read {path}: {reason_of(error)}.") from error
 

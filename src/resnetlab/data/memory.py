@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from resnetlab.data.crops import Crop, everything
 from resnetlab.data.images import arrange
 from resnetlab.preprocessing import Preprocessing
 
@@ -40,9 +41,11 @@ class MemoryDataset:
         images = arrange(pixels.permute(0, 3, 1, 2), self.preprocessing)
         return images, self.labels.index_select(0, indices)
 
-    def uncropped(self, indices: Tensor, size: int) -> list[Tensor]:
-        """Views of the images as they are stored, of whatever size."""
-        return [self.images[index] for index in indices.tolist()]
+    def uncropped(self, index: int, size: int, crop: Crop = everything) -> Tensor:
+        """A view of an image as it is stored, of whatever size, or of a part of it."""
+        image = self.images[index].permute(1, 2, 0)
+        top, left, height, width = crop(*image.shape[:2])
+        return image[top : top + height, left : left + width]
 
     def prepared(self, preprocessing: Preprocessing) -> MemoryDataset:
         return replace(self, preprocessing=preprocessing)

@@ -52,12 +52,15 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
     number = min(torch.get_num_threads(), len(items))
     if number < 2:
         return list(map(function, items))
-    # Neighbours go to different threads; so few calls of the pool cost next to nothing.
-    parts = [items[start :: 4 * number] for start in range(4 * number)]
-    done = list(_pool(number).map(lambda part: list(map(function, part)), parts))
     results: list[Any] = [None] * len(items)
-    for start, part in enumerate(done):
-        results[start :: 4 * number] = part
+    places = iter(range(len(items)))
+
+    def work() -> None:
+        for place in places:  # each thread takes the next that nobody has: all end together
+            results[place] = function(items[place])
+
+    for share in [_pool(number).submit(work) for _ in range(number)]:
+        share.result()
     return results
 
 

@@ -16,6 +16,7 @@ from resnetlab.data.augmentation import margin_size
 from resnetlab.data.cache import Cache, pixel_folder
 from resnetlab.data.dataset import Dataset, Subset
 from resnetlab.data.encoded import EncodedDataset, fingerprint
+from resnetlab.data.prefetch import in_threads
 from resnetlab.files import WriteError
 from resnetlab.recipes.record import Recipe
 
@@ -73,7 +74,7 @@ def _bytes_needed(recipe: Recipe, train: Dataset, val: Dataset | None) -> int:
     arranged, each = size * size * channels, float(size * size * channels)
     if recipe.resized_crop:
         spread = torch.linspace(0, len(train) - 1, min(PROBED, len(train))).long()
-        probed = train.uncropped(spread, margin_size(size))
+        probed = in_threads(lambda i: train.uncropped(i, margin_size(size)), spread.tolist())
         each = sum(image.numel() for image in probed) / len(probed)
     return round(len(train) * each) + (len(val) if val else 0) * arranged
 
