@@ -88,6 +88,19 @@ def test_with_little_time_the_classifier_alone_is_fitted(photos, quick):
     assert choose(photos(), budget="1m", epochs=2).recipe.freeze == "none"  # as asked for
 
 
+def test_a_few_epochs_take_the_time_to_a_tenth_of_one(photos, quick):
+    quick(2.0)
+    root, costs = photos(), {}
+    for seconds in (200, 300, 400):
+        choice = choose(root, pretrained="none", budget=f"{seconds}s", val_size=0)
+        assert choice.lines[3] == f"training: {choice.recipe.epochs:g} epochs, what the time allows"
+        costs[seconds] = seconds / choice.recipe.epochs
+        assert 2 < choice.recipe.epochs < 10
+    assert max(costs.values()) < 1.1 * min(costs.values())  # of whole epochs: up to 1.5 times
+    asked = choose(root, pretrained="none", budget="1m", epochs=7)
+    assert asked.lines[3] == "training: 7 epochs, as asked for"
+
+
 def test_with_more_time_images_are_larger(photos, quick, monkeypatch):
     monkeypatch.setattr(start, "torchvision_answers", lambda *_: False)
     root = photos(size=300)

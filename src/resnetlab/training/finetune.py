@@ -202,18 +202,28 @@ def _fit(
         text = "training: the classifier alone, on features of the network as it is; for more,"
         text += f" {LEAST_EPOCHS} epochs of the whole network would need a longer `budget`"
         return replace(chosen, freeze="backbone", execution="auto"), [*lines, text]
-    epochs = changes.get("epochs") or max(1.0, min(math.floor(epochs), round(most)))
+    if "epochs" in changes:
+        epochs, limit = changes["epochs"], "as asked for"
+    else:
+        enough = epochs >= round(most)
+        limit = "what so few images can teach" if enough else "what the time allows"
+        epochs = max(1.0, min(_rounded(epochs), round(most)))
     patience = changes.get("patience", max(5, round(epochs / 4)) if n_val else 0)
     chosen = replace(chosen, epochs=epochs, patience=patience)
-    return chosen, [*lines, _training_line(chosen, start, epochs, most)]
+    return chosen, [*lines, _training_line(chosen, start, limit)]
+
+
+def _rounded(epochs: float) -> float:
+    """Down to whole epochs; of a few, of which a part would be much of the time, to tenths."""
+    return math.floor(epochs) if epochs >= 10 else math.floor(10 * epochs) / 10
 
 
 def _views(recipe: Recipe) -> str:
     return "all" if recipe.head_views == 1 else f"{recipe.head_views} views of each"
 
 
-def _training_line(recipe: Recipe, start: Start, epochs: float, most: float) -> str:
-    limit = "what so few images can teach" if epochs >= round(most) else "what the time allows"
+def _training_line(recipe: Recipe, start: Start, limit: str) -> str:
+    epochs = recipe.epochs
     if not start.pretrained:
         return f"training: {epochs:g} epoch{'s' if epochs != 1 else ''}, {limit}"
     if recipe.freeze == "backbone":
