@@ -76,6 +76,7 @@ def test_small_images_start_from_the_bundled_network(photos, quick):
 def test_from_scratch_small_images_have_the_network_that_learns_fastest(photos, quick):
     recipe = choose(photos(), pretrained="none", budget="1m").recipe
     assert (recipe.pretrained, recipe.model, recipe.head) == (None, "fast_resnet8", "random")
+    assert recipe.patience == 0  # its best weights are its last
     assert recipe.early_size == 17
     assert choose(photos(), pretrained="none", model="resnet20", budget="1m").recipe.lr == 0.1
 

@@ -208,7 +208,9 @@ def _fit(
         enough = epochs >= round(most)
         limit = "what so few images can teach" if enough else "what the time allows"
         epochs = max(1.0, min(_rounded(epochs), round(most)))
-    patience = changes.get("patience", max(5, round(epochs / 4)) if n_val else 0)
+    # From scratch, most is gained in the end, as the rate falls to nothing.
+    waits = start.pretrained and n_val
+    patience = changes.get("patience", max(5, round(epochs / 4)) if waits else 0)
     chosen = replace(chosen, epochs=epochs, patience=patience)
     return chosen, [*lines, _training_line(chosen, start, limit)]
 

@@ -68,12 +68,14 @@ def class_weights(recipe: Recipe, labels: Tensor, classes: int) -> Tensor | None
 def is_out_of_patience(recipe: Recipe, history: Sequence[Mapping[str, Any]]) -> bool:
     """Whether ``patience`` epochs have brought no better validation result.
 
-    Those in which earlier stages are still frozen do not count: what follows may yet gain.
+    Those in which earlier stages are still frozen, or images are small, do not count: what follows
+    may yet gain.
     """
     if not recipe.patience or not history or history[-1]["val_top1"] is None:
         return False
     best = history[best_epoch(history)]["epoch"]
-    since = max(best, _epochs_of_later_stages(recipe))
+    early = round(recipe.early_share * recipe.epochs) if recipe.early_size else 0
+    since = max(best, early, _epochs_of_later_stages(recipe))
     return history[-1]["epoch"] - since >= recipe.patience
 
 
