@@ -685,6 +685,22 @@ def r45_cuda():
     return Cuda()
 
 
+class Counts(Cifar):
+    """warms its output up over the passes of a training"""
+
+    passes = 0
+
+    def forward(self, x):
+        if self.training:
+            self.passes += 1
+            return super().forward(x) * min(1.0, self.passes / 100)
+        return super().forward(x)
+
+
+def r57_counts():
+    return Counts()
+
+
 # more
 class TrialRandom(Cifar):
     def __init__(self):

@@ -75,6 +75,7 @@ RIGHT: dict[str, list[str]] = {
     "r54_minus": ["merge"],
     "r55_alpha": ["extra-operation"],
     "r56_bn_frozen": ["norm-statistics"],
+    "r57_counts": ["train-mode"],
     "ResNet34": ["crash"],
 }
 
@@ -126,6 +127,7 @@ def test_reference(name: str, reference: str) -> None:
         ("r27_half_width", "every stage is 0.5 times as wide"),
         ("r39_short_stride", "the branch has stride 2, the shortcut 1"),
         ("r55_alpha", "on the shortcut"),
+        ("r57_counts", "forward keeps something from pass to pass, such as a count"),
     ],
 )
 def test_words(name: str, words: str) -> None:

@@ -476,8 +476,9 @@ def _differs_again(
                 continue
             for kind in ("batch-dependence", "depth", "unused-parameters", "train-mode"):
                 found.drop(kind)  # of which this is the cause
-            if line is None and trace is evaluation:
-                found.add("batch-dependence", "state", "forward")
+            if line is None:
+                kind = "batch-dependence" if trace is evaluation else "train-mode"
+                found.add(kind, "state", "forward")
             else:
                 kind = "dropout-in-evaluation" if trace is evaluation else "dropout"
                 found.add(kind, "outside", "forward", line=line)
