@@ -113,8 +113,10 @@ def resnetlab(*, folder: str, what: str, batch_size: int, state: str) -> Iterato
     plan = _plan(written(folder, what), batch_size, cache)
     plan.execution.set_up()  # as a training does: freed memory is kept
     decoded = source_of(plan.data)
+    assert decoded is not None
+    assert (decoded.cache is None) == (state == "none"), "there is no room for the cache"
     for epoch in itertools.count():
-        if state in ("fresh", "memory") and decoded and decoded.cache:
+        if decoded.cache and state != "filled":
             decoded.cache.remove()
         batches = _batches(plan, epoch)
         if state == "filled" and epoch == 0:

@@ -1,4 +1,4 @@
-"""The same folder, the same core, the same minutes: `python -m benchmarks.peers FOLDER`.
+"""The same folder, the same cores, the same minutes: `python -m benchmarks.peers FOLDER`.
 
 CIFAR-10 as PNG files in FOLDER/all/{train,val,test}/CLASS (45,000 to train on, 5,000 to choose by,
 10,000 to judge) and its tenth of training and validation images; each contestant trains a network
@@ -70,7 +70,7 @@ class Result:
     seconds: float
     """from the start of the command to the trained network; without the test"""
     core: float
-    """% of its core that the whole command had: other programs had the rest"""
+    """% of its cores' time that the whole command used"""
     network: str
     version: str
 
@@ -80,7 +80,7 @@ def main() -> None:
     arguments.add_argument("folder", type=Path, help="for images and runs; 300 MB")
     arguments.add_argument("--venvs", type=Path, default=Path("/tmp/peers"))
     arguments.add_argument("--minutes", type=float, default=5)
-    arguments.add_argument("--core", default="0", help="that all are bound to; 0,1: to two")
+    arguments.add_argument("--core", default="0,1", help="that all are bound to; 0: to one")
     arguments.add_argument("--most", type=int, help="runs to do before it ends; default: all")
     arguments.add_argument("--only", default="", help="contestants with this in their name")
     arguments.add_argument("--record", type=Path, default=RECORD, help="default: record.csv here")
@@ -204,7 +204,7 @@ HEADINGS = [
     "test accuracy, %",
     "images/s",
     "seconds",
-    "of a core, %",
+    "of its cores, %",
 ]
 
 

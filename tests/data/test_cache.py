@@ -43,12 +43,12 @@ def test_what_is_put_is_got_again(tmp_path, shapes, where):
         stores.append(Cache("abc", tmp_path / "pixels").store(VIEW, n=len(shapes), slot=SLOT))
     for each in stores:
         for index, wanted in enumerate(images):
-            found = each.get(index)
-            if where == "disk" and wanted.nbytes > SLOT:
-                assert found is None
-            else:
-                assert np.array_equal(found, wanted)
-                assert np.array_equal(each.get(index, corner), part_of(wanted, corner))
+            for crop in (corner, everything, corner):  # read whole the first time, then in rows
+                found = each.get(index, crop)
+                if where == "disk" and wanted.nbytes > SLOT:
+                    assert found is None
+                else:
+                    assert np.array_equal(found, part_of(wanted, crop))
 
 
 def test_a_changed_byte_is_noticed_and_written_anew(tmp_path):
@@ -65,6 +65,16 @@ def test_a_changed_byte_is_noticed_and_written_anew(tmp_path):
     assert np.array_equal(
         Cache("abc", tmp_path / "pixels").store(VIEW, n=3, slot=SLOT).get(1), image(10, 12)
     )
+
+
+def test_rows_that_are_lost_meanwhile_are_not_there(tmp_path):
+    store = Cache("abc", tmp_path / "pixels").store(VIEW, n=2, slot=SLOT)
+    store.put(1, image(10, 12))
+    (pixels,) = tmp_path.rglob("pixels.bin")
+    os.truncate(pixels, SLOT + 3 * 12 * 7)
+    assert np.array_equal(store.get(1, lambda *_: Box(2, 3, 5, 6)), image(10, 12)[2:7, 3:9])
+    assert store.get(1, lambda *_: Box(2, 3, 6, 6)) is None
+    assert store.get(1) is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff" * 17, b"\xff" * 48])

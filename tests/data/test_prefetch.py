@@ -97,6 +97,40 @@ def test_batches_are_loaded_ahead_only_where_that_takes_time(samples):
     assert threading.current_thread() not in slow.threads
 
 
+@given(st.lists(st.integers(), max_size=40))
+def test_results_of_threads_have_the_order_of_their_items(items):
+    def doubled(item):
+        time.sleep(item % 3 / 10_000)
+        return 2 * item
+
+    assert in_threads(doubled, items) == [2 * item for item in items]
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_after_an_exception_no_further_item_is_begun(use_threads, bad):
+    use_threads(2)
+    begun, told = [], threading.Event()
+
+    def work(item):
+        begun.append(item)
+        if item == bad:
+            raise IndexError(f"item {item}")
+        assert told.wait(10)  # until the caller has heard of it
+
+    waiting = threading.Timer(0.2, told.set)
+    waiting.start()
+    with pytest.raises(IndexError, match=f"item {bad}"):
+        in_threads(work, range(100))
+    waiting.join()
+    assert len(begun) <= 3
+
+
+def test_few_items_leave_the_number_of_threads_alone(use_threads):
+    use_threads(3)
+    assert in_threads(lambda x: -x, [1, 2]) == [-1, -2]
+    assert torch.get_num_threads() == 3
+
+
 def test_threads_that_share_a_batch_compute_alone(use_threads):
     """Two that computed with two threads each would be four on two cores."""
     use_threads(3)

@@ -124,9 +124,9 @@ def test_patience_counts_epochs_since_the_best():
     assert not is_out_of_patience(Recipe(), lines)
     assert not is_out_of_patience(Recipe(patience=2, epochs=8, unfreeze_share=0.25), lines)
     assert is_out_of_patience(Recipe(patience=1, epochs=8, unfreeze_share=0.25), lines)
-    small = Recipe(patience=2, epochs=8, early_size=16, early_share=0.25)
+    small = Recipe(patience=1, epochs=10, early_size=16, early_share=0.25)  # for 2.5 epochs
     assert not is_out_of_patience(small, lines)
-    assert is_out_of_patience(replace(small, patience=1), lines)
+    assert is_out_of_patience(replace(small, early_share=0.2), lines)
     assert is_out_of_patience(replace(small, early_size=None), lines)
     assert not is_out_of_patience(Recipe(patience=1), [{"epoch": 9, "val_top1": None}])
     assert not is_out_of_patience(Recipe(patience=1), [])

@@ -94,8 +94,7 @@ class Augmentation:
         def add(sample: tuple[int, int]) -> None:
             place, index = sample
             generator = seeded_generator(self.seed, "sample", epoch, index)
-            known = None if images is None else images[place]
-            image = self._resized_crop(data, index, generator) if known is None else known
+            image = self._resized_crop(data, index, generator) if images is None else images[place]
             views[place] = self._view(image, index, epoch, generator)
 
         in_threads(add, [*enumerate(indices.tolist())])
@@ -117,7 +116,7 @@ class Augmentation:
             image = image.flip(-1)
         if self.flip == "alternating":
             (image,) = alternating_flip(image[None], torch.tensor([index]), epoch, self.seed)
-        if self._recolouring:
+        if self.color_jitter or self.auto_augment != "none":
             with DrawsFrom(generator):
                 for transform in self._recolouring:
                     image = transform(image)

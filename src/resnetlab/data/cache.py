@@ -165,11 +165,8 @@ class FileStore:
         report: Report,
     ) -> None:
         write_json(folder / _ABOUT, dict(about))
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        self._pixels = os.open(folder / _PIXELS, flags, 0o666)
-        self._index = os.open(folder / _INDEX, flags, 0o666)
-        for file in (self._pixels, self._index):
-            weakref.finalize(self, os.close, file)
+        self._pixels = self._opened(folder / _PIXELS)
+        self._index = self._opened(folder / _INDEX)
         self._folder, self._slot, self._channels, self._report = folder, slot, channels, report
         self._checked = np.zeros(n, _ENTRY)
         self._full = threading.Event()
@@ -221,6 +218,12 @@ class FileStore:
     def _read_entry(self, index: int) -> np.void:
         raw = os.pread(self._index, _ENTRY.itemsize, index * _ENTRY.itemsize)
         return np.frombuffer(raw.ljust(_ENTRY.itemsize, b"\0"), _ENTRY)[0]
+
+    def _opened(self, path: Path) -> int:
+        """A file for reading and writing, closed when nobody uses the store any more."""
+        file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        weakref.finalize(self, os.close, file)
+        return file
 
     @staticmethod
     def _write(file: int, values: np.ndarray, offset: int) -> None:

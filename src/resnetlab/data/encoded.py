@@ -132,10 +132,11 @@ class EncodedDataset:
         """
         if store is not None and (pixels := store.get(index, crop)) is not None:
             return torch.from_numpy(pixels)
-        image = decode(self.samples.read(index), self.samples.path_of(index)).contiguous().numpy()
+        image = decode(self.samples.read(index), self.samples.path_of(index))
         if store is not None:
-            store.put(index, image)
-        return torch.from_numpy(part_of(image, crop))
+            image = image.contiguous()
+            store.put(index, image.numpy())
+        return torch.from_numpy(part_of(image.numpy(), crop))
 
     def prepared(self, preprocessing: Preprocessing) -> EncodedDataset:
         return replace(self, preprocessing=preprocessing)

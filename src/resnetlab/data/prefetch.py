@@ -6,7 +6,7 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import torch
@@ -47,19 +47,29 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
     """``[function(item) for item in items]``, computed in as many threads as torch computes with.
 
     They are not to use ``in_threads`` themselves, and pay where most of the work leaves Python's
-    lock alone, as decoding and what torch computes do.
+    lock alone, as decoding and what torch computes do. After an exception, which is raised here,
+    no further item is begun.
     """
-    number = min(torch.get_num_threads(), len(items))
-    if number < 2:
+    threads = torch.get_num_threads()
+    if min(threads, len(items)) < 2:
         return list(map(function, items))
     results: list[Any] = [None] * len(items)
-    places = iter(range(len(items)))
+    waiting = deque(range(len(items)))
 
     def work() -> None:
-        for place in places:  # each thread takes the next that nobody has: all end together
+        while True:
+            try:  # each thread takes the next that nobody has: all end together
+                place = waiting.popleft()
+            except IndexError:
+                return
             results[place] = function(items[place])
 
-    for share in [_pool(number).submit(work) for _ in range(number)]:
+    shares = [_pool(threads).submit(work) for _ in range(min(threads, len(items)))]
+    try:
+        wait(shares, return_when=FIRST_EXCEPTION)
+    finally:
+        waiting.clear()
+    for share in shares:
         share.result()
     return results
 

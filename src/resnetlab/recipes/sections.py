@@ -281,7 +281,8 @@ class Tuning(Section):
     balanced: Literal["none", "sampling"] = "none"
     """sampling: every epoch has equally many images of each class, those of rare ones repeated"""
     patience: Annotated[float, NOT_NEGATIVE] = 0
-    """epochs without a better validation result after which the training ends; 0: it goes on"""
+    """epochs without a better validation result after which the training ends, those at its start
+    with frozen stages or small images not counted; 0: it goes on"""
 
     @property
     def frozen_stages(self) -> int:

@@ -232,9 +232,9 @@ def _training_line(recipe: Recipe, start: Start, limit: str) -> str:
         return "training: the classifier alone, as asked for"
     later = round(recipe.unfreeze_share * epochs)
     phases = f"first {later} of the later stages, then of all; " if later else ""
+    end = ", ended early if validation no longer gains" if recipe.patience else ""
     return (
-        f"training: the classifier is fitted first, then {epochs:g} epochs ({phases}{limit}), "
-        "ended early if validation no longer gains"
+        f"training: the classifier is fitted first, then {epochs:g} epochs ({phases}{limit}){end}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ def is_out_of_patience(recipe: Recipe, history: Sequence[Mapping[str, Any]]) -> 
     if not recipe.patience or not history or history[-1]["val_top1"] is None:
         return False
     best = history[best_epoch(history)]["epoch"]
-    early = round(recipe.early_share * recipe.epochs) if recipe.early_size else 0
+    early = math.ceil(recipe.early_share * recipe.epochs) if recipe.early_size else 0
     since = max(best, early, _epochs_of_later_stages(recipe))
     return history[-1]["epoch"] - since >= recipe.patience
 
