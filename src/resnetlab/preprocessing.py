@@ -180,7 +180,7 @@ def _upright(image: Image.Image, what: Literal["a copy", "itself"]) -> Image.Ima
     """Turned as its EXIF says; as it is where that is damaged."""
     try:
         if what == "itself":
-            image.getexif()  # read here, so that Pillow does not write it anew: half of the time
+            image.getexif()  # read here, so that Pillow does not write it anew, for nobody
             image.info.pop("exif", None)
         return ImageOps.exif_transpose(image, in_place=what == "itself") or image
     except Exception:  # of a PNG's, Pillow raises whatever the damage provokes

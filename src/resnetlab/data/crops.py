@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from torch import Tensor
+
+Pixels = TypeVar("Pixels", np.ndarray, Tensor)
 
 
 class Box(NamedTuple):
@@ -34,7 +37,7 @@ def everything(height: int, width: int) -> Box:
     return Box(0, 0, height, width)
 
 
-def part_of(image: np.ndarray, crop: Crop) -> np.ndarray:
+def part_of(image: Pixels, crop: Crop) -> Pixels:
     """What is wanted of an image (height, width, ...), without a copy."""
     top, left, height, width = crop(*image.shape[:2])
     return image[top : top + height, left : left + width]
@@ -44,7 +47,7 @@ def random_box(draws: Sequence[float], smallest: float, height: int, width: int)
     """A part of a random size, shape and place: torchvision's RandomResizedCrop.
 
     (Szegedy et al., arXiv 1409.4842, train on such.) Its arithmetic without its tensors of one
-    number, which take 20 times as long and Python's lock from other threads.
+    number, each of which keeps other threads from Python's lock.
 
     Args:
         draws: ``DRAWS`` numbers, uniform in 0 to 1, without 1.

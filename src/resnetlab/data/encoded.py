@@ -136,7 +136,7 @@ class EncodedDataset:
         if store is not None:
             image = image.contiguous()
             store.put(index, image.numpy())
-        return torch.from_numpy(part_of(image.numpy(), crop))
+        return part_of(image, crop)
 
     def prepared(self, preprocessing: Preprocessing) -> EncodedDataset:
         return replace(self, preprocessing=preprocessing)

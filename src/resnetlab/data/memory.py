@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from resnetlab.data.crops import Crop, everything
+from resnetlab.data.crops import Crop, everything, part_of
 from resnetlab.data.images import arrange
 from resnetlab.preprocessing import Preprocessing
 
@@ -43,9 +43,7 @@ class MemoryDataset:
 
     def uncropped(self, index: int, size: int, crop: Crop = everything) -> Tensor:
         """A view of an image as it is stored, of whatever size, or of a part of it."""
-        image = self.images[index].permute(1, 2, 0)
-        top, left, height, width = crop(*image.shape[:2])
-        return image[top : top + height, left : left + width]
+        return part_of(self.images[index].permute(1, 2, 0), crop)
 
     def prepared(self, preprocessing: Preprocessing) -> MemoryDataset:
         return replace(self, preprocessing=preprocessing)
