@@ -15,13 +15,13 @@ import os
 import shutil
 import threading
 import weakref
-import zlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import PIL
+import simplejpeg
 from PIL import features
 
 from resnetlab.console import Report, print_to_stderr
@@ -32,9 +32,13 @@ from resnetlab.files import cache_home, user_path, write_json
 FOLDER = "pixels"
 """Of the caches, in the cache of data sets or in the folder that a user names."""
 _ABOUT, _PIXELS, _INDEX = "about.json", "pixels.bin", "index.bin"
-_FORMAT = 1
-_ENTRY = np.dtype([("height", "<u4"), ("width", "<u4"), ("crc", "<u4")])
+_FORMAT = 2
+_ENTRY = np.dtype([("height", "<u4"), ("width", "<u4"), ("sum", "<u8")])
 """What index.bin says of each image; a height of 0: it has not been decoded yet."""
+
+_CHUNK = 64 * 2**20
+"""Bytes that images in memory are given at a time. NumPy asks for large pages for so many, and
+these fault less often: an image of 360 kB takes a quarter of the time of one on its own."""
 
 
 class Store(Protocol):
@@ -81,6 +85,7 @@ class Cache:
             return MemoryStore()
         turbo = features.version_feature("libjpeg_turbo")
         decoder = f"Pillow {PIL.__version__}, libjpeg-turbo {turbo}"
+        decoder += f", simplejpeg {simplejpeg.__version__}"
         about = {"format": _FORMAT, "source": self._source, "decoder": decoder, **view}
         key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
         folder, channels = self.folder / key, view["channels"]
@@ -133,13 +138,21 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._images: dict[int, np.ndarray] = {}
+        self._free = np.empty(0, np.uint8)
+        self._taking = threading.Lock()
 
     def get(self, index: int, crop: Crop = everything) -> np.ndarray | None:
         image = self._images.get(index)
         return None if image is None else part_of(image, crop)
 
     def put(self, index: int, pixels: np.ndarray) -> None:
-        self._images[index] = pixels
+        with self._taking:
+            if pixels.size > self._free.size:
+                self._free = np.empty(max(_CHUNK, pixels.size), np.uint8)
+            taken, self._free = np.split(self._free, [pixels.size])
+        kept = taken.reshape(pixels.shape)
+        kept[...] = pixels
+        self._images[index] = kept
 
 
 class FileStore:
@@ -178,9 +191,9 @@ class FileStore:
             rows = self._read(index, box.top, box.height, width)
             return rows if rows is None else rows[:, box.left : box.left + box.width]
         entry = self._read_entry(index)
-        height, width, crc = entry.item()
+        height, width, total = entry.item()
         image = self._read(index, 0, height, width)
-        if image is None or zlib.crc32(image.data) != crc:
+        if image is None or _sum(image) != total:
             return None
         self._checked[index] = entry
         return part_of(image, crop)
@@ -201,7 +214,7 @@ class FileStore:
         if self._full.is_set() or pixels.nbytes > self._slot:
             return
         height, width, _ = pixels.shape
-        entry = np.array((height, width, zlib.crc32(pixels.data)), _ENTRY)
+        entry = np.array((height, width, _sum(pixels)), _ENTRY)
         try:
             self._write(self._pixels, pixels, index * self._slot)
             self._write(self._index, entry, index * _ENTRY.itemsize)
@@ -231,3 +244,13 @@ class FileStore:
         while len(left):  # of a disk that is nearly full, only a part is taken
             written = os.pwrite(file, left.data, offset)
             left, offset = left[written:], offset + written
+
+
+def _sum(pixels: np.ndarray) -> int:
+    """Of all bytes, eight at a time, modulo 2**64.
+
+    It tells lost pages and flipped bits, and takes an eighth of the time of a CRC-32.
+    """
+    flat = pixels.reshape(-1)
+    words = flat[: flat.size // 8 * 8].view(np.uint64)
+    return (int(words.sum()) + int(flat[words.nbytes :].sum())) % 2**64
