@@ -69,7 +69,10 @@ class Run:
             return f"<p>{html.escape(str(self.path))} is not a run folder yet.</p>"
         recipe, metrics = self.recipe, self.metrics if self._metrics_file.exists() else []
         rows = {"recipe": recipe.name, "network": recipe.model, "data": recipe.dataset}
-        rows |= {"epochs": f"{len(metrics)} of {recipe.epochs:g}", "seed": str(recipe.seed)}
+        rows |= {
+            "epochs": f"{len(metrics)} of {math.ceil(recipe.epochs)}",
+            "seed": str(recipe.seed),
+        }
         if metrics and metrics[best_epoch(metrics)].get("val_top1") is not None:
             rows["validation accuracy"] = f"{metrics[best_epoch(metrics)]['val_top1']:.2f} %"
         if result := self.result:

@@ -59,6 +59,15 @@ def test_early_steps_are_cheaper(now):
     assert progress.seconds_left() == pytest.approx(5 * 4)
 
 
+def test_a_slow_first_epoch_is_soon_forgotten(now):
+    progress = TrainingProgress(total_steps=50, steps_per_epoch=10, enabled=False)
+    for step in range(1, 31):
+        progress.count_step(step, 9.0 if step <= 10 else 1.0)
+        if step in (10, 11):
+            assert progress.seconds_left() > 150
+    assert progress.seconds_left() == pytest.approx(20, rel=0.3)
+
+
 def test_a_resumed_session_counts_its_own_pace_alone(now):
     progress = TrainingProgress(total_steps=100, steps_per_epoch=10, enabled=False)
     progress.count_step(91, 3.0)

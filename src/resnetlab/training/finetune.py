@@ -22,7 +22,7 @@ from resnetlab.recipes.record import Recipe
 from resnetlab.records import check_fields
 from resnetlab.runs import Run
 from resnetlab.training.job import Training, train
-from resnetlab.training.plan import SMALL_IMAGES, load_data, make_plan
+from resnetlab.training.plan import SMALL_IMAGES, early_cost, load_data, make_plan
 from resnetlab.training.probe import seconds_an_image
 from resnetlab.training.screening import OnFindings, screen
 from resnetlab.training.split import open_data
@@ -178,7 +178,8 @@ def _fit(
             views = VIEWS if forward * scale * VIEWS * n < SHARE_FOR_VIEWS * seconds else 1
             views = changes.get("head_views", views)
             passes = forward * scale * (views * n + n_val) * bool(start.pretrained)
-            epoch = scale * (step * n * _early_cost(shown, size) + forward * n_val)
+            average = 1 - shown.early_share * (1 - early_cost(shown, size))
+            epoch = scale * (step * n * average + forward * n_val)
             epochs = (SHARE_OF_BUDGET * seconds - passes) / epoch
             sized = replace(shown, image_size=size, head_views=views)
             tried.append((epochs >= least, start, sized, epochs, passes))
@@ -261,12 +262,6 @@ def _image_settings(start: Start) -> dict[str, Any]:
         return {"resized_crop": 0.35, "crop_padding": 0}
     early = start.recipe.early_size
     return {"early_size": max(early, round(early * size / 32))} if early else {}
-
-
-def _early_cost(recipe: Recipe, size: int) -> float:
-    """What a step takes on average, in steps of full size, where early images are smaller."""
-    saved = 1 - ((recipe.early_size or size) / size) ** 2
-    return 1 - recipe.early_share * max(0.0, saved)
 
 
 def _sized(data: Dataset, size: int) -> Any:

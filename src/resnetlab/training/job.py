@@ -28,6 +28,7 @@ from resnetlab.training.plan import (
     Plan,
     check_plan,
     describe_plan,
+    early_cost,
     load_data,
     load_pretrained,
     make_plan,
@@ -240,13 +241,12 @@ def _train(
 
 
 def _progress(plan: Plan, world: World) -> TrainingProgress:
-    size = plan.data.preprocessing.size
     return TrainingProgress(
         plan.total_steps,
         plan.steps_per_epoch,
         enabled=world.is_main,
         early_steps=plan.early_steps,
-        early_cost=((plan.recipe.early_size or size) / size) ** 2,
+        early_cost=early_cost(plan.recipe, plan.data.preprocessing.size),
     )
 
 

@@ -84,6 +84,15 @@ class Plan:
         return self.with_execution(execution)
 
 
+def early_cost(recipe: Recipe, size: int) -> float:
+    """What a step of early, smaller images takes, in steps of images of ``size`` pixels.
+
+    More than its share of their area: of five recipes the exponent was 0.68 to 1.17, median 0.8.
+    """
+    area = ((recipe.early_size or size) / size) ** 2
+    return min(1.0, area**0.8)
+
+
 def make_plan(recipe: Recipe, data: Dataset, val: Dataset | None = None) -> Plan:
     """The plan of a recipe for these images; UserError for what does not fit together."""
     fitting = {"in_channels": data.preprocessing.channels, "num_classes": len(data.classes)}

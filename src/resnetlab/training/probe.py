@@ -28,6 +28,8 @@ from resnetlab.training.step import augment, make_batch, train_step
 
 BUDGET = 30
 """Seconds after which no further number type or layout is tried."""
+QUICK = 2
+"""Seconds of tries up to which more of them are made: a machine may be busy, or not yet warm."""
 COMPILE_PAYS = 1200
 """Seconds of training below which compiling, about half a minute, could not repay itself."""
 
@@ -140,8 +142,8 @@ def _measure(plan: Plan, batch_size: int) -> float:
 def seconds_an_image(plan: Plan, images: int = 16) -> tuple[float, float]:
     """What a training step and what a forward pass take for an image, roughly.
 
-    The faster of two steps of so many images, always the same; augmentation is part of a step. What
-    they learn is dropped.
+    The fastest of a few steps of so many images, always the same; augmentation is part of a step.
+    What they learn is dropped.
     """
     plan = replace(plan, early_steps=0)  # of full size
     plan.execution.set_up()
@@ -165,13 +167,14 @@ def seconds_an_image(plan: Plan, images: int = 16) -> tuple[float, float]:
 
 
 def _fastest(work: Callable[[], None]) -> float:
-    """Seconds of the faster of two tries, after one to warm up."""
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
+    """Seconds of the fastest of two tries or, of quick work, of up to ten, after one to warm up."""
+    work()
+    times, began = [], time.perf_counter()
+    while len(times) < 2 or (len(times) < 10 and time.perf_counter() - began < QUICK):
+        tried = time.perf_counter()
         work()
-        times.append(time.perf_counter() - began)
-    return min(times[1:])
+        times.append(time.perf_counter() - tried)
+    return min(times)
 
 
 def _key(plan: Plan, threads: int, batch_size: int) -> str:

@@ -13,6 +13,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 PLAIN_SECONDS = 30
 """Between two plain lines within an epoch, where there is no terminal."""
 
+PAST = 0.2
+"""What the steps before an epoch count in it, where the time left is reckoned."""
+
 
 def clock(seconds: float) -> str:
     """Seconds as 0:07, 12:34 or 1:02:03."""
@@ -25,7 +28,8 @@ class TrainingProgress:
     """A context that is told of every step and epoch, and prints for rank 0 alone.
 
     The time left is what the steps and the validations of this session took, times what is left
-    of them; the first ``early_steps`` take ``early_cost`` of the time of the others.
+    of them; the first ``early_steps`` take ``early_cost`` of the time of the others. Steps of past
+    epochs soon count for little: the first one decodes images and warms up.
     """
 
     def __init__(
@@ -75,6 +79,9 @@ class TrainingProgress:
 
     def count_step(self, done: int, seconds: float) -> None:
         """One more step of this session; ``done`` of all sessions."""
+        if self.done and self.done % self.steps_per_epoch == 0:
+            self.work *= PAST
+            self.step_seconds *= PAST
         self.done = done
         self.work += self._work(done) - self._work(done - 1)
         self.step_seconds += seconds
