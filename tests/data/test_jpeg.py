@@ -80,6 +80,13 @@ def test_the_pixels_are_pillows(
     assert torch.equal(image, pillows(data))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 9), (9, 1), (9, 7)])
+def test_the_narrowest_images_are_turned(width, height, orientation):
+    data = with_notes(exif(Entry(orientation)), width=width, height=height)
+    assert torch.equal(read_jpeg(data, 100), pillows(data))
+
+
 ODD_NOTES = {
     "a long orientation": [exif(Entry(6, kind=LONG))],
     "a long orientation of an Intel": [exif(Entry(6, kind=LONG), order="<")],

@@ -97,5 +97,5 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
         return pixels
     down, right, across = _TURNS[orientation]
     whole = pixels.view("V3")[::down, ::right]  # moved pixel by pixel, not byte by byte
-    turned = np.ascontiguousarray(whole.swapaxes(0, 1) if across else whole)
-    return turned.view(np.uint8)
+    turned = whole.swapaxes(0, 1) if across else whole
+    return turned.copy().view(np.uint8)  # one pixel wide, it counts as contiguous, turned or not
