@@ -149,7 +149,7 @@ class MemoryStore:
         with self._taking:
             if pixels.size > self._free.size:
                 self._free = np.empty(max(_CHUNK, pixels.size), np.uint8)
-            taken, self._free = np.split(self._free, [pixels.size])
+            taken, self._free = self._free[: pixels.size], self._free[pixels.size :]
         kept = taken.reshape(pixels.shape)
         kept[...] = pixels
         self._images[index] = kept

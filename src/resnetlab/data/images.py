@@ -65,7 +65,8 @@ def read_uncropped(data: bytes, size: int, channels: int, *, name: str | None = 
     As ``read_image`` does, but fast: a JPEG file is decoded at a fraction of its size, and what is
     still larger is resized. Raises UserError that names the file if it cannot be read.
     """
-    pixels = read_jpeg(data, 2 * size) if channels == 3 else None  # from 2 on, Pillow decodes less
+    # From twice the size on, Pillow's decoding at a fraction is faster.
+    pixels = read_jpeg(data, 2 * size) if channels == 3 else None
     if pixels is None:
         pixels = _pixels(_read(data, name, lambda file: decode(file, channels, reduce_to=size)))
     *sides, _ = pixels.shape

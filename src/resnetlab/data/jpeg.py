@@ -1,7 +1,8 @@
 """JPEG files without Pillow: the same pixels, from threads that do not wait for each other.
 
-Both decode by libjpeg-turbo. But Pillow reads headers in Python and packs pixels holding Python's
-lock: two threads on two cores loaded 1.2 to 1.4 times as many images/s without it.
+Pillow and simplejpeg both decode by libjpeg-turbo. But Pillow reads headers in Python and packs
+pixels holding Python's lock: without it, two threads on two cores load 1.2 to 1.3 times as many
+images/s (benchmarks/README.md, Photographs).
 """
 
 from __future__ import annotations
